@@ -1,0 +1,28 @@
+# Sourced by run.sh scripts: installs Debian packages that are missing, or says how.
+
+# need_packages NAME...
+need_packages() {
+  mkdir -p build
+  local missing=() p
+  for p in "$@"; do
+    dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
+  done
+  [[ ${#missing[@]} -eq 0 ]] && return 0
+  local line="apt-get install -y --no-install-recommends ${missing[*]}"
+  local as=()
+  if [[ $(id -u) -ne 0 ]]; then
+    if sudo -n true 2>/dev/null; then as=(sudo)
+    else
+      echo "These Debian packages are missing and only root may install them. Run:" >&2
+      echo "  sudo $line" >&2
+      exit 1
+    fi
+  fi
+  echo "installing: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  if ! { "${as[@]}" apt-get update -q && "${as[@]}" $line; } > build/apt.log 2>&1; then
+    tail -5 build/apt.log >&2
+    echo "Installing failed (build/apt.log). By hand:  $line" >&2
+    exit 1
+  fi
+}

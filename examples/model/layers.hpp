@@ -1,0 +1,112 @@
+#pragma once
+#include <loraga/loraga.hpp>
+#include <optional>
+#include <string>
+
+#include "functors.hpp"
+
+namespace model {
+
+using loraga::matrix;
+using loraga::matrix_view;
+
+/// A trainable tensor: value and gradient. Frozen ones collect no gradient.
+template <class B>
+struct tensor {
+  std::string name;
+  matrix<float, B> value, gradient;
+  bool trainable = true;
+
+  tensor(B& be, std::string n, index_t rows, index_t cols) : name(std::move(n)), value(be, rows, cols), gradient(be, rows, cols) {
+    loraga::fill(be, value.view(), 0);
+    loraga::fill(be, gradient.view(), 0);
+  }
+  loraga::parameter<float, typename B::space> parameter() {
+    return {name.c_str(), loraga::parameter_kind::other, value.view(), gradient.view(), {}};
+  }
+};
+
+/// Memory for a block of activations that only ever grows.
+template <class B>
+class activations {
+  matrix<float, B> memory_;
+
+ public:
+  matrix_view<float, typename B::space> get(B& be, index_t rows, index_t cols) {
+    if (memory_.rows() * memory_.cols() < rows * cols) memory_ = matrix<float, B>(be, rows * cols, 1);
+    return {memory_.view().data, rows, cols, 1, rows};
+  }
+};
+
+/// y = W*x + b with, at the user's choice, a trainable W, an adapter beside a frozen one, or an accumulator that
+/// watches the gradient W would get. This is all a training loop has to do to host an adapter.
+template <class B>
+class linear {
+ public:
+  using space = typename B::space;
+  using view = matrix_view<float, space>;
+  using adapter_type = loraga::lora<float, B>;
+
+  tensor<B> weight, bias;  // weight is stored in x out, so that its transposed view is a row-major out x in
+  std::optional<adapter_type> adapter;
+  loraga::dense_gradient<B>* watcher = nullptr;
+
+  linear(B& be, std::string const& name, index_t out, index_t in)
+      : weight(be, name + ".weight", in, out), bias(be, name + ".bias", out, 1) {}
+  index_t out() const { return weight.value.cols(); }
+  index_t in() const { return weight.value.rows(); }
+  view w() { return weight.value.view().transposed(); }
+
+  /// y = W*x + b, or y += W*x + b.
+  template <class X>
+  void forward(B& be, X x, view y, bool accumulate = false) {
+    be.for_each(y.rows, y.cols, functor::add_bias{y, bias.value.view(), accumulate});
+    be.gemm(1.0, w(), x, 1.0, y);
+    if (adapter) adapter->forward(be, w(), x, y, tape_);
+  }
+
+  /// Gradients of what is trainable; dx = WT*dy + the adapter's share (an empty dx is skipped).
+  template <class X>
+  void backward(B& be, X x, view dy, view dx) {
+    if (watcher) watcher->add_outer(be, dy, x);
+    if (weight.trainable) be.gemm(1.0, dy, x.transposed(), 1.0, weight.gradient.view().transposed());
+    if (bias.trainable) {
+      loraga::scratch<B> temporary(be);
+      auto const ones = temporary.template matrix<float>(dy.cols, 1);
+      loraga::fill(be, ones, 1);
+      be.gemm(1.0, dy, ones, 1.0, bias.gradient.view());
+    }
+    if (adapter) adapter->backward(be, w(), x, dy, tape_, 0.0, dx);
+    if (dx.data) be.gemm(1.0, w().transposed(), dy, adapter ? 1.0 : 0.0, dx);
+  }
+
+ private:
+  typename adapter_type::tape tape_;
+};
+
+/// Layer normalisation over each token's features.
+template <class B>
+class layer_norm {
+  activations<B> normalised_, inverse_;
+
+ public:
+  using view = matrix_view<float, typename B::space>;
+  tensor<B> gain, shift;
+  layer_norm(B& be, std::string const& name, index_t width)
+      : gain(be, name + ".gain", width, 1), shift(be, name + ".shift", width, 1) {
+    loraga::fill(be, gain.value.view(), 1);
+  }
+  void forward(B& be, view x, view y) {
+    auto const n = normalised_.get(be, x.rows, x.cols), s = inverse_.get(be, 1, x.cols);
+    be.for_each(1, x.cols, functor::layer_norm{x, gain.value.view(), shift.value.view(), n, s, y});
+  }
+  /// dx += the gradient through this layer.
+  void backward(B& be, view dy, view dx) {
+    auto const n = normalised_.get(be, dy.rows, dy.cols), s = inverse_.get(be, 1, dy.cols);
+    if (gain.trainable)
+      be.for_each(dy.rows, 1, functor::layer_norm_parameters{dy, n, gain.gradient.view(), shift.gradient.view()});
+    be.for_each(1, dy.cols, functor::layer_norm_backward{dy, gain.value.view(), n, s, dx});
+  }
+};
+
+}  // namespace model

@@ -1,0 +1,124 @@
+#pragma once
+#include <vector>
+
+#include "block.hpp"
+
+namespace model {
+
+struct vision_transformer_shape {
+  index_t side = 28, patch = 4, width = 64, layers = 3, heads = 4, hidden = 128, classes = 5;
+  index_t patches() const { return (side / patch) * (side / patch); }
+  index_t tokens() const { return patches() + 1; }
+};
+
+struct batch_result {
+  double loss_sum = 0;
+  index_t correct = 0, count = 0;
+};
+
+/// A small vision transformer: patch embedding, class token, pre-norm blocks, linear head on the class token. Written
+/// over the backend only, with its backward by hand.
+template <class B>
+class vision_transformer {
+ public:
+  using space = typename B::space;
+  using view = matrix_view<float, space>;
+  using labels = matrix_view<index_t const, space>;
+
+  vision_transformer_shape const shape;
+  linear<B> embed, head;
+  tensor<B> position;  // column 0 is the class token
+  std::vector<block<B>> blocks;
+  layer_norm<B> norm;
+
+  vision_transformer(B& be, vision_transformer_shape s)
+      : shape(s),
+        embed(be, "embed", s.width, s.patch * s.patch),
+        head(be, "head", s.classes, s.width),
+        position(be, "position", s.width, s.tokens()),
+        norm(be, "norm", s.width) {
+    for (index_t l = 0; l < s.layers; ++l)
+      blocks.emplace_back(be, "block" + std::to_string(l), s.width, s.heads, s.hidden, l + 1 == s.layers);
+  }
+
+  /// Random start for pre-training: weights of variance 1/(3*in) as PyTorch's linear layers, zero biases.
+  void randomise(B& be, std::uint64_t seed) {
+    std::uint64_t stream = 0;
+    loraga::fill_normal(be, position.value.view(), {seed, ++stream}, 0.02);
+    for (auto* l : linears())
+      loraga::fill_normal(be, l->weight.value.view(), {seed, ++stream}, 1 / std::sqrt(3.0 * static_cast<double>(l->in())));
+    randomise_head(be, seed);
+  }
+  void randomise_head(B& be, std::uint64_t seed) {
+    loraga::fill_normal(be, head.weight.value.view(), {seed, 0}, 0.02);
+    loraga::fill(be, head.bias.value.view(), 0);
+  }
+
+  /// All linear layers but the head.
+  std::vector<linear<B>*> linears() {
+    std::vector<linear<B>*> all{&embed};
+    for (auto& b : blocks)
+      for (auto* l : {&b.query, &b.key, &b.value, &b.output, &b.expand, &b.contract}) all.push_back(l);
+    return all;
+  }
+  /// Every tensor of the base model, in a fixed order.
+  std::vector<tensor<B>*> tensors() {
+    std::vector<tensor<B>*> all{&position};
+    auto const add_norm = [&](layer_norm<B>& n) { all.insert(all.end(), {&n.gain, &n.shift}); };
+    for (auto& b : blocks) {
+      add_norm(b.norm1);
+      add_norm(b.norm2);
+    }
+    add_norm(norm);
+    for (auto* l : linears()) all.insert(all.end(), {&l->weight, &l->bias});
+    all.insert(all.end(), {&head.weight, &head.bias});
+    return all;
+  }
+
+  /// Loss and hits of a batch (images side*side x count, labels 1 x count). With `learn`, gradients of the mean loss
+  /// are added to everything trainable.
+  batch_result run(B& be, matrix_view<float const, space> images, labels target, bool learn) {
+    sequence_shape const s{images.cols, shape.tokens()};
+    auto const pixels = pixels_.get(be, embed.in(), shape.patches() * s.count);
+    auto const embedded = embedded_.get(be, shape.width, pixels.cols);
+    auto const x = x_.get(be, shape.width, s.tokens * s.count);
+    be.for_each(pixels.rows, pixels.cols,
+                functor::patchify<matrix_view<float const, space>>{images, pixels, shape.side, shape.patch});
+    embed.forward(be, pixels, embedded);
+    be.for_each(x.rows, x.cols, functor::assemble_tokens{embedded, position.value.view(), x});
+    for (auto& b : blocks) b.forward(be, x, s);
+    auto const features = features_.get(be, shape.width, s.count), logits = logits_.get(be, shape.classes, s.count);
+    norm.forward(be, class_tokens(x, s), features);
+    head.forward(be, features, logits);
+
+    loraga::scratch<B> temporary(be);
+    auto const loss = temporary.template matrix<double>(s.count, 2), total = temporary.template matrix<double>(2, 1);
+    using column = matrix_view<double, space>;
+    be.for_each(1, s.count, functor::cross_entropy<labels, column>{logits, target, loss.columns(0, 1), loss.columns(1, 1)});
+    be.reduce_columns(s.count, 2, loraga::functor::total<column, column>{{}, loss, total});
+    if (learn) backward(be, pixels, features, logits, x, s);
+    auto const sums = loraga::read_all(be, total);
+    return {sums[0], static_cast<index_t>(sums[1]), s.count};
+  }
+
+ private:
+  activations<B> pixels_, embedded_, x_, features_, logits_;
+
+  view class_tokens(view x, sequence_shape s) const { return {x.data, x.rows, s.count, 1, x.col_stride * s.tokens}; }
+
+  void backward(B& be, view pixels, view features, view dlogits, view dx, sequence_shape s) {
+    loraga::scratch<B> temporary(be);
+    auto const dfeatures = temporary.template matrix<float>(shape.width, s.count);
+    head.backward(be, features, dlogits, dfeatures);
+    loraga::fill(be, dx, 0);  // the stream is no longer needed: its memory takes the gradient
+    norm.backward(be, dfeatures, class_tokens(dx, s));
+    for (std::size_t l = blocks.size(); l-- > 0;) blocks[l].backward(be, dx, s);
+    if (position.trainable)
+      be.for_each(shape.width, s.tokens, functor::sum_positions{dx, position.gradient.view()});
+    auto const dembedded = temporary.template matrix<float>(shape.width, pixels.cols);
+    be.for_each(shape.width, pixels.cols, functor::split_tokens{dx, dembedded, s.tokens});
+    embed.backward(be, pixels, dembedded, view{});
+  }
+};
+
+}  // namespace model

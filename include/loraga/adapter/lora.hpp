@@ -1,0 +1,274 @@
+#pragma once
+#include <array>
+#include <loraga/linalg/random.hpp>
+
+namespace loraga {
+
+struct lora_options {
+  double dropout = 0;      ///< probability that an input of A is zeroed, in training; the rest is scaled by 1/(1-p)
+  std::uint64_t seed = 0;  ///< of the dropout masks; give layers different ones
+};
+
+namespace functor {
+
+/// out = beta*out + mask*x/(1-p), the mask a function of (stream, row, column): four rows share a block of bits.
+template <class X, class Y>
+struct dropout {
+  using C = compute_t<typename Y::value_type>;
+  X x;
+  Y out;
+  C beta, keep_scale;
+  std::uint32_t threshold;  // dropped if the random word is below
+  random_stream stream;
+  LORAGA_HD void operator()(index_t g, index_t j) const {
+    auto const bits = philox(stream.seed, static_cast<std::uint64_t>(g) << 32 | static_cast<std::uint64_t>(j), stream.id);
+    for (index_t i = 4 * g, b = 0; i < out.rows && b < 4; ++i, ++b) {
+      C const kept = bits.word[b] < threshold ? C(0) : keep_scale * static_cast<C>(x(i, j));
+      C const old = beta == C(0) ? C(0) : beta * static_cast<C>(out(i, j));
+      out(i, j) = static_cast<typename Y::value_type>(kept + old);
+    }
+  }
+};
+
+}  // namespace functor
+
+/// LoRA: y = W*x + s*B*A*drop(x), W the caller's own. T is how A and B are stored; 16-bit ones have a float master
+/// copy, and all products and gradients are float then.
+/// shapes  A r x in (row-major), B out x r (column-major)
+/// After the first step of a shape nothing is allocated.
+/// source  arXiv:2106.09685
+template <Element T, class B>
+class lora {
+ public:
+  using value_type = T;
+  using space = typename B::space;
+  using compute = compute_t<T>;
+
+  /// What backward needs from forward. One per use of the layer in a step; keep it from step to step.
+  struct tape {
+    matrix<compute, B> h;  // A*drop(X), r x (at least tokens)
+    index_t tokens = 0;
+    bool dropped = false;
+    std::uint64_t pass = 0;  // number of the dropout mask
+  };
+
+  /// A = B = 0: does nothing until it is initialised.
+  /// errors  value_error if rank < 1, a size is < 1, or dropout is outside [0, 1)
+  template <Scaling S>
+  lora(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options = {})
+      : out_(out), in_(in), rank_(rank), options_(options) {
+    require_value(rank >= 1, static_cast<double>(rank), "lora", "rank", "at least 1");
+    require_value(out >= 1 && in >= 1, static_cast<double>(std::min(out, in)), "lora", "out or in", "at least 1");
+    require_value(options.dropout >= 0 && options.dropout < 1, options.dropout, "lora", "dropout", "in [0, 1)");
+    scale_ = scaling.scale(out, in, rank);
+    values_ = matrix<T, B>(be, rank * (in + out), 1);
+    gradients_ = matrix<compute, B>(be, rank * (in + out), 1);
+    fill(be, values_.view(), 0);
+    fill(be, gradients_.view(), 0);
+    if constexpr (is_16bit<T>) {
+      masters_ = matrix<compute, B>(be, rank * (in + out), 1);
+      fill(be, masters_.view(), 0);
+    }
+  }
+
+  index_t out() const { return out_; }
+  index_t in() const { return in_; }
+  index_t rank() const { return rank_; }
+  double scale() const { return scale_; }
+  matrix_view<T, space> a() { return a_of(values_.view()); }
+  matrix_view<T, space> b() { return b_of(values_.view()); }
+  matrix_view<T const, space> a() const { return a_of(values_.view()); }
+  matrix_view<T const, space> b() const { return b_of(values_.view()); }
+
+  /// A and B with their gradients; addresses stay the same for the adapter's life.
+  std::array<parameter<T, space>, 2> parameters() {
+    return {{{"lora_A", parameter_kind::factor_a, a(), a_of(gradients_.view()), a_of(masters_.view())},
+             {"lora_B", parameter_kind::factor_b, b(), b_of(gradients_.view()), b_of(masters_.view())}}};
+  }
+  /// All gradients as one column: for all-reduce, clipping, zeroing.
+  matrix_view<compute, space> gradient() { return gradients_.view(); }
+  void zero_gradient(B& be) { fill(be, gradients_.view(), 0); }
+
+  /// Dropout works in training only, which is how an adapter starts out.
+  void train(bool on) { training_ = on; }
+  bool training() const { return training_; }
+
+  /// Y += s*B*A*drop(X), minus the frozen start where there is one; W is not used (a merged adapter adds nothing).
+  /// errors  shape_error, alias_error
+  template <class W, ViewIn<space> X, MutableViewIn<space> Y>
+  void forward(B& be, W const&, X x, Y y, tape& t) {
+    check_activations(x, y, "lora::forward", "Y");
+    if (t.h.rows() != rank_ || t.h.cols() < x.cols) t.h = matrix<compute, B>(be, rank_, x.cols);
+    t.tokens = x.cols;
+    t.dropped = training_ && options_.dropout > 0;
+    if (t.dropped) t.pass = ++passes_;
+    if (merged_) return;
+    auto const h = t.h.view().columns(0, t.tokens);
+    scratch<B> temporary(be);
+    if (t.dropped) be.gemm(1.0, a(), dropped(be, temporary, x, t), 0.0, h);
+    else be.gemm(1.0, a(), x, 0.0, h);
+    if (!paired()) return be.gemm(scale_, b(), h, 1.0, y);
+    auto const h0 = temporary.template matrix<compute>(rank_, x.cols);
+    be.gemm(1.0, start_a(), x, 0.0, h0);
+    add_difference(be, scale_, b(), h, start_b(), h0, 1.0, y);
+  }
+
+  /// math    dB += s*dY*HT; dA += dH*drop(X)T with dH = s*BT*dY; dX = beta*dX + AT*dH through the same mask
+  /// An empty dX is skipped. Returns dY, which the base's own backward uses unchanged.
+  /// errors  shape_error, alias_error; state_error if the tape is from another shape or the adapter is merged
+  template <class W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D>
+  matrix_view<typename Y::value_type const, space> backward(B& be, W const&, X x, Y dy, tape& t, double beta, D dx) {
+    char const* const where = "lora::backward";
+    check_activations(x, dy, where, "dY");
+    bool const wants_dx = dx.data != nullptr;
+    if (wants_dx) {
+      require_shape(dx, in_, x.cols, where, "dX");
+      require_distinct(dx, dy, where, "dX", "dY");
+      require_distinct(dx, x, where, "dX", "X");
+    }
+    if (t.tokens != x.cols)
+      raise<state_error>(where, "tape", "of " + std::to_string(t.tokens) + " tokens",
+                         "the one forward filled for these " + std::to_string(x.cols));
+    if (merged_) raise<state_error>(where, "adapter", "merged", "unmerged in training");
+    auto const h = t.h.view().columns(0, t.tokens);
+    scratch<B> temporary(be);
+    auto const dh = temporary.template matrix<compute>(rank_, x.cols);
+    be.gemm(scale_, dy, h.transposed(), 1.0, b_of(gradients_.view()));
+    be.gemm(scale_, b().transposed(), dy, 0.0, dh);
+    auto const add_to_a = [&](auto input) { be.gemm(1.0, dh, input.transposed(), 1.0, a_of(gradients_.view())); };
+    if (t.dropped) add_to_a(dropped(be, temporary, x, t));
+    else add_to_a(x);
+    if (!wants_dx) return dy;
+    scratch<B> rest(be);
+    auto const dh0 = paired() ? rest.template matrix<compute>(rank_, x.cols) : dh;
+    if (paired()) be.gemm(scale_, start_b().transposed(), dy, 0.0, dh0);
+    if (t.dropped) {
+      auto const through = rest.template matrix<compute>(in_, x.cols);
+      be.gemm(1.0, a().transposed(), dh, 0.0, through);
+      mask(be, through, beta, dx, t);
+      if (paired()) be.gemm(-1.0, start_a().transposed(), dh0, 1.0, dx);
+    } else if (paired()) {
+      add_difference(be, 1.0, a().transposed(), dh, start_a().transposed(), dh0, beta, dx);
+    } else {
+      be.gemm(1.0, a().transposed(), dh, beta, dx);
+    }
+    return dy;
+  }
+
+  /// W += s*B*A, minus the frozen start where there is one. In 16 bit W does not come back exactly.
+  /// errors  shape_error; state_error if merged already
+  template <MutableViewIn<space> W>
+  void merge(B& be, W w) {
+    if (merged_) raise<state_error>("lora::merge", "adapter", "merged", "not merged");
+    add_change(be, w);
+    merged_ = true;
+  }
+  /// W -= what merge added.  errors  shape_error; state_error if not merged
+  template <MutableViewIn<space> W>
+  void unmerge(B& be, W w) {
+    if (!merged_) raise<state_error>("lora::unmerge", "adapter", "not merged", "merged");
+    add_change(be, w, -1);
+    merged_ = false;
+  }
+  bool merged() const { return merged_; }
+
+  /// W += factor*(what merge adds), for any W: a copy to evaluate or to export. The adapter stays as it is.
+  /// errors  shape_error
+  template <MutableViewIn<space> W>
+  void add_change(B& be, W w, double factor = 1) const {
+    require_shape(w, out_, in_, "lora::add_change", "W");
+    require_matrix(w, "lora::add_change", "W");
+    if (!paired()) return be.gemm(factor * scale_, b(), a(), 1.0, w);
+    scratch<B> temporary(be);  // so that W is rounded once
+    auto const change = temporary.template matrix<compute>(out_, in_);
+    add_difference(be, scale_, b(), a(), start_b(), start_a(), 0.0, change);
+    axpby(be, factor, change, 1.0, w);
+  }
+
+  // What `initialise` and the anchors call.
+
+  /// errors  state_error if merged, or if W already holds -s*B0*A0, which a new start would lose
+  void check_start() const {
+    if (merged_) raise<state_error>("initialise", "adapter", "merged", "not merged");
+    if (subtracted_)
+      raise<state_error>("initialise", "adapter", "anchored in place already", "new, or with a frozen pair");
+  }
+  /// A and B were filled: master copies follow, gradients and an old frozen pair go.
+  void start(B& be) {
+    if constexpr (is_16bit<T>) convert(be, values_.view(), masters_.view());
+    zero_gradient(be);
+    start_ = {};
+  }
+  template <MutableViewIn<space> W>
+  void subtract_start(B& be, W w) {
+    add_change(be, w, -1);
+    subtracted_ = true;
+  }
+  void freeze_start(B& be) {
+    start_ = matrix<T, B>(be, rank_ * (in_ + out_), 1);
+    be.copy(values_.view(), start_.view());
+  }
+
+  /// A0 and B0 of the frozen pair; empty views without one. [B, -B0]*[A; A0] at the same s is the whole change of W.
+  matrix_view<T const, space> start_a() const { return a_of(start_.view()); }
+  matrix_view<T const, space> start_b() const { return b_of(start_.view()); }
+  bool paired() const { return start_.rows() > 0; }
+
+ private:
+  index_t out_, in_, rank_;
+  double scale_ = 0;
+  lora_options options_;
+  matrix<T, B> values_, start_;               // A row-major, then B column-major, as one column
+  matrix<compute, B> gradients_, masters_;  // the same
+  bool training_ = true, merged_ = false, subtracted_ = false;
+  std::uint64_t passes_ = 0;  // forward passes with dropout so far
+
+  template <class U>
+  matrix_view<U, space> a_of(matrix_view<U, space> flat) const {
+    if (flat.rows == 0) return {};
+    return {flat.data, rank_, in_, in_, 1};
+  }
+  template <class U>
+  matrix_view<U, space> b_of(matrix_view<U, space> flat) const {
+    if (flat.rows == 0) return {};
+    return {flat.data + rank_ * in_, out_, rank_, 1, out_};
+  }
+
+  template <class X, class Y>
+  void check_activations(X const& x, Y const& y, char const* where, char const* name) const {
+    require_shape(x, in_, x.cols, where, "X");
+    require_shape(y, out_, x.cols, where, name);
+    require_matrix(x, where, "X");
+    require_matrix(y, where, name);
+    require_distinct(y, x, where, name, "X");
+  }
+
+  template <class X, class D>
+  void mask(B& be, X x, double beta, D out, tape const& t) const {
+    using C = compute_t<typename D::value_type>;
+    functor::dropout<X, D> const f{x, out, static_cast<C>(beta), static_cast<C>(1 / (1 - options_.dropout)),
+                                   static_cast<std::uint32_t>(options_.dropout * 4294967296.0), {options_.seed, t.pass}};
+    be.for_each((out.rows + 3) / 4, out.cols, f);
+  }
+  template <class X>
+  matrix_view<compute, space> dropped(B& be, scratch<B>& temporary, X x, tape const& t) const {
+    auto const out = temporary.template matrix<compute>(in_, x.cols);
+    mask(be, x, 0.0, out, t);
+    return out;
+  }
+
+  /// y = beta*y + scale*(left*right - left0*right0). Both products are formed and then subtracted, so that the
+  /// difference is exactly 0 as long as they are the same; one accumulated onto the other would leave rounding.
+  template <class L, class R, class L0, class Y>
+  static void add_difference(B& be, double scale, L left, R right, L0 left0, R right0, double beta, Y y) {
+    scratch<B> temporary(be);
+    auto const now = temporary.template matrix<compute>(y.rows, y.cols);
+    auto const start = temporary.template matrix<compute>(y.rows, y.cols);
+    be.gemm(1.0, left, right, 0.0, now);
+    be.gemm(1.0, left0, right0, 0.0, start);
+    axpby(be, -1.0, start, 1.0, now);
+    axpby(be, scale, now, beta, y);
+  }
+};
+
+}  // namespace loraga

@@ -1,0 +1,266 @@
+#pragma once
+#include <algorithm>
+#include <loraga/backend/eigen_kernels.hpp>
+#include <loraga/backend/householder.hpp>
+#include <loraga/backend/thread_pool.hpp>
+#include <loraga/linalg/elementwise.hpp>
+#include <memory>
+#include <new>
+#include <thread>
+#include <vector>
+
+namespace loraga {
+
+/// The CPU through Eigen. One object serves one calling thread; inside a call it uses `threads` threads over fixed
+/// tiles, so results depend on shapes and never on the number of threads.
+/// errors  value_error if threads < 1
+class cpu {
+  struct free_aligned {
+    void operator()(void* p) const { ::operator delete(p, std::align_val_t{64}); }
+  };
+  // How work is cut. Part of the numerical result (sums are formed tile by tile), hence constants.
+  static constexpr index_t tile = 512;           // rows and columns of a product's tile
+  static constexpr index_t reduce_block = 4096;  // rows reduced in one go
+  static constexpr index_t lanes = 16;           // partial results within a block, one vector register of floats
+  static constexpr index_t gram_tasks = 16;      // most partial sums of a Gram matrix
+  static constexpr index_t worth_threads = index_t{1} << 16;  // operations below which waking threads costs more
+
+  int threads_;
+  std::unique_ptr<thread_pool> pool_;  // started when first needed
+  std::vector<eigen::packing> packing_;
+  std::vector<std::unique_ptr<cpu>> workers_;  // one-threaded backends for work over a batch
+  workspace<std::unique_ptr<std::byte[], free_aligned>> memory_;
+
+  template <class F>
+  void parallel(index_t tasks, bool worthwhile, F const& task) {
+    if (threads_ == 1 || tasks < 2 || !worthwhile) {
+      for (index_t i = 0; i < tasks; ++i) task(i, 0);
+      return;
+    }
+    if (!pool_) pool_ = std::make_unique<thread_pool>(threads_ - 1);
+    pool_->run(tasks, task);
+  }
+
+ public:
+  using space = host_space;
+
+  explicit cpu(int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) : threads_(threads) {
+    require_value(threads >= 1, threads, "cpu", "threads", "at least 1");
+    packing_.resize(static_cast<std::size_t>(threads));
+  }
+  int threads() const { return threads_; }
+  auto& memory() { return memory_; }
+  void synchronize() {}
+
+  template <class T>
+  std::unique_ptr<T[], free_aligned> allocate(index_t n) {
+    auto const bytes = static_cast<std::size_t>(std::max<index_t>(n, 1)) * sizeof(T);
+    return std::unique_ptr<T[], free_aligned>(static_cast<T*>(::operator new(bytes, std::align_val_t{64})));
+  }
+  template <class T>
+  auto allocate_host(index_t n) {
+    return allocate<T>(n);
+  }
+
+  template <ViewIn<space> S, MutableViewIn<space> D>
+    requires std::same_as<typename S::value_type, typename D::value_type>
+  void copy(S src, D dst) {
+    require_shape(src, dst.rows, dst.cols, "cpu::copy", "source");
+    if (dst.row_stride > dst.col_stride && dst.cols > 1) return copy(src.transposed(), dst.transposed());
+    for_each(dst.rows, dst.cols, functor::copy<S, D>{src, dst});
+  }
+
+  template <class F>
+  void for_each(index_t rows, index_t cols, F f) {
+    if (rows <= 0 || cols <= 0) return;
+    index_t const strips = std::min(cols, std::max<index_t>(1, rows * cols / worth_threads));
+    index_t const row_cuts = cols == 1 ? std::max<index_t>(1, rows / worth_threads) : 1;
+    parallel(strips * row_cuts, rows * cols >= 2 * worth_threads, [&](index_t t, int) {
+      F const g = f;  // a copy of its own, so that the compiler knows nothing else writes it
+      index_t const s = t % strips, q = t / strips;
+      for (index_t j = cols * s / strips; j < cols * (s + 1) / strips; ++j)
+        for (index_t i = rows * q / row_cuts; i < rows * (q + 1) / row_cuts; ++i) g(i, j);
+    });
+  }
+
+  template <class F>
+  void reduce_columns(index_t rows, index_t cols, F f) {
+    using V = typename F::value_type;
+    index_t const blocks = std::max<index_t>(1, (rows + reduce_block - 1) / reduce_block);
+    scratch<cpu> temporary(*this);
+    auto partial = temporary.template matrix<V>(blocks, cols);
+    parallel(cols * blocks, rows * cols >= worth_threads, [&](index_t t, int) {
+      index_t const j = t / blocks, first = t % blocks * reduce_block, last = std::min(rows, first + reduce_block);
+      V lane[lanes];
+      for (auto& x : lane) x = F::identity();
+      index_t i = first;
+      for (; i + lanes <= last; i += lanes)
+        for (index_t l = 0; l < lanes; ++l) lane[l] = F::combine(lane[l], f.map(i + l, j));
+      for (index_t l = 0; i < last; ++i, ++l) lane[l] = F::combine(lane[l], f.map(i, j));
+      for (index_t l = 1; l < lanes; ++l) lane[0] = F::combine(lane[0], lane[l]);
+      partial(t % blocks, j) = lane[0];
+    });
+    for (index_t j = 0; j < cols; ++j) {
+      V sum = partial(0, j);
+      for (index_t b = 1; b < blocks; ++b) sum = F::combine(sum, partial(b, j));
+      f.finish(j, sum);
+    }
+  }
+
+  /// math    c = alpha*a*b + beta*c, sums in compute_t of c's type, rounded to it once
+  /// errors  shape_error for shapes that do not fit or views without a unit stride; alias_error if c overlaps a or b
+  /// cost    2*rows*cols*depth operations; scratch for operands and results whose type is not the compute type
+  template <ViewIn<space> A, ViewIn<space> Bv, MutableViewIn<space> C>
+  void gemm(double alpha, A a, Bv b, double beta, C c) {
+    // From here on only element types matter: fewer instantiations, less to compile.
+    product<typename A::value_type, typename Bv::value_type, typename C::value_type>(alpha, a, b, beta, c);
+  }
+
+  template <BatchIn<space> A, BatchIn<space> Bb, BatchIn<space> C>
+  void gemm_batched(double alpha, A const& a, Bb const& b, double beta, C const& c) {
+    require_batch(a, c.count, "cpu::gemm_batched", "a");
+    require_batch(b, c.count, "cpu::gemm_batched", "b");
+    for (index_t i = 0; i < c.count; ++i) gemm(alpha, a[i], b[i], beta, c[i]);
+  }
+
+  /// math    s_i = y_iT*y_i in double, whatever y's type, summed over fixed row ranges
+  template <BatchIn<space> Y>
+  void gram_batched(Y const& y, slab_view<double, space> s) {
+    require_batch(y, s.count, "cpu::gram_batched", "y");
+    for (index_t i = 0; i < s.count; ++i) gram<typename Y::value_type>(y[i], s[i]);
+  }
+
+  template <std::same_as<double> T>
+  void cholesky_inverse_batched(slab_view<T, space> s, double tolerance, slab_view<int, space> flags) {
+    for (index_t i = 0; i < s.count; ++i) {
+      if (eigen::cholesky_inverse(s[i], tolerance)) {
+        for (index_t j = 0; j < s.cols; ++j)
+          for (index_t p = j + 1; p < s.rows; ++p) s[i](p, j) = 0;
+      } else {
+        flags[i](0, 0) |= svd_ill_conditioned;
+        for (index_t j = 0; j < s.cols; ++j)
+          for (index_t p = 0; p < s.rows; ++p) s[i](p, j) = p == j;
+      }
+    }
+  }
+
+  template <std::same_as<double> T>
+  void eigh_batched(slab_view<T, space> s, index_t k, slab_view<T, space> values, slab_view<int, space> flags) {
+    for (index_t i = 0; i < s.count; ++i)
+      if (!eigen::eigh(s[i], k, values[i], packing_[0])) flags[i](0, 0) |= svd_not_converged;
+  }
+
+  template <class T>
+  void householder(matrix_view<T, space> y) {
+    if (y.rows < y.cols)
+      raise<shape_error>("cpu::householder", "y", shape_text(y.rows, y.cols), "at least as many rows as columns");
+    scratch<cpu> temporary(*this);
+    auto const q = temporary.template matrix<double>(y.rows, y.cols);
+    householder_q(y, q, temporary.template matrix<double>(y.rows, y.cols));
+  }
+
+  /// task(backend, first, n): one matrix at a time, in parallel over one-threaded backends.
+  template <class F>
+  void for_each_chunk(index_t count, F const& task) {
+    if (threads_ == 1 || count < 2) {
+      for (index_t i = 0; i < count; ++i) task(*this, i, index_t{1});
+      return;
+    }
+    while (workers_.size() < packing_.size()) workers_.push_back(std::make_unique<cpu>(1));
+    parallel(count, true, [&](index_t i, int worker) { task(*workers_[static_cast<std::size_t>(worker)], i, index_t{1}); });
+  }
+
+ private:
+  template <class TA, class TB, class TC>
+  void product(double alpha, matrix_view<TA const, space> a, matrix_view<TB const, space> b, double beta,
+               matrix_view<TC, space> c) {
+    using T = compute_t<TC>;
+    check_product(a, b, c);
+    if (c.row_stride != 1 && c.rows > 1)
+      return product<TB, TA, TC>(alpha, b.transposed(), a.transposed(), beta, c.transposed());
+    scratch<cpu> temporary(*this);
+    auto const wide_a = widened<T, TA>(temporary, a);
+    auto const wide_b = widened<T, TB>(temporary, b);
+    index_t const down = (c.rows + tile - 1) / tile, across = (c.cols + tile - 1) / tile;
+    constexpr bool direct = std::is_same_v<T, TC>;
+    matrix_view<T, space> sum;
+    if constexpr (direct) sum = {c.data, c.rows, c.cols, 1, c.col_stride};
+    else sum = temporary.template matrix<T>(c.rows, c.cols);
+    parallel(down * across, c.rows * c.cols * a.cols >= worth_threads * 8, [&](index_t t, int worker) {
+      index_t const i = t % down * tile, j = t / down * tile;
+      index_t const rows = std::min(tile, c.rows - i), cols = std::min(tile, c.cols - j);
+      auto const out = sum.row_range(i, rows).columns(j, cols);
+      T const keep = direct ? static_cast<T>(beta) : T(0);
+      if (keep != T(1))
+        for (index_t q = 0; q < cols; ++q)
+          for (index_t p = 0; p < rows; ++p) out(p, q) = keep == T(0) ? T(0) : keep * out(p, q);
+      eigen::multiply_add<T>(static_cast<T>(alpha), wide_a.row_range(i, rows), wide_b.columns(j, cols), out,
+                             packing_[static_cast<std::size_t>(worker)]);
+    });
+    if constexpr (!direct)
+      for_each(c.rows, c.cols, functor::axpby<decltype(sum), decltype(c)>{T(1), sum, static_cast<T>(beta), c});
+  }
+
+  template <class T, class U>
+  matrix_view<T const, space> widened(scratch<cpu>& temporary, matrix_view<U const, space> v) {
+    if constexpr (std::is_same_v<U, T>) {
+      return v;
+    } else {
+      if (v.row_stride > v.col_stride && v.cols > 1) return widened<T, U>(temporary, v.transposed()).transposed();
+      auto const out = temporary.template matrix<T>(v.rows, v.cols);
+      for_each(v.rows, v.cols, functor::convert<decltype(v), matrix_view<T, space>>{v, out});
+      return out;
+    }
+  }
+
+  template <class A, class Bv, class C>
+  static void check_product(A const& a, Bv const& b, C const& c) {
+    require_matrix(a, "cpu::gemm", "a");
+    require_matrix(b, "cpu::gemm", "b");
+    require_matrix(c, "cpu::gemm", "c");
+    require_shape(b, a.cols, c.cols, "cpu::gemm", "b");
+    require_shape(a, c.rows, b.rows, "cpu::gemm", "a");
+    require_distinct(c, a, "cpu::gemm", "c", "a");
+    require_distinct(c, b, "cpu::gemm", "c", "b");
+  }
+  template <class L>
+  static void require_batch(L const& l, index_t count, char const* where, char const* name) {
+    if (l.count != count)
+      raise<shape_error>(where, name, std::to_string(l.count) + " matrices", std::to_string(count));
+  }
+
+  template <class T>
+  void gram(matrix_view<T const, space> y, matrix_view<double, space> s) {
+    require_shape(s, y.cols, y.cols, "cpu::gram_batched", "s");
+    index_t const l = y.cols, tasks = std::clamp<index_t>(y.rows / tile, 1, gram_tasks);
+    scratch<cpu> temporary(*this);
+    auto const parts = temporary.template slab<double>(tasks, l, l);
+    auto const wide = temporary.template slab<double>(tasks, tile, l);
+    parallel(tasks, y.rows * l * l >= worth_threads, [&](index_t t, int worker) {
+      auto const part = parts[t];
+      std::fill(part.data, part.data + l * l, 0.0);
+      index_t const last = y.rows * (t + 1) / tasks;
+      for (index_t first = y.rows * t / tasks; first < last; first += tile) {
+        index_t const rows = std::min(tile, last - first);
+        matrix_view<double const, space> piece;
+        if constexpr (std::is_same_v<T, double>) {
+          piece = y.row_range(first, rows);
+        } else {
+          auto const w = wide[t].row_range(0, rows);
+          for (index_t j = 0; j < l; ++j)
+            for (index_t i = 0; i < rows; ++i) w(i, j) = static_cast<double>(y(first + i, j));
+          piece = w;
+        }
+        eigen::multiply_add<double>(1.0, piece.transposed(), piece, part, packing_[static_cast<std::size_t>(worker)]);
+      }
+    });
+    for (index_t j = 0; j < l; ++j)
+      for (index_t i = 0; i < l; ++i) {
+        double sum = parts[0](i, j);
+        for (index_t t = 1; t < tasks; ++t) sum += parts[t](i, j);
+        s(i, j) = sum;
+      }
+  }
+};
+
+}  // namespace loraga

@@ -1,0 +1,174 @@
+#pragma once
+#include <Eigen/Cholesky>
+#include <Eigen/Eigenvalues>
+#include <algorithm>
+#include <cstddef>
+#include <loraga/core/view.hpp>
+#include <memory>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+// Every call the CPU backend makes into Eigen, all of them single-threaded: Eigen changes bits with its thread count,
+// so parallelism is ours, over fixed tiles. All are templates, so that a file pays (in compile time) for what it uses.
+
+namespace loraga::eigen {
+
+template <class T>
+using dense = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
+template <class T>
+using dense_map = Eigen::Map<dense<T>, 0, Eigen::OuterStride<>>;
+
+/// A column-major view as an Eigen map.
+template <class T>
+dense_map<T> map(matrix_view<T, host_space> v) {
+  return {v.data, v.rows, v.cols, Eigen::OuterStride<>(v.col_stride)};
+}
+
+/// Keeps Eigen's OpenMP off in the calling thread (a per-thread setting of OpenMP; no effect on other threads).
+struct single_threaded {
+#ifdef _OPENMP
+  int const before = omp_get_max_threads();
+  single_threaded() { omp_set_num_threads(1); }
+  ~single_threaded() { omp_set_num_threads(before); }
+#else
+  single_threaded() {}
+#endif
+  single_threaded(single_threaded const&) = delete;
+  single_threaded& operator=(single_threaded const&) = delete;
+};
+
+/// Memory Eigen packs its operands into; kept from call to call, one per thread.
+class packing {
+  struct free_aligned {
+    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{64}); }
+  };
+  std::unique_ptr<std::byte[], free_aligned> memory_;
+  std::size_t size_ = 0;
+
+ public:
+  std::byte* at_least(std::size_t bytes) {
+    if (bytes > size_) {
+      memory_.reset(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{64})));
+      size_ = bytes;
+    }
+    return memory_.get();
+  }
+};
+
+/// Eigen's block sizes for one product, over memory of ours (Eigen would allocate its own at every call).
+template <class T>
+struct blocking : Eigen::internal::level3_blocking<T, T> {
+  blocking(index_t m, index_t n, index_t k, packing& memory) {
+    this->m_mc = m;
+    this->m_nc = n;
+    this->m_kc = k;
+    Eigen::internal::computeProductBlockingSizes<T, T, 1>(this->m_kc, this->m_mc, this->m_nc, Eigen::Index{1});
+    auto const round = [](Eigen::Index elements) { return (static_cast<std::size_t>(elements) * sizeof(T) + 63) / 64 * 64; };
+    std::size_t const a = round(this->m_mc * this->m_kc), b = round(this->m_kc * this->m_nc);
+    std::byte* const p = memory.at_least(a + b);
+    this->m_blockA = reinterpret_cast<T*>(p);
+    this->m_blockB = reinterpret_cast<T*>(p + a);
+  }
+};
+
+/// c += alpha*a*b for a column-major c; a and b have a unit stride either way. Calls Eigen's sequential kernel
+/// itself: the public product would add vector and coefficient paths (three times the compile time), threads of its
+/// own under OpenMP, and an allocation per call.
+template <class T>
+void multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b,
+                  matrix_view<T, host_space> c, packing& memory) {
+  if (c.rows == 0 || c.cols == 0 || a.cols == 0) return;
+  auto const by_columns = [](auto const& v) { return v.row_stride == 1 && (v.col_stride >= v.rows || v.cols == 1); };
+  auto const leading = [&](auto const& v) {
+    return std::max<index_t>(by_columns(v) ? v.col_stride : v.row_stride, 1);
+  };
+  blocking<T> blocks(c.rows, c.cols, a.cols, memory);
+  auto const run = [&]<int OrderA, int OrderB>() {
+    Eigen::internal::general_matrix_matrix_product<Eigen::Index, T, OrderA, false, T, OrderB, false, Eigen::ColMajor,
+                                                   1>::run(c.rows, c.cols, a.cols, a.data, leading(a), b.data,
+                                                           leading(b), c.data, 1, c.col_stride, alpha, blocks, nullptr);
+  };
+  constexpr int columns = Eigen::ColMajor, rows = Eigen::RowMajor;
+  if (by_columns(a))
+    by_columns(b) ? run.template operator()<columns, columns>() : run.template operator()<columns, rows>();
+  else
+    by_columns(b) ? run.template operator()<rows, columns>() : run.template operator()<rows, rows>();
+}
+
+/// s = RT*R becomes R^-1 in place. False, and s is then destroyed, if a pivot is not above tolerance times its
+/// diagonal entry (or is NaN).
+template <class T>
+bool cholesky_inverse(matrix_view<T, host_space> s, double tolerance) {
+  single_threaded const guard;
+  auto m = map(s);
+  Eigen::Matrix<T, Eigen::Dynamic, 1> const diagonal = m.diagonal();
+  Eigen::LLT<Eigen::Ref<dense<T>>, Eigen::Upper> const factor(m);
+  if (factor.info() != Eigen::Success) return false;
+  for (index_t j = 0; j < s.cols; ++j) {
+    double const pivot = s(j, j) * s(j, j);
+    if (!(pivot > tolerance * diagonal(j)) || !std::isfinite(pivot)) return false;
+  }
+  dense<T> inverse = dense<T>::Identity(s.rows, s.cols);
+  m.template triangularView<Eigen::Upper>().solveInPlace(inverse);
+  m = inverse;
+  return true;
+}
+
+/// z = H_0*...*H_{n-2}*z for the reflectors of a tridiagonalisation, in blocks: a block of reflectors is
+/// I - V*T*VT, so that the work is products. (Eigen's own form of this takes five seconds to compile.)
+template <class T>
+void apply_reflectors(dense<T> const& packed, Eigen::Matrix<T, Eigen::Dynamic, 1> const& coefficients, dense<T>& z,
+                      packing& memory) {
+  auto const view_of = [](dense<T>& m) { return matrix_view<T, host_space>(m.data(), m.rows(), m.cols(), 1, m.rows()); };
+  index_t const n = packed.rows(), block = 32;
+  for (index_t last = n - 1; last > 0; last -= std::min(block, last)) {
+    index_t const first = std::max<index_t>(0, last - block), width = last - first;
+    dense<T> v = dense<T>::Zero(n, width), t = dense<T>::Zero(width, width), overlaps = dense<T>::Zero(width, width);
+    for (index_t j = 0; j < width; ++j) {
+      index_t const c = first + j;
+      v(c + 1, j) = 1;
+      for (index_t i = c + 2; i < n; ++i) v(i, j) = packed(i, c);
+    }
+    auto const vv = view_of(v), tv = view_of(t);
+    multiply_add<T>(1, vv.transposed(), vv, view_of(overlaps), memory);
+    for (index_t j = 0; j < width; ++j) {
+      t(j, j) = coefficients(first + j);
+      for (index_t i = 0; i < j; ++i)
+        for (index_t q = i; q < j; ++q) t(i, j) -= t(j, j) * t(i, q) * overlaps(q, j);
+    }
+    dense<T> inner = dense<T>::Zero(width, z.cols()), scaled = dense<T>::Zero(width, z.cols());
+    multiply_add<T>(1, vv.transposed(), view_of(z), view_of(inner), memory);
+    multiply_add<T>(1, tv, view_of(inner), view_of(scaled), memory);
+    multiply_add<T>(-1, vv, view_of(scaled), view_of(z), memory);
+  }
+}
+
+/// Symmetric s: all values, descending, and the leading k eigenvectors in its first k columns; the rest of s is
+/// destroyed. False if s is not finite or the iteration did not converge.
+template <class T>
+bool eigh(matrix_view<T, host_space> s, index_t k, matrix_view<T, host_space> values, packing& memory) {
+  single_threaded const guard;
+  auto m = map(s);
+  if (!m.allFinite()) return false;
+  index_t const n = s.cols;
+  if (n == 1) {
+    values(0, 0) = s(0, 0);
+    s(0, 0) = 1;
+    return true;
+  }
+  Eigen::Tridiagonalization<dense<T>> const tridiagonal(m);
+  Eigen::SelfAdjointEigenSolver<dense<T>> solver;
+  solver.computeFromTridiagonal(tridiagonal.diagonal(), tridiagonal.subDiagonal());
+  if (solver.info() != Eigen::Success) return false;
+  dense<T> w(n, k);
+  for (index_t j = 0; j < k; ++j)
+    for (index_t i = 0; i < n; ++i) w(i, j) = solver.eigenvectors()(i, n - 1 - j);
+  apply_reflectors<T>(tridiagonal.packedMatrix(), tridiagonal.householderCoefficients(), w, memory);
+  for (index_t j = 0; j < k; ++j)
+    for (index_t i = 0; i < n; ++i) s(i, j) = w(i, j);
+  for (index_t i = 0; i < n; ++i) values(i, 0) = solver.eigenvalues()(n - 1 - i);
+  return true;
+}
+
+}  // namespace loraga::eigen

@@ -1,0 +1,88 @@
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <functional>
+#include <loraga/core/config.hpp>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace loraga {
+
+/// Threads that wait for one parallel loop after another. Which thread runs which task is left to chance, so tasks
+/// must not share results; then the outcome does not depend on the number of threads.
+class thread_pool {
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  std::function<void(int)> job_;
+  std::uint64_t round_ = 0;
+  int busy_ = 0;
+  bool stop_ = false;
+  std::vector<std::thread> threads_;
+
+  void serve(int worker) {
+    std::uint64_t seen = 0;
+    for (;;) {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [&] { return stop_ || round_ != seen; });
+      if (stop_) return;
+      seen = round_;
+      lock.unlock();
+      job_(worker);
+      lock.lock();
+      if (--busy_ == 0) done_.notify_one();
+    }
+  }
+
+ public:
+  explicit thread_pool(int helpers) {
+    for (int i = 0; i < helpers; ++i) threads_.emplace_back([this, i] { serve(i + 1); });
+  }
+  ~thread_pool() {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    for (auto& t : threads_) t.join();
+  }
+  thread_pool(thread_pool const&) = delete;
+  thread_pool& operator=(thread_pool const&) = delete;
+
+  /// task(i, worker) for every i in [0, n), worker in [0, helpers]; returns when all are done. If tasks throw, the
+  /// exception of the lowest i is thrown here after the loop.
+  template <class F>
+  void run(index_t n, F const& task) {
+    std::atomic<index_t> next{0};
+    std::mutex failure_mutex;
+    std::exception_ptr failure;
+    index_t failed = n;
+    auto const loop = [&](int worker) {
+      for (index_t i; (i = next.fetch_add(1)) < n;) try {
+          task(i, worker);
+        } catch (...) {
+          std::lock_guard lock(failure_mutex);
+          if (i < failed) {
+            failed = i;
+            failure = std::current_exception();
+          }
+        }
+    };
+    {
+      std::lock_guard lock(mutex_);
+      job_ = std::cref(loop);
+      busy_ = static_cast<int>(threads_.size());
+      ++round_;
+    }
+    wake_.notify_all();
+    loop(0);
+    {
+      std::unique_lock lock(mutex_);
+      done_.wait(lock, [&] { return busy_ == 0; });
+    }
+    if (failure) std::rethrow_exception(failure);
+  }
+};
+
+}  // namespace loraga

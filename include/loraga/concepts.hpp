@@ -1,0 +1,170 @@
+#pragma once
+#include <concepts>
+#include <loraga/core/factors.hpp>
+#include <loraga/core/workspace.hpp>
+#include <loraga/scaling.hpp>
+#include <span>
+
+// The contract. Whoever adds a backend or a policy reads this page; docs/contract.md says the same in prose and shows
+// the smallest class that conforms to each concept.
+//
+// Letters: W out x in, X in x tokens, Y out x tokens, A r x in, B out x r, G out x in; derivatives are d + letter.
+
+namespace loraga {
+
+namespace probe {  // stand-ins with which the concepts below are asked
+struct element_functor {
+  LORAGA_HD void operator()(index_t, index_t) const {}
+};
+struct reduction {
+  using value_type = double;
+  LORAGA_HD static double identity() { return 0; }
+  LORAGA_HD double map(index_t, index_t) const { return 0; }
+  LORAGA_HD static double combine(double a, double) { return a; }
+  LORAGA_HD void finish(index_t, double) const {}
+};
+template <class B>
+struct batch_task {
+  void operator()(B&, index_t, index_t) const {}
+};
+}  // namespace probe
+
+/// Where memory lives and how the few primitives run that every algorithm here is written in. Passed first,
+/// everywhere; one object serves one thread (and, on a GPU, one stream).
+template <class B>
+concept Backend = requires(B& be, index_t n, matrix_view<float, typename B::space> m,
+                           const_view<float, typename B::space> c, slab_view<float, typename B::space> slab,
+                           view_list<float const, typename B::space> list, slab_view<double, typename B::space> gram,
+                           slab_view<int, typename B::space> flags, matrix_view<float, host_space> h,
+                           const_view<float, host_space> ch) {
+  // n elements, uninitialised, as an owning pointer with get()
+  { be.template allocate<float>(n).get() } -> std::same_as<float*>;
+  // the same in host memory that copies fast (pinned on a GPU)
+  { be.template allocate_host<float>(n).get() } -> std::same_as<float*>;
+  // dst = src, same shape and type, between any two spaces
+  { be.copy(c, m) } -> std::same_as<void>;
+  { be.copy(c, h) } -> std::same_as<void>;
+  { be.copy(ch, m) } -> std::same_as<void>;
+  // f(i, j) once for every element of a rows x cols grid, in any order
+  { be.for_each(n, n, probe::element_functor{}) } -> std::same_as<void>;
+  // per column j: finish(j, combine over i of map(i, j)); the order of combination depends on the shape alone
+  { be.reduce_columns(n, n, probe::reduction{}) } -> std::same_as<void>;
+  // c = alpha*a*b + beta*c, accumulated in compute_t of c; beta = 0 never reads c
+  { be.gemm(1.0, c, c, 0.0, m) } -> std::same_as<void>;
+  // the same for every member of a batch
+  { be.gemm_batched(1.0, list, slab, 0.0, slab) } -> std::same_as<void>;
+  // s = yT*y in double
+  { be.gram_batched(slab, gram) } -> std::same_as<void>;
+  // s = RT*R becomes R^-1 (upper triangular); flags |= svd_ill_conditioned and s = I where a pivot falls below
+  // tolerance times its diagonal entry
+  { be.cholesky_inverse_batched(gram, 1e-15, flags) } -> std::same_as<void>;
+  // symmetric s: all eigenvalues, descending, and its leading n eigenvectors in its first n columns;
+  // flags |= svd_not_converged
+  { be.eigh_batched(gram, n, gram, flags) } -> std::same_as<void>;
+  // columns of m replaced by an orthonormal basis of a space that holds them (Householder; works for any rank)
+  { be.householder(m) } -> std::same_as<void>;
+  // task(backend, first, n) for chunks of a batch: all at once on a GPU, one by one and in parallel on a CPU
+  { be.for_each_chunk(n, probe::batch_task<B>{}) } -> std::same_as<void>;
+  // the scratch memory behind scratch<B>
+  be.memory().release(be.memory().position());
+  { be.synchronize() } -> std::same_as<void>;
+};
+
+/// Finds leading singular triplets of a batch of equal-shaped matrices; asynchronous up to one look at the flags.
+/// Deterministic: the answer depends on the matrix and the method's fields only. Each u's entry of largest magnitude
+/// is positive (the first such entry, on a tie).
+template <class S, class B>
+concept SvdMethod = Backend<B> && requires(S const& svd, B& be, view_list<float const, typename B::space> a, index_t k) {
+  { svd.top(be, a, k) } -> std::same_as<svd_result<float, B>>;
+};
+
+namespace probe {
+struct svd {
+  template <Backend B, class T>
+  svd_result<compute_t<std::remove_const_t<T>>, B> top(B&, view_list<T, typename B::space>, index_t) const;
+};
+}  // namespace probe
+
+/// Estimates the mean weight gradient of one layer from micro-batches and yields its leading triplets.
+/// NaN or infinity poison it; that surfaces as a flag when it is read.
+template <class G, class B>
+concept GradientAccumulator =
+    Backend<B> && requires(G& g, G const& cg, B& be, const_view<float, typename B::space> v, index_t k,
+                           std::span<G const* const> batch, probe::svd svd) {
+      { cg.rows() } -> std::same_as<index_t>;
+      { cg.cols() } -> std::same_as<index_t>;
+      { cg.count() } -> std::same_as<index_t>;    // micro-batches seen
+      { cg.weight() } -> std::same_as<double>;    // sum of their weights
+      { g.add(be, v, 1.0) } -> std::same_as<void>;          // dW, weight
+      { g.add_outer(be, v, v, 1.0) } -> std::same_as<void>;  // dY, X, weight: dW = dY*XT
+      { g.merge(be, cg) } -> std::same_as<void>;             // what another one saw
+      { g.reset(be) } -> std::same_as<void>;
+      // k triplets of every member's mean; members have one shape and are not changed
+      { G::top(be, svd, batch, k) } -> std::same_as<svd_result<typename G::value_type, B>>;
+    };
+
+/// What an initialiser may ask for; tells `initialise` which arguments it takes, so that a missing one does not compile.
+struct needs_nothing {};
+struct needs_weight {};    ///< leading triplets of W
+struct needs_gradient {};  ///< leading triplets of the mean gradient
+
+/// What an initialiser is given: the triplets it asked for (views are empty unless it did), and no more.
+template <class G, class W, class Space>
+struct init_context {
+  index_t layer = 0;  ///< position in the batch; separates random streams
+  double scale = 1;   ///< the adapter's s
+  svd_factors<G const, Space> gradient;
+  svd_factors<W const, Space> weight;
+};
+
+/// Fills A (r x in) and B (out x r). Says in `needs` what it takes and, per call, how many triplets of each.
+/// `starts_at_zero`: B*A = 0, so the model starts unchanged without an anchor.
+template <class I, class B>
+concept Initialiser = Backend<B> && requires(I const& init, B& be,
+                                             init_context<float, float, typename B::space> const& context,
+                                             const_view<float, typename B::space> w,
+                                             matrix_view<float, typename B::space> m, index_t r) {
+  typename I::needs;
+  { I::starts_at_zero } -> std::convertible_to<bool>;
+  { init.gradient_triplets(r) } -> std::same_as<index_t>;
+  { init.weight_triplets(r) } -> std::same_as<index_t>;
+  // (out, in, rank, scale, whether W is at hand): throws before any work
+  { init.check(r, r, r, 1.0, true) } -> std::same_as<void>;
+  { init.fill(be, context, w, m, m) } -> std::same_as<void>;
+};
+
+/// One trainable matrix. `master` is the float copy an optimiser updates where values are 16 bit; else it is empty.
+enum class parameter_kind { factor_a, factor_b, other };
+template <class T, class Space>
+struct parameter {
+  char const* name;
+  parameter_kind kind;
+  matrix_view<T, Space> value;
+  matrix_view<compute_t<T>, Space> gradient, master;
+};
+
+/// A trainable low-rank change of one layer's W, used around the caller's own base product.
+template <class A, class B>
+concept Adapter =
+    Backend<B> && requires(A& ad, A const& cad, B& be, const_view<float, typename B::space> c,
+                           matrix_view<float, typename B::space> m,
+                           matrix_view<typename A::value_type, typename B::space> w, typename A::tape& t) {
+      { cad.out() } -> std::same_as<index_t>;
+      { cad.in() } -> std::same_as<index_t>;
+      { cad.rank() } -> std::same_as<index_t>;
+      { cad.scale() } -> std::same_as<double>;
+      { ad.a() } -> std::same_as<matrix_view<typename A::value_type, typename B::space>>;
+      { ad.b() } -> std::same_as<matrix_view<typename A::value_type, typename B::space>>;
+      { ad.parameters()[0] } -> std::convertible_to<parameter<typename A::value_type, typename B::space>>;
+      { ad.forward(be, c, c, m, t) } -> std::same_as<void>;          // W, X, Y += adapter(X)
+      // W, X, dY, tape, beta, dX = beta*dX + adapter's share; returns the dY the base's own backward shall use
+      { ad.backward(be, c, c, c, t, 0.0, m) } -> ViewIn<typename B::space>;
+      { cad.check_start() } -> std::same_as<void>;                   // throws if a new start would lose something
+      { ad.start(be) } -> std::same_as<void>;                        // A, B were filled: derived state follows
+      { ad.subtract_start(be, w) } -> std::same_as<void>;            // W -= s*B*A
+      { ad.freeze_start(be) } -> std::same_as<void>;                 // keep A0, B0 and subtract them in forward
+      { ad.merge(be, w) } -> std::same_as<void>;
+      { ad.unmerge(be, w) } -> std::same_as<void>;
+    };
+
+}  // namespace loraga

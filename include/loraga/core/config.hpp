@@ -1,0 +1,20 @@
+#pragma once
+#include <cstdint>
+
+// Marks what a device functor may call. Empty unless nvcc compiles the file, so no header here needs CUDA.
+#if defined(__CUDACC__)
+#define LORAGA_HD __host__ __device__
+#else
+#define LORAGA_HD
+#endif
+
+namespace loraga {
+
+/// Signed, 64 bit: a 7B model's embedding has more than 2^31 bytes.
+using index_t = std::int64_t;
+
+/// Where memory lives. Part of every view's type, so that mixing spaces does not compile.
+struct host_space {};
+struct device_space {};
+
+}  // namespace loraga

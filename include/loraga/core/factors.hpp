@@ -1,0 +1,51 @@
+#pragma once
+#include <loraga/core/matrix.hpp>
+#include <string>
+#include <vector>
+
+namespace loraga {
+
+/// Leading singular triplets as views: u is out x k, s is k x 1 (descending), v is in x k.
+template <class T, class Space>
+struct svd_factors {
+  matrix_view<T, Space> u, s, v;
+};
+
+/// What an SVD method found out about a matrix beside its triplets. Bits; 0 is a usable, full answer.
+enum svd_flag : int {
+  svd_usable = 0,
+  svd_not_finite = 1,      ///< NaN or infinity in the input; the triplets are meaningless
+  svd_zero = 2,            ///< the input is zero: sigma = 0, u and v orthonormal but arbitrary
+  svd_not_converged = 4,   ///< the eigensolver gave up; the triplets are meaningless
+  svd_ill_conditioned = 8  ///< an optimistic pass broke down; methods repeat it safely, callers never see this
+};
+
+inline std::string describe_flags(int flags) {
+  if (flags & svd_not_finite) return "not finite (NaN or infinity)";
+  if (flags & svd_zero) return "zero";
+  if (flags & svd_not_converged) return "a matrix whose eigensolver did not converge";
+  return "usable";
+}
+
+/// Owned triplets of a batch of equal-shaped matrices. Flags and energies (squared Frobenius norms) are on the host.
+template <class T, class B>
+struct svd_result {
+  slab<T, B> u, s, v;
+  std::vector<int> flags;
+  std::vector<double> energy;  ///< of each whole matrix; sum of s^2 over it is the captured share
+
+  svd_result(B& be, index_t count, index_t rows, index_t cols, index_t k)
+      : u(be, count, rows, k),
+        s(be, count, k, 1),
+        v(be, count, cols, k),
+        flags(static_cast<std::size_t>(count)),
+        energy(static_cast<std::size_t>(count)) {}
+  index_t count() const { return u.count(); }
+  index_t triplets() const { return u.cols(); }
+  svd_factors<T, typename B::space> operator[](index_t b) { return {u.view()[b], s.view()[b], v.view()[b]}; }
+  svd_factors<T const, typename B::space> operator[](index_t b) const {
+    return {u.view()[b], s.view()[b], v.view()[b]};
+  }
+};
+
+}  // namespace loraga

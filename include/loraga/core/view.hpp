@@ -1,0 +1,120 @@
+#pragma once
+#include <algorithm>
+#include <concepts>
+#include <loraga/core/config.hpp>
+#include <loraga/core/error.hpp>
+#include <type_traits>
+
+namespace loraga {
+
+/// A matrix someone else owns: element (i, j) is data[i*row_stride + j*col_stride].
+/// Transposition and layout are the same thing (two strides, one of them 1), so nothing here is ever copied to
+/// change either, and no function takes a "transpose" flag.
+template <class T, class Space>
+struct matrix_view {
+  using value_type = std::remove_const_t<T>;
+  using space = Space;
+  T* data = nullptr;
+  index_t rows = 0, cols = 0, row_stride = 1, col_stride = 0;
+
+  matrix_view() = default;
+  LORAGA_HD constexpr matrix_view(T* p, index_t r, index_t c, index_t rs, index_t cs)
+      : data(p), rows(r), cols(c), row_stride(rs), col_stride(cs) {}
+  template <class U>
+    requires std::same_as<U const, T>
+  LORAGA_HD constexpr matrix_view(matrix_view<U, Space> o)
+      : matrix_view(o.data, o.rows, o.cols, o.row_stride, o.col_stride) {}
+
+  LORAGA_HD constexpr T& operator()(index_t i, index_t j) const { return data[i * row_stride + j * col_stride]; }
+  LORAGA_HD constexpr matrix_view transposed() const { return {data, cols, rows, col_stride, row_stride}; }
+
+  /// n columns from `first` on.
+  matrix_view columns(index_t first, index_t n) const {
+    if (first < 0 || n < 0 || first + n > cols)
+      raise<shape_error>("matrix_view::columns", "range", std::to_string(first) + "+" + std::to_string(n),
+                         "within " + std::to_string(cols) + " columns");
+    return {data + first * col_stride, rows, n, row_stride, col_stride};
+  }
+  /// n rows from `first` on.
+  matrix_view row_range(index_t first, index_t n) const { return transposed().columns(first, n).transposed(); }
+};
+
+template <class T, class Space>
+using const_view = matrix_view<T const, Space>;
+
+/// V is some matrix_view of that space; functions take whole view types through these, so that a mutable view is
+/// accepted where a const one would do.
+template <class V, class Space>
+concept ViewIn = std::same_as<V, matrix_view<std::remove_pointer_t<decltype(V::data)>, Space>>;
+template <class V, class Space>
+concept MutableViewIn = ViewIn<V, Space> && !std::is_const_v<std::remove_pointer_t<decltype(V::data)>>;
+
+/// A framework's weight: rows contiguous, as PyTorch, llm.c and C arrays store out x in.
+template <class Space = host_space, class T>
+matrix_view<T, Space> row_major(T* p, index_t rows, index_t cols) {
+  return {p, rows, cols, cols, 1};
+}
+/// Columns contiguous, as Eigen, BLAS and Fortran store.
+template <class Space = host_space, class T>
+matrix_view<T, Space> col_major(T* p, index_t rows, index_t cols) {
+  return {p, rows, cols, 1, rows};
+}
+/// A row-major tokens x features buffer is a column-major features x tokens matrix; no copy.
+template <class Space = host_space, class T>
+matrix_view<T, Space> activations(T* p, index_t tokens, index_t features) {
+  return col_major<Space>(p, features, tokens);
+}
+
+inline std::string shape_text(index_t rows, index_t cols) { return std::to_string(rows) + "x" + std::to_string(cols); }
+
+/// Throws shape_error unless v is rows x cols.
+template <class V>
+void require_shape(V const& v, index_t rows, index_t cols, std::string_view where, std::string_view argument) {
+  if (v.rows != rows || v.cols != cols)
+    raise<shape_error>(where, argument, shape_text(v.rows, v.cols), shape_text(rows, cols));
+}
+
+/// Throws shape_error unless v is a matrix products can use: memory behind it, and one stride that is 1.
+template <class V>
+void require_matrix(V const& v, std::string_view where, std::string_view argument) {
+  if (v.rows < 0 || v.cols < 0)
+    raise<shape_error>(where, argument, shape_text(v.rows, v.cols), "no negative size");
+  if (v.rows == 0 || v.cols == 0) return;
+  if (v.data == nullptr) raise<shape_error>(where, argument, "a null pointer", shape_text(v.rows, v.cols));
+  bool const by_columns = (v.row_stride == 1 || v.rows == 1) && (v.col_stride >= v.rows || v.cols == 1);
+  bool const by_rows = (v.col_stride == 1 || v.cols == 1) && (v.row_stride >= v.cols || v.rows == 1);
+  if (!by_columns && !by_rows)
+    raise<shape_error>(where, argument,
+                       "a view with strides " + std::to_string(v.row_stride) + ", " + std::to_string(v.col_stride),
+                       "a unit stride along rows or columns and no overlap between them");
+}
+
+/// True when two views share an element. Exact for views with the same strides (slices of one buffer side by side do
+/// not overlap), cautious (any shared address range counts) otherwise.
+template <class V, class U>
+bool overlap(V const& a, U const& b) {
+  if (a.rows * a.cols == 0 || b.rows * b.cols == 0) return false;
+  auto const first = [](auto const& v) { return reinterpret_cast<char const*>(v.data); };
+  auto const last = [](auto const& v) { return reinterpret_cast<char const*>(&v(v.rows - 1, v.cols - 1) + 1); };
+  if (last(a) <= first(b) || last(b) <= first(a)) return false;
+  if (sizeof(*a.data) != sizeof(*b.data) || a.row_stride != b.row_stride || a.col_stride != b.col_stride) return true;
+  if (a.row_stride > a.col_stride) return overlap(a.transposed(), b.transposed());
+  // Same leading dimension: where b starts inside a's grid of columns decides.
+  index_t const step = (first(b) - first(a)) / static_cast<index_t>(sizeof(*a.data)), ld = a.col_stride;
+  if (ld <= 0 || a.row_stride != 1) return true;
+  auto const meets = [&](index_t row, index_t col) {
+    return row < a.rows && row + b.rows > 0 && col < a.cols && col + b.cols > 0;
+  };
+  index_t const row = (step % ld + ld) % ld, col = (step - row) / ld;
+  return meets(row, col) || meets(row - ld, col + 1);
+}
+
+/// Throws alias_error if an output shares memory with an input.
+template <class V, class U>
+void require_distinct(V const& out, U const& in, std::string_view where, std::string_view out_name,
+                      std::string_view in_name) {
+  if (overlap(out, in))
+    raise<alias_error>(where, out_name, "overlapping " + std::string(in_name), "memory of its own");
+}
+
+}  // namespace loraga

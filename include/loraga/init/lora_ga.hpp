@@ -1,0 +1,200 @@
+#pragma once
+#include <loraga/linalg/elementwise.hpp>
+#include <loraga/linalg/random.hpp>
+#include <loraga/linalg/reductions.hpp>
+#include <numeric>
+#include <vector>
+
+namespace loraga {
+
+/// Which singular vectors go where; every choice of r for A and r others for B among the first 2r is optimal.
+enum class ga_directions {
+  ArB2r,  ///< A = V[:, 0:r]T,    B = U[:, r:2r]; the paper's default
+  A2rBr,  ///< A = V[:, r:2r]T,   B = U[:, 0:r]
+  ArBr,   ///< A = V[:, 1:2r:2]T, B = U[:, 0:2r:2]
+  random  ///< a seeded disjoint split; r small copies instead of one, meant for ablations
+};
+
+/// How large A and B are made; m = out. The PEFT scales exist to reproduce huggingface/peft's "lora_ga", which is not
+/// the paper's.
+enum class ga_scale {
+  stable,          ///< both times m^(1/4)/sqrt(gamma); the paper's default
+  gd,              ///< both times 1/s: the first SGD step is -lr times the rank-2r truncation of G
+  unit,            ///< both as they are
+  weight_svd,      ///< both times mean over i < r of sqrt(sigma_i(W)/s)
+  peft_stable,     ///< A as it is, B times diag(sigma of its triplets)*m^(1/4)/sqrt(gamma)
+  peft_weight_svd  ///< A as it is, B times diag(sigma of its triplets)*sigma_1(W)/(sigma of B's first triplet)
+};
+
+namespace functor {
+
+/// Columns first, first+step, ... of src times one factor (and each its sigma, if given) to the columns of dst.
+template <class Src, class Sigma, class Factor, class Dst>
+struct place_columns {
+  Src src;
+  Sigma sigma;  // k x 1, or empty
+  Factor factor;
+  Dst dst;
+  index_t first, step;
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    index_t const t = first + step * j;
+    double const weight = factor(0, 0) * (sigma.rows > 0 ? static_cast<double>(sigma(t, 0)) : 1.0);
+    using C = compute_t<typename Dst::value_type>;
+    dst(i, j) = static_cast<typename Dst::value_type>(static_cast<C>(weight * static_cast<double>(src(i, t))));
+  }
+};
+
+template <class Sigma, class Cell>
+struct mean_root {  // mean over i of sqrt(sigma_i/scale)
+  Sigma sigma;
+  double scale;
+  Cell cell;
+  LORAGA_HD void operator()(index_t, index_t) const {
+    double sum = 0;
+    for (index_t i = 0; i < sigma.rows; ++i) sum += sqrt(static_cast<double>(sigma(i, 0)) / scale);
+    cell(0, 0) = sum / static_cast<double>(sigma.rows);
+  }
+};
+
+template <class W, class G, class Cell>
+struct peft_weight_ratio {  // sigma_1(W)/sigma_first(G)
+  W weight;
+  G gradient;
+  index_t first;
+  Cell cell;
+  LORAGA_HD void operator()(index_t, index_t) const {
+    cell(0, 0) = static_cast<double>(weight(0, 0)) / static_cast<double>(gradient(first, 0));
+  }
+};
+
+template <class Cell, class Y>
+struct clip_root {  // y *= sqrt(min(1, limit/value))
+  Cell limit, value;
+  Y y;
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    double const rho = value(0, 0) > limit(0, 0) ? limit(0, 0) / value(0, 0) : 1.0;
+    using C = compute_t<typename Y::value_type>;
+    y(i, j) = static_cast<typename Y::value_type>(static_cast<C>(y(i, j)) * static_cast<C>(sqrt(rho)));
+  }
+};
+
+}  // namespace functor
+
+/// LoRA-GA: A and B from the singular vectors of the mean weight gradient, so that the first steps of the adapter
+/// follow the first steps of full fine-tuning. Use with an anchor, and with rank_stable_scaling.
+/// math    G ~ U S VT; A = c*V[:, 0:r]T, B = c*U[:, r:2r], c = m^(1/4)/sqrt(gamma), m = out; other choices above
+/// shapes  gradient triplets 2r; A r x in; B out x r
+/// units   only directions of G enter (peft_* also sizes); gamma without unit, 16 and 64 in the paper
+/// errors  shape_error if 2r > min(out, in); value_error if gamma <= 0, if clip is asked for and no W is given, or if
+///         s = 0 where the scale divides by it
+/// cost    r*(out + in) elements, asynchronous; with clip also the product s*B*A
+/// source  arXiv:2407.05000 Alg. 1 and its authors' code; with the paper's s = alpha/sqrt(r)
+struct lora_ga_init {
+  double gamma = 16;
+  ga_directions directions = ga_directions::ArB2r;
+  ga_scale scale = ga_scale::stable;
+  /// Shrink the offset until max|s*B*A| <= max|W|: by rho, A and B by sqrt(rho) (authors' code).
+  bool clip = false;
+  std::uint64_t seed = 0;  ///< of ga_directions::random
+
+  using needs = needs_gradient;
+  static constexpr bool starts_at_zero = false;
+  index_t gradient_triplets(index_t r) const { return 2 * r; }
+  index_t weight_triplets(index_t r) const {
+    return scale == ga_scale::weight_svd ? r : scale == ga_scale::peft_weight_svd ? 1 : 0;
+  }
+  void check(index_t out, index_t in, index_t r, double s, bool has_weight) const {
+    if (2 * r > std::min(out, in))
+      raise<shape_error>("lora_ga_init", "rank", std::to_string(r),
+                         "at most " + std::to_string(std::min(out, in) / 2) + " for " + shape_text(out, in) +
+                             " (2*rank singular vectors are needed)");
+    require_value(gamma > 0 && std::isfinite(gamma), gamma, "lora_ga_init", "gamma", "a positive finite number");
+    if (scale == ga_scale::gd || scale == ga_scale::weight_svd)
+      require_value(s > 0, s, "lora_ga_init", "scaling s", "above 0, because this scale divides by it");
+    if ((clip || weight_triplets(r) > 0) && !has_weight)
+      raise<value_error>("lora_ga_init", "W", "not given", "a view of W, which clip and weight_svd need");
+  }
+
+  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
+  void fill(B& be, Context const& context, W w, V a, V b) const {
+    scratch<B> temporary(be);
+    auto const both = temporary.template matrix<double>(1, 1), one = temporary.template matrix<double>(1, 1);
+    loraga::fill(be, one, 1);
+    bool const peft = scale == ga_scale::peft_stable || scale == ga_scale::peft_weight_svd;
+    auto const split = columns(a.rows, context.layer);
+    set_factor(be, context, both, b.rows, split.b[0]);
+    auto const sigma = peft ? context.gradient.s : decltype(context.gradient.s){};
+    place(be, context.gradient.v, {}, peft ? one : both, a.transposed(), split.a);
+    place(be, context.gradient.u, sigma, both, b, split.b);
+    if (clip) shrink(be, context.scale, w, a, b);
+  }
+
+  /// Triplet numbers for the rows of A and the columns of B.
+  struct choice {
+    std::vector<index_t> a, b;
+  };
+  choice columns(index_t r, index_t layer) const {
+    std::vector<index_t> order(static_cast<std::size_t>(2 * r));
+    std::iota(order.begin(), order.end(), index_t{0});
+    if (directions == ga_directions::random)
+      for (std::size_t i = order.size(); i-- > 1;) {
+        auto const u = random_uniform({seed, static_cast<std::uint64_t>(layer)}, i);
+        std::swap(order[i], order[static_cast<std::size_t>(u * static_cast<double>(i + 1))]);
+      }
+    choice c;
+    for (index_t i = 0; i < r; ++i) {
+      bool const interleaved = directions == ga_directions::ArBr;
+      index_t first = interleaved ? 2 * i + 1 : i, second = interleaved ? 2 * i : r + i;
+      if (directions == ga_directions::A2rBr) std::swap(first, second);
+      c.a.push_back(order[static_cast<std::size_t>(first)]);
+      c.b.push_back(order[static_cast<std::size_t>(second)]);
+    }
+    return c;
+  }
+
+ private:
+  template <class B, class Context, class Cell>
+  void set_factor(B& be, Context const& context, Cell cell, index_t out, index_t b_first) const {
+    switch (scale) {
+      case ga_scale::stable:
+      case ga_scale::peft_stable:
+        return loraga::fill(be, cell, std::pow(static_cast<double>(out), 0.25) / std::sqrt(gamma));
+      case ga_scale::gd:
+        return loraga::fill(be, cell, 1 / context.scale);
+      case ga_scale::unit:
+        return loraga::fill(be, cell, 1);
+      case ga_scale::weight_svd:
+        return be.for_each(1, 1, functor::mean_root<decltype(context.weight.s), Cell>{context.weight.s, context.scale, cell});
+      case ga_scale::peft_weight_svd:
+        return be.for_each(1, 1,
+                           functor::peft_weight_ratio<decltype(context.weight.s), decltype(context.gradient.s), Cell>{
+                               context.weight.s, context.gradient.s, b_first, cell});
+    }
+  }
+
+  /// One call where the triplets are evenly spaced, else one per column.
+  template <class B, class Src, class Cell, class Dst>
+  static void place(B& be, Src src, Src sigma, Cell factor, Dst dst, std::vector<index_t> const& triplets) {
+    using F = functor::place_columns<Src, Src, Cell, Dst>;
+    index_t const step = triplets.size() > 1 ? triplets[1] - triplets[0] : 1;
+    bool even = true;
+    for (std::size_t i = 1; i < triplets.size(); ++i) even = even && triplets[i] - triplets[i - 1] == step;
+    if (even) return be.for_each(dst.rows, dst.cols, F{src, sigma, factor, dst, triplets[0], step});
+    for (index_t j = 0; j < dst.cols; ++j)
+      be.for_each(dst.rows, 1, F{src, sigma, factor, dst.columns(j, 1), triplets[static_cast<std::size_t>(j)], 1});
+  }
+
+  template <class B, class W, class V>
+  static void shrink(B& be, double s, W w, V a, V b) {
+    scratch<B> temporary(be);
+    auto const limit = temporary.template matrix<double>(1, 1), value = temporary.template matrix<double>(1, 1);
+    auto const offset = temporary.template matrix<compute_t<typename V::value_type>>(b.rows, a.cols);
+    be.gemm(s, b, a, 0.0, offset);
+    max_abs(be, w, limit);
+    max_abs(be, offset, value);
+    be.for_each(a.rows, a.cols, functor::clip_root<decltype(limit), V>{limit, value, a});
+    be.for_each(b.rows, b.cols, functor::clip_root<decltype(limit), V>{limit, value, b});
+  }
+};
+
+}  // namespace loraga

@@ -1,0 +1,104 @@
+#pragma once
+#include <cmath>
+#include <loraga/concepts.hpp>
+
+// Sums and extremes over any backend's reduce_columns. Results stay in the backend's memory, as views of one or a few
+// numbers, so that nothing has to wait for them; read_scalar fetches one.
+
+namespace loraga {
+
+namespace functor {
+
+struct sum_of_doubles {
+  using value_type = double;
+  LORAGA_HD static double identity() { return 0; }
+  LORAGA_HD static double combine(double a, double b) { return a + b; }
+};
+
+template <class X, class Y, class D>
+struct column_dots : sum_of_doubles {
+  X x;
+  Y y;
+  D d;
+  LORAGA_HD double map(index_t i, index_t j) const {
+    using C = std::common_type_t<compute_t<typename X::value_type>, compute_t<typename Y::value_type>>;
+    return static_cast<double>(static_cast<C>(x(i, j))) * static_cast<double>(static_cast<C>(y(i, j)));
+  }
+  LORAGA_HD void finish(index_t j, double sum) const { d(j, 0) = sum; }
+};
+
+template <class X, class D>
+struct total : sum_of_doubles {
+  X x;
+  D d;
+  LORAGA_HD double map(index_t i, index_t j) const { return x(i, j); }
+  LORAGA_HD void finish(index_t j, double sum) const { d(j, 0) = sum; }
+};
+
+/// Largest |x|; NaN wins over everything, so that it cannot hide.
+template <class X, class D>
+struct max_abs {
+  using value_type = double;
+  X x;
+  D d;
+  LORAGA_HD static double identity() { return 0; }
+  LORAGA_HD double map(index_t i, index_t j) const {
+    return std::fabs(static_cast<double>(static_cast<compute_t<typename X::value_type>>(x(i, j))));
+  }
+  LORAGA_HD static double combine(double a, double b) { return a >= b || a != a ? a : b; }
+  LORAGA_HD void finish(index_t j, double value) const { d(j, 0) = value; }
+};
+
+}  // namespace functor
+
+/// d_j = sum_i x_ij*y_ij, in double; d is cols x 1.  errors shape_error if shapes disagree
+template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y, MutableViewIn<typename B::space> D>
+void column_dots(B& be, X x, Y y, D d) {
+  require_shape(y, x.rows, x.cols, "column_dots", "y");
+  require_shape(d, x.cols, 1, "column_dots", "d");
+  be.reduce_columns(x.rows, x.cols, functor::column_dots<X, Y, D>{{}, x, y, d});
+}
+
+/// cell = sum_ij x_ij*y_ij, in double.  errors shape_error if shapes disagree
+template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
+void dot(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
+  if (x.row_stride > x.col_stride && x.cols > 1) return dot(be, x.transposed(), y.transposed(), cell);
+  scratch<B> temporary(be);
+  auto const sums = temporary.template matrix<double>(x.cols, 1);
+  column_dots(be, x, y, sums);
+  be.reduce_columns(sums.rows, 1, functor::total<decltype(sums), decltype(cell)>{{}, sums, cell});
+}
+
+/// cell = ||x||_F^2, in double: NaN or infinity in x (or magnitudes above 1e154) make it non-finite.
+template <Backend B, ViewIn<typename B::space> X>
+void sum_of_squares(B& be, X x, matrix_view<double, typename B::space> cell) {
+  dot(be, x, x, cell);
+}
+
+/// cell = max |x_ij|; NaN if any entry is.
+template <Backend B, ViewIn<typename B::space> X>
+void max_abs(B& be, X x, matrix_view<double, typename B::space> cell) {
+  if (x.row_stride > x.col_stride && x.cols > 1) return max_abs(be, x.transposed(), cell);
+  scratch<B> temporary(be);
+  auto const each = temporary.template matrix<double>(x.cols, 1);
+  be.reduce_columns(x.rows, x.cols, functor::max_abs<X, decltype(each)>{x, each});
+  be.reduce_columns(each.rows, 1, functor::max_abs<decltype(each), decltype(cell)>{each, cell});
+}
+
+/// A matrix fetched to host memory, column-major. Waits for the backend.
+template <Backend B, ViewIn<typename B::space> X>
+std::vector<typename X::value_type> read_all(B& be, X x) {
+  std::vector<typename X::value_type> host(static_cast<std::size_t>(x.rows * x.cols));
+  be.copy(x, col_major(host.data(), x.rows, x.cols));
+  be.synchronize();
+  return host;
+}
+
+/// The value behind a 1x1 view. Waits for the backend.
+template <Backend B, ViewIn<typename B::space> X>
+auto read_scalar(B& be, X cell) {
+  require_shape(cell, 1, 1, "read_scalar", "cell");
+  return read_all(be, cell)[0];
+}
+
+}  // namespace loraga

@@ -1,0 +1,44 @@
+#pragma once
+#include <loraga/linalg/elementwise.hpp>
+
+namespace loraga {
+
+namespace functor {
+
+/// The entry of largest magnitude of each column of u, the first one on a tie; d_j = its sign.
+template <class U, class D>
+struct column_sign {
+  struct value_type {
+    double magnitude, value;
+    index_t row;
+  };
+  U u;
+  D d;
+  LORAGA_HD static value_type identity() { return {-1, 0, 0}; }
+  LORAGA_HD value_type map(index_t i, index_t j) const {
+    double const x = static_cast<double>(u(i, j));
+    return {x < 0 ? -x : x, x, i};
+  }
+  LORAGA_HD static value_type combine(value_type a, value_type b) {
+    return b.magnitude > a.magnitude || (b.magnitude == a.magnitude && b.row < a.row) ? b : a;
+  }
+  LORAGA_HD void finish(index_t j, value_type peak) const {
+    d(j, 0) = static_cast<typename D::value_type>(peak.value < 0 ? -1 : 1);
+  }
+};
+
+}  // namespace functor
+
+/// The library's one sign rule: column j of u and of v are negated together where u's entry of largest magnitude
+/// (the first, on a tie) is negative. The product B*A of LoRA-GA depends on signs, because its columns of u and v
+/// come from different triplets.
+template <Backend B, class T>
+void apply_sign_rule(B& be, matrix_view<T, typename B::space> u, matrix_view<T, typename B::space> v) {
+  scratch<B> temporary(be);
+  auto const sign = temporary.template matrix<T>(u.cols, 1);
+  be.reduce_columns(u.rows, u.cols, functor::column_sign<decltype(u), decltype(sign)>{u, sign});
+  scale_columns(be, sign, u);
+  scale_columns(be, sign, v);
+}
+
+}  // namespace loraga

@@ -1,0 +1,20 @@
+#pragma once
+// Every policy and algorithm, for any backend; no third-party header.
+#include <loraga/adapter/lora.hpp>
+#include <loraga/anchor.hpp>
+#include <loraga/diagnostics/alignment.hpp>
+#include <loraga/diagnostics/similarity.hpp>
+#include <loraga/diagnostics/spectrum.hpp>
+#include <loraga/gradient/dense.hpp>
+#include <loraga/gradient/incremental.hpp>
+#include <loraga/init/gaussian.hpp>
+#include <loraga/init/kaiming.hpp>
+#include <loraga/init/lora_ga.hpp>
+#include <loraga/init/orthogonal.hpp>
+#include <loraga/init/pissa.hpp>
+#include <loraga/initialise.hpp>
+#include <loraga/optim/adamw.hpp>
+#include <loraga/optim/clip.hpp>
+#include <loraga/scaling.hpp>
+#include <loraga/svd/automatic.hpp>
+#include <loraga/version.hpp>

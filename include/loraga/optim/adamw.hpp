@@ -1,0 +1,158 @@
+#pragma once
+#include <loraga/linalg/elementwise.hpp>
+#include <loraga/optim/schedule.hpp>
+#include <vector>
+
+namespace loraga {
+
+/// Settings shared by the parameters of one group. The rate of a group is learning_rate*ratio, the LoRA+ ratio being
+/// 1 for all but B factors; weight decay follows the rate, as in PyTorch.
+struct adamw_group {
+  double learning_rate = 1e-3, ratio = 1;
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
+};
+
+namespace functor {
+
+/// What one step needs of a group, computed on the device so that a captured step can be replayed.
+struct adamw_constants {
+  double step_size, root_correction, beta1, beta2, epsilon, keep;
+};
+
+template <class S, class Clock, class Out>
+struct adamw_prepare {
+  adamw_group group;
+  S schedule;
+  Clock clock;  // steps done
+  Out out;
+  LORAGA_HD void operator()(index_t, index_t) const {
+    double const t = static_cast<double>(clock(0, 0) + 1);
+    double const rate = group.learning_rate * group.ratio * schedule.factor(clock(0, 0));
+    out(0, 0) = {rate / (1 - pow(group.beta1, t)), sqrt(1 - pow(group.beta2, t)), group.beta1, group.beta2,
+                 group.epsilon,                    1 - rate * group.weight_decay};
+  }
+};
+
+template <class Clock>
+struct tick {
+  Clock clock;
+  LORAGA_HD void operator()(index_t, index_t) const { ++clock(0, 0); }
+};
+
+/// One AdamW step of one element. `master` is the value itself unless values are stored in 16 bit.
+template <class Constants, class V, class M, class G>
+struct adamw_step {
+  Constants constants;
+  V value;
+  M master;
+  G gradient, first, second;
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    using C = typename G::value_type;
+    auto const& k = constants(0, 0);
+    C const g = gradient(i, j);
+    C const m = static_cast<C>(k.beta1) * first(i, j) + static_cast<C>(1 - k.beta1) * g;
+    C const v = static_cast<C>(k.beta2) * second(i, j) + static_cast<C>(1 - k.beta2) * g * g;
+    first(i, j) = m;
+    second(i, j) = v;
+    C const denominator = sqrt(v) / static_cast<C>(k.root_correction) + static_cast<C>(k.epsilon);
+    C const x = static_cast<C>(master(i, j)) * static_cast<C>(k.keep) - static_cast<C>(k.step_size) * m / denominator;
+    master(i, j) = x;
+    value(i, j) = static_cast<typename V::value_type>(x);
+  }
+};
+
+}  // namespace functor
+
+/// AdamW with parameter groups; moments and master copies in compute_t<T>.
+/// math    m <- b1*m + (1-b1)*g; v <- b2*v + (1-b2)*g^2; w <- w*(1 - lr*wd) - lr*(m/(1-b1^t))/(sqrt(v/(1-b2^t)) + eps)
+/// cost    two numbers of state per parameter; a step allocates nothing and waits for nothing
+/// source  Loshchilov, Hutter, arXiv:1711.05101; LoRA+ is arXiv:2402.12354
+/// Weight decay on an anchored adapter pulls towards W - s*B0*A0, not towards W; the default is 0.
+template <Element T, class B, Schedule S = constant_schedule>
+class adamw {
+  using space = typename B::space;
+  using compute = compute_t<T>;
+  struct entry {
+    parameter<T, space> p;
+    std::size_t group;
+    matrix<compute, B> first, second;
+  };
+  S schedule_;
+  std::vector<adamw_group> groups_;
+  std::vector<entry> entries_;
+  std::vector<matrix<functor::adamw_constants, B>> constants_;
+  matrix<index_t, B> clock_;
+
+ public:
+  /// errors  as the schedule's check
+  explicit adamw(B& be, S schedule = {}) : schedule_(schedule), clock_(be, 1, 1) {
+    schedule_.check();
+    fill(be, clock_.view(), 0);
+  }
+
+  /// Returns the group's number, for add.
+  /// errors  value_error for a rate, ratio, epsilon or decay that is negative or not finite, or a beta outside [0, 1)
+  std::size_t add_group(B& be, adamw_group g) {
+    auto const ok = [](double x) { return std::isfinite(x) && x >= 0; };
+    require_value(ok(g.learning_rate), g.learning_rate, "adamw::add_group", "learning_rate", "finite and not negative");
+    require_value(ok(g.ratio), g.ratio, "adamw::add_group", "ratio", "finite and not negative");
+    require_value(ok(g.epsilon), g.epsilon, "adamw::add_group", "epsilon", "finite and not negative");
+    require_value(ok(g.weight_decay), g.weight_decay, "adamw::add_group", "weight_decay", "finite and not negative");
+    require_value(g.beta1 >= 0 && g.beta1 < 1, g.beta1, "adamw::add_group", "beta1", "in [0, 1)");
+    require_value(g.beta2 >= 0 && g.beta2 < 1, g.beta2, "adamw::add_group", "beta2", "in [0, 1)");
+    groups_.push_back(g);
+    constants_.emplace_back(be, 1, 1);
+    return groups_.size() - 1;
+  }
+
+  /// A parameter to train. Its views must stay valid; it starts with zero moments.
+  /// errors  value_error if there is no such group; shape_error if value, gradient or master disagree
+  void add(B& be, std::size_t group, parameter<T, space> p) {
+    require_value(group < groups_.size(), static_cast<double>(group), "adamw::add", "group", "one add_group returned");
+    require_shape(p.gradient, p.value.rows, p.value.cols, "adamw::add", "gradient");
+    if constexpr (is_16bit<T>) require_shape(p.master, p.value.rows, p.value.cols, "adamw::add", "master");
+    if (runs_by_rows(p.value)) {  // so that steps run along memory
+      p.value = p.value.transposed();
+      p.gradient = p.gradient.transposed();
+      p.master = p.master.transposed();
+    }
+    index_t const rows = p.value.rows, cols = p.value.cols;
+    entries_.push_back({p, group, {be, rows, cols}, {be, rows, cols}});
+    fill(be, entries_.back().first.view(), 0);
+    fill(be, entries_.back().second.view(), 0);
+  }
+
+  /// Steps every parameter by its gradient; gradients are left as they are.
+  void step(B& be) {
+    auto const clock = clock_.view();
+    for (std::size_t g = 0; g < groups_.size(); ++g) {
+      auto const out = constants_[g].view();
+      be.for_each(1, 1, functor::adamw_prepare<S, decltype(clock), decltype(out)>{groups_[g], schedule_, clock, out});
+    }
+    be.for_each(1, 1, functor::tick<decltype(clock)>{clock});
+    for (auto& e : entries_) {
+      matrix_view<functor::adamw_constants const, space> const k = constants_[e.group].view();
+      auto const& p = e.p;
+      auto const run = [&](auto master) {
+        be.for_each(p.value.rows, p.value.cols,
+                    functor::adamw_step<decltype(k), decltype(p.value), decltype(master), decltype(p.gradient)>{
+                        k, p.value, master, p.gradient, e.first.view(), e.second.view()});
+      };
+      if constexpr (is_16bit<T>) run(p.master);
+      else run(p.value);
+    }
+  }
+};
+
+/// Adds an adapter's parameters: all to a group of these settings, B factors to one with the LoRA+ ratio as well. A
+/// ratio of 1 gives LoRA, bit for bit.
+template <class Optimiser, Backend B, class A>
+void add_adapter(B& be, Optimiser& optimiser, A& adapter, adamw_group settings, double lora_plus_ratio = 1) {
+  auto const others = optimiser.add_group(be, settings);
+  settings.ratio *= lora_plus_ratio;
+  auto const factor_b = optimiser.add_group(be, settings);
+  for (auto const& p : adapter.parameters())
+    optimiser.add(be, p.kind == parameter_kind::factor_b ? factor_b : others, p);
+}
+
+}  // namespace loraga

@@ -1,0 +1,50 @@
+#pragma once
+#include <loraga/linalg/reductions.hpp>
+#include <span>
+
+namespace loraga {
+
+namespace functor {
+
+template <class Cell>
+struct accumulate_square {  // total = last ? sqrt(total + part) : total + part
+  Cell part, total;
+  bool first, last;
+  LORAGA_HD void operator()(index_t, index_t) const {
+    double const sum = (first ? 0.0 : total(0, 0)) + part(0, 0);
+    total(0, 0) = last ? sqrt(sum) : sum;
+  }
+};
+
+template <class Cell, class G>
+struct clip_to_norm {
+  Cell norm;
+  double limit;
+  G gradient;
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    if (!(norm(0, 0) > limit)) return;
+    gradient(i, j) = static_cast<typename G::value_type>(gradient(i, j) * (limit / norm(0, 0)));
+  }
+};
+
+}  // namespace functor
+
+/// Scales all gradients together so that their joint 2-norm is at most `limit`, and leaves the norm they had in
+/// `norm` (1x1, in the backend's memory; nothing waits for it). Adapters give their whole gradient as one buffer.
+/// errors  value_error unless limit > 0
+template <Backend B, class G>
+void clip_gradients(B& be, std::span<matrix_view<G, typename B::space> const> gradients, double limit,
+                    matrix_view<double, typename B::space> norm) {
+  require_value(limit > 0, limit, "clip_gradients", "limit", "above 0");
+  fill(be, norm, 0);
+  scratch<B> temporary(be);
+  auto const part = temporary.template matrix<double>(1, 1);
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    sum_of_squares(be, gradients[i], part);
+    be.for_each(1, 1, functor::accumulate_square<decltype(part)>{part, norm, i == 0, i + 1 == gradients.size()});
+  }
+  for (auto const& g : gradients)
+    be.for_each(g.rows, g.cols, functor::clip_to_norm<decltype(norm), matrix_view<G, typename B::space>>{norm, limit, g});
+}
+
+}  // namespace loraga

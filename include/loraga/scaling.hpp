@@ -1,0 +1,42 @@
+#pragma once
+#include <cmath>
+#include <concepts>
+#include <loraga/core/error.hpp>
+
+namespace loraga {
+
+/// A scaling gives s in y = W x + s*B*A*x. alpha = 0 is allowed (the adapter then does nothing).
+/// errors  value_error if alpha or value is not finite
+template <class S>
+concept Scaling = requires(S const& s, index_t n) {
+  { s.scale(n, n, n) } -> std::same_as<double>;  // (out, in, rank)
+};
+
+/// LoRA: s = alpha/r.  source arXiv:2106.09685
+struct classic_scaling {
+  double alpha = 16;
+  double scale(index_t, index_t, index_t rank) const {
+    require_value(std::isfinite(alpha), alpha, "classic_scaling", "alpha", "a finite number");
+    return alpha / static_cast<double>(rank);
+  }
+};
+
+/// rsLoRA, and the scaling LoRA-GA is derived for: s = alpha/sqrt(r).  source arXiv:2312.03732
+struct rank_stable_scaling {
+  double alpha = 16;
+  double scale(index_t, index_t, index_t rank) const {
+    require_value(std::isfinite(alpha), alpha, "rank_stable_scaling", "alpha", "a finite number");
+    return alpha / std::sqrt(static_cast<double>(rank));
+  }
+};
+
+/// s given as it is.
+struct constant_scaling {
+  double value = 1;
+  double scale(index_t, index_t, index_t) const {
+    require_value(std::isfinite(value), value, "constant_scaling", "value", "a finite number");
+    return value;
+  }
+};
+
+}  // namespace loraga

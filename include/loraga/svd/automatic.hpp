@@ -1,0 +1,44 @@
+#pragma once
+#include <loraga/svd/block_krylov.hpp>
+
+namespace loraga {
+
+/// How much of the optimal energy the answer may miss: 1 - captured/optimal at k triplets.
+enum class svd_quality {
+  balanced,  ///< at most about 1e-3: changes nothing visible in training
+  tight      ///< as good as torch.svd_lowrank(q = 2k, niter = 4)
+};
+
+/// Chooses a method by shape and number of triplets. Override it by passing another method in its place.
+/// errors  as the chosen method's
+struct automatic_svd {
+  svd_quality quality = svd_quality::balanced;
+  std::uint64_t seed = 0;
+
+  /// The choice, to look at or to start from: exact through the Gram matrix, or block Krylov with these fields.
+  struct plan {
+    bool exact;
+    block_krylov krylov;
+  };
+  plan choose(index_t rows, index_t cols, index_t k) const {
+    index_t const small = std::min(rows, cols), large = std::max(rows, cols);
+    index_t const r = (k + 1) / 2;
+    bool const tight = quality == svd_quality::tight;
+    // A basis of more than half the side costs what the exact answer does, while that is affordable.
+    bool const wide = 4 * r >= small / 2;
+    if (small <= 64 || (wide && (small <= 1024 || large >= 2 * small))) return {true, {}};
+    // Measured on the flattest spectrum of bench/cpu (sigma_i = i^-1/2), which needs most; the others lose less.
+    if (r <= 24) return {false, {16, 3 + (r + 3) / 4 + (tight ? 1 : 0), seed}};
+    if (r <= 64) return {false, {r, tight ? 8 : 6, seed}};
+    return {false, {r / 2, tight ? 13 : 10, seed}};
+  }
+
+  template <Backend B, class T>
+  auto top(B& be, view_list<T, typename B::space> a, index_t k) const {
+    auto const choice = choose(a.rows, a.cols, k);
+    if (choice.exact) return gram{}.top(be, a, k);
+    return choice.krylov.top(be, a, k);
+  }
+};
+
+}  // namespace loraga

@@ -1,0 +1,93 @@
+#pragma once
+#include <cmath>
+#include <cstdlib>
+#include <loraga/linalg/elementwise.hpp>
+
+// What the iterative SVD methods see of a matrix: products with tall blocks. An operator is never formed.
+
+namespace loraga {
+
+/// Power of two that brings a matrix of that squared norm near norm 1; 1 where products with it are safe as they are.
+inline double safe_scale(double energy) {
+  int const exponent = std::ilogb(energy) / 2;
+  return std::abs(exponent) <= 40 ? 1.0 : std::ldexp(1.0, -exponent);
+}
+
+/// A batch of equal-shaped dense matrices, each times a power of two that brings its norm near 1.
+template <class T, class Space>
+struct dense_operator {
+  using value_type = compute_t<std::remove_const_t<T>>;
+  view_list<T, Space> a;
+  double scale = 1;
+
+  index_t count() const { return a.count; }
+  index_t rows() const { return a.rows; }
+  index_t cols() const { return a.cols; }
+  dense_operator transposed() const { return {a.transposed(), scale}; }
+  dense_operator one(index_t b) const { return {a.matrices(b, 1), scale}; }
+  /// y = scale*A*x
+  template <class B, class X>
+  void apply(B& be, X const& x, slab_view<value_type, Space> y) const {
+    be.gemm_batched(scale, a, x, 0.0, y);
+  }
+  /// y = scale*AT*x
+  template <class B, class X>
+  void apply_transposed(B& be, X const& x, slab_view<value_type, Space> y) const {
+    transposed().apply(be, x, y);
+  }
+};
+
+/// y += U*diag(s)*VT*x, where there is such a base (s not empty).
+template <class B, class T, class Space>
+void add_low_rank(B& be, svd_factors<T const, Space> base, matrix_view<T, Space> x, matrix_view<T, Space> y) {
+  if (base.s.rows == 0) return;
+  scratch<B> temporary(be);
+  auto const inner = temporary.template matrix<T>(base.s.rows, x.cols);
+  be.gemm(1.0, base.v.transposed(), x, 0.0, inner);
+  scale_columns(be, base.s, inner.transposed());
+  be.gemm(1.0, base.u, inner, 1.0, y);
+}
+
+/// weight*left*rightT on top of a base known by its triplets, for one layer: a micro-batch's gradient (left = dY,
+/// right = X, both with tokens as columns) and what came before it.
+template <class L, class R, class T, class Space>
+struct outer_operator {
+  L left;
+  R right;
+  double weight;
+  svd_factors<T const, Space> base;
+
+  /// y = this*x, for batches of one
+  template <class B>
+  void apply(B& be, slab_view<T, Space> x, slab_view<T, Space> y) const {
+    scratch<B> temporary(be);
+    auto const inner = temporary.template matrix<T>(right.cols, x.cols);
+    be.gemm(1.0, right.transposed(), x[0], 0.0, inner);
+    be.gemm(weight, left, inner, 0.0, y[0]);
+    add_low_rank(be, base, x[0], y[0]);
+  }
+  template <class B>
+  void apply_transposed(B& be, slab_view<T, Space> x, slab_view<T, Space> y) const {
+    outer_operator<R, L, T, Space>{right, left, weight, {base.v, base.s, base.u}}.apply(be, x, y);
+  }
+};
+
+/// weight*a on top of a base known by its triplets, for one layer.
+template <class V, class T, class Space>
+struct sum_operator {
+  V a;
+  double weight;
+  svd_factors<T const, Space> base;
+
+  template <class B>
+  void apply(B& be, slab_view<T, Space> x, slab_view<T, Space> y) const {
+    be.gemm(weight, a, x[0], 0.0, y[0]);
+    add_low_rank(be, base, x[0], y[0]);
+  }
+  template <class B>
+  void apply_transposed(B& be, slab_view<T, Space> x, slab_view<T, Space> y) const {
+    sum_operator{a.transposed(), weight, {base.v, base.s, base.u}}.apply(be, x, y);
+  }
+};
+
+}  // namespace loraga

@@ -1,0 +1,97 @@
+#pragma once
+#include <loraga/linalg/orthonormal.hpp>
+
+namespace loraga {
+
+/// Where an SVD method writes its k triplets, for every matrix of a batch.
+template <class T, class Space>
+struct triplet_slabs {
+  slab_view<T, Space> u, s, v;
+  triplet_slabs transposed() const { return {v, s, u}; }
+  triplet_slabs matrices(index_t first, index_t n) const {
+    return {u.matrices(first, n), s.matrices(first, n), v.matrices(first, n)};
+  }
+};
+
+/// How a method orthonormalises: optimistically for the whole batch, leaving flags; or, when a flag made the method
+/// repeat one matrix, safely and with a look at each outcome.
+enum class caution { optimistic, safe };
+
+/// One orthonormalisation pass from y to q: CholeskyQR, or the safe chain (which then changes y as well).
+template <Backend B, class T>
+void orthonormal_pass(B& be, slab_view<T, typename B::space> y, slab_view<T, typename B::space> q, double tolerance,
+                      caution how, random_stream stream, slab_view<int, typename B::space> flags) {
+  if (how == caution::optimistic) return cholesky_qr(be, y, q, tolerance, flags);
+  for (index_t b = 0; b < y.count; ++b) {
+    orthonormalize(be, y[b], stream);
+    be.copy(y[b], q[b]);
+  }
+}
+
+namespace functor {
+
+/// Singular values from eigenvalues of the Gram matrix, for `k` columns per matrix; those below rounding become 0.
+template <class V, class S, class I>
+struct ritz_values {
+  V values;  // l x count
+  S sigma;   // k x count
+  I inverse;  // (k*count) x 1
+  index_t k;
+  double unit;
+  LORAGA_HD void operator()(index_t i, index_t b) const {
+    double const top = values(0, b), here = values(i, b);
+    double const noise = unit * sqrt(static_cast<double>(values.rows));
+    bool const real = here > 0 && here > noise * noise * top;
+    double const s = real ? sqrt(here) : 0.0;
+    sigma(i, b) = static_cast<typename S::value_type>(s);
+    inverse(b * k + i, 0) = static_cast<typename I::value_type>(real ? 1.0 / s : 0.0);
+  }
+};
+
+/// Columns of v to unit length; where sigma is 0, v is noise and random signs take its place, for completion.
+template <class V, class I, class R>
+struct normalise_ritz_vectors {
+  V v;
+  I inverse;
+  R random;  // rows x k, the same for every matrix
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    v(i, j) = inverse(j, 0) > 0 ? v(i, j) * inverse(j, 0) : random(i, j % random.cols);
+  }
+};
+
+}  // namespace functor
+
+/// The triplets of A within a subspace, from the Gram matrix of its image.
+/// math    S = ZT*Z for Z = AT*Q, Q orthonormal; S = W diag(s^2) WT; U = Q*W, V = Z*W/s, made orthonormal once more
+/// Directions with s <= eps*s_1*sqrt(l) are rounding: s becomes 0 and v is completed to an orthonormal set.
+/// `left(w, u)` writes Q*w to u, `right(w, v)` writes Z*w to v; gram is destroyed.
+template <Backend B, class T, class Left, class Right>
+void rayleigh_ritz(B& be, slab_view<double, typename B::space> gram, triplet_slabs<T, typename B::space> out,
+                   caution how, random_stream stream, slab_view<int, typename B::space> flags, Left const& left,
+                   Right const& right) {
+  scratch<B> temporary(be);
+  index_t const l = gram.cols, k = out.s.rows, n = out.v.rows, count = gram.count;
+  auto const values = temporary.template slab<double>(count, l, 1);
+  be.eigh_batched(gram, k, values, flags);
+  auto const w = temporary.template slab<T>(count, l, k);
+  for (index_t b = 0; b < count; ++b) convert(be, gram[b].columns(0, k), w[b]);
+  left(w, out.u);
+  auto const raw = temporary.template slab<T>(count, n, k);
+  right(w, raw);
+
+  auto const inverse = temporary.template matrix<T>(k * count, 1);
+  auto const value_columns = values.side_by_side();
+  auto const sigma_columns = out.s.side_by_side();
+  be.for_each(k, count, functor::ritz_values<decltype(value_columns), decltype(sigma_columns), decltype(inverse)>{
+                            value_columns, sigma_columns, inverse, k,
+                            static_cast<double>(std::numeric_limits<T>::epsilon())});
+  auto const random = temporary.template matrix<T>(n, k);
+  fill_signs(be, random, derive(stream, 1), 1 / std::sqrt(static_cast<double>(n)));
+  auto const raw_columns = raw.side_by_side();
+  be.for_each(n, k * count, functor::normalise_ritz_vectors<decltype(raw_columns), decltype(inverse), decltype(random)>{
+                                raw_columns, inverse, random});
+  // Nearly orthonormal already, unless many columns were completed: one pass is enough, and says if it was not.
+  orthonormal_pass(be, raw, out.v, repeated_pass_tolerance, how, derive(stream, 2), flags);
+}
+
+}  // namespace loraga

@@ -1,0 +1,72 @@
+#pragma once
+#include <loraga/svd/gram.hpp>
+
+namespace loraga {
+
+/// Randomised subspace iteration.
+/// math    Y = (A*AT)^iterations * A*Omega, Q = orth(Y), then Rayleigh-Ritz; Omega = +-1 of the seed
+/// A width as large as the smaller side spans everything; the answer is then exact and `gram` computes it.
+/// errors  shape_error for k outside 1..min(m, n) or a width below k; numeric faults are flags of the result
+/// cost    2 + 2*iterations passes over A, `width` columns each
+/// source  Halko, Martinsson, Tropp, SIAM Review 2011, Alg. 4.4; orthonormalised once per pair of passes, which fp32
+///         allows because the last pass is taken with an orthonormal Q
+struct subspace {
+  index_t width = 0;  ///< columns; 0 means 2k
+  int iterations = 4;
+  std::uint64_t seed = 0;
+
+  index_t columns(index_t k, index_t small_side) const { return std::min(width ? width : 2 * k, small_side); }
+
+  template <Backend B, class T>
+  auto top(B& be, view_list<T, typename B::space> a, index_t k) const {
+    if (width != 0 && width < k)
+      raise<shape_error>("subspace::top", "width", std::to_string(width), "at least k = " + std::to_string(k));
+    require_value(iterations >= 0, iterations, "subspace::top", "iterations", "at least 0");
+    if (a.count > 0 && columns(k, std::min(a.rows, a.cols)) == std::min(a.rows, a.cols)) return gram{}.top(be, a, k);
+    return factor_batch(be, *this, a, k, {seed, 0}, "subspace::top");
+  }
+
+  template <Backend B, class Op, class T>
+  void run(B& be, Op const& op, triplet_slabs<T, typename B::space> out, slab_view<int, typename B::space> flags,
+           caution how) const {
+    if (op.rows() > op.cols()) return run(be, op.transposed(), out.transposed(), flags, how);
+    scratch<B> temporary(be);
+    index_t const l = columns(out.s.rows, op.rows()), m = op.rows(), n = op.cols(), count = op.count();
+    auto const y = temporary.template slab<T>(count, m, l), q = temporary.template slab<T>(count, m, l);
+    auto const z = temporary.template slab<T>(count, n, l);
+    auto const omega = temporary.template slab<T>(1, n, l);
+    fill_signs(be, omega[0], {seed, 0});
+    op.apply(be, repeated(omega, count), y);
+    for (int i = 0; i < iterations; ++i) {
+      orthonormal_pass(be, y, q, breakdown_tolerance(l), how, {seed, 1}, flags);
+      op.apply_transposed(be, q, z);
+      op.apply(be, z, y);
+    }
+    project(be, op, y, q, z, out, how, {seed, 2}, flags);
+  }
+
+  /// The triplets of `op` within span(y): Q = orth(y), Z = AT*Q, Rayleigh-Ritz. y, q, z are scratch.
+  template <Backend B, class Op, class T>
+  static void project(B& be, Op const& op, slab_view<T, typename B::space> y, slab_view<T, typename B::space> q,
+                      slab_view<T, typename B::space> z, triplet_slabs<T, typename B::space> out, caution how,
+                      random_stream stream, slab_view<int, typename B::space> flags) {
+    orthonormal_pass(be, y, q, breakdown_tolerance(y.cols), how, stream, flags);
+    orthonormal_pass(be, q, y, repeated_pass_tolerance, how, stream, flags);
+    op.apply_transposed(be, y, z);
+    scratch<B> temporary(be);
+    auto const s = temporary.template slab<double>(y.count, y.cols, y.cols);
+    be.gram_batched(z, s);
+    rayleigh_ritz(
+        be, s, out, how, derive(stream, 1), flags,
+        [&](auto const& w, auto const& u) { be.gemm_batched(1.0, y, w, 0.0, u); },
+        [&](auto const& w, auto const& v) { be.gemm_batched(1.0, z, w, 0.0, v); });
+  }
+
+  /// One matrix shown `count` times.
+  template <class T, class Space>
+  static slab_view<T, Space> repeated(slab_view<T, Space> one, index_t count) {
+    return {one.data, count, one.rows, one.cols, one.row_stride, one.col_stride, 0};
+  }
+};
+
+}  // namespace loraga
