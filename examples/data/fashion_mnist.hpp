@@ -38,7 +38,8 @@ inline std::vector<unsigned char> read_idx(std::string const& path, std::vector<
   };
   auto const fail = [&](std::string const& what) { throw std::runtime_error(path + ": " + what); };
   if (!file) fail("cannot be opened; examples/run.sh puts it there");
-  if (word() != 0x0800 + 1 + static_cast<index_t>(shape_after_count.size())) fail("is not an IDX file of bytes of the expected rank");
+  if (word() != 0x0800 + 1 + static_cast<index_t>(shape_after_count.size()))
+    fail("is not an IDX file of bytes of the expected rank");
   index_t size = word();
   for (index_t const expected : shape_after_count) {
     if (word() != expected) fail("has images of another size");

@@ -18,7 +18,8 @@ weights cached_checkpoint(B& be, model::vision_transformer_shape shape, std::str
   if (std::ifstream file(path, std::ios::binary); file) {
     for (auto* t : m.tensors()) {
       w.emplace_back(static_cast<std::size_t>(t->value.rows() * t->value.cols()));
-      file.read(reinterpret_cast<char*>(w.back().data()), static_cast<std::streamsize>(w.back().size() * sizeof(float)));
+      file.read(reinterpret_cast<char*>(w.back().data()),
+                static_cast<std::streamsize>(w.back().size() * sizeof(float)));
     }
     if (!file || file.peek() != std::ifstream::traits_type::eof())
       throw std::runtime_error(path + ": is not a checkpoint of this model; delete it to train it again");
@@ -27,9 +28,11 @@ weights cached_checkpoint(B& be, model::vision_transformer_shape shape, std::str
   }
   data::device_set<B> const training(be, data::read_fashion_mnist(data_folder, "train", 0, 4));
   data::device_set<B> const test(be, data::read_fashion_mnist(data_folder, "t10k", 0, 4));
-  std::printf("pre-training on classes 0-4, %lld steps of 64 images (kept in %s)\n", static_cast<long long>(steps), path.c_str());
+  std::printf("pre-training on classes 0-4, %lld steps of 64 images (kept in %s)\n", static_cast<long long>(steps),
+              path.c_str());
   w = pre_train(be, shape, training, steps, [&](index_t step, double loss) {
-    std::printf("  step %lld of %lld, batch loss %.3f\n", static_cast<long long>(step), static_cast<long long>(steps), loss);
+    std::printf("  step %lld of %lld, batch loss %.3f\n", static_cast<long long>(step), static_cast<long long>(steps),
+                loss);
     std::fflush(stdout);
   });
   load(be, m, w);
@@ -37,7 +40,8 @@ weights cached_checkpoint(B& be, model::vision_transformer_shape shape, std::str
   std::printf("  test accuracy on classes 0-4: %.3f\n", static_cast<double>(r.correct) / static_cast<double>(r.count));
   std::filesystem::create_directories(cache);
   std::ofstream file(path + ".tmp", std::ios::binary);
-  for (auto const& t : w) file.write(reinterpret_cast<char const*>(t.data()), static_cast<std::streamsize>(t.size() * sizeof(float)));
+  for (auto const& t : w)
+    file.write(reinterpret_cast<char const*>(t.data()), static_cast<std::streamsize>(t.size() * sizeof(float)));
   file.close();
   if (!file) throw std::runtime_error(path + ": cannot be written");
   std::filesystem::rename(path + ".tmp", path);

@@ -30,13 +30,15 @@ class job_board {
     total_ = n;
     began_ = std::chrono::steady_clock::now();
     loraga::thread_pool pool(threads_ - 1);
-    pool.run(static_cast<loraga::index_t>(n), [&](loraga::index_t i, int worker) { work(static_cast<std::size_t>(i), worker); });
+    pool.run(static_cast<loraga::index_t>(n),
+             [&](loraga::index_t i, int worker) { work(static_cast<std::size_t>(i), worker); });
     if (live_) std::printf("\r%*s\r", 78, "");
   }
   void update(std::string const& what, long long step, double loss) {
     if (!live_) return;
     std::lock_guard lock(mutex_);
-    std::printf("\r%-78.78s", (counter() + what + " step " + std::to_string(step) + " loss " + std::to_string(loss)).c_str());
+    std::printf("\r%-78.78s",
+                (counter() + what + " step " + std::to_string(step) + " loss " + std::to_string(loss)).c_str());
     std::fflush(stdout);
   }
   void finished(std::string const& what) {
@@ -44,7 +46,8 @@ class job_board {
     ++done_;
     double const spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
     char left[48];
-    std::snprintf(left, sizeof left, ", about %.0f s left", spent / static_cast<double>(done_) * static_cast<double>(total_ - done_));
+    std::snprintf(left, sizeof left, ", about %.0f s left",
+                  spent / static_cast<double>(done_) * static_cast<double>(total_ - done_));
     std::printf(live_ ? "\r%-78.78s" : "%s\n", (counter() + what + left).c_str());
     std::fflush(stdout);
   }

@@ -37,7 +37,8 @@ std::vector<run_record> run_all(job_board& board, task<backend> const& t, settin
   board.run(runs.size(), [&](std::size_t i, int worker) {
     auto const& [how, rate, seed] = runs[i];
     char name[96];
-    std::snprintf(name, sizeof name, "%s rate %.0e seed %llu", how.name.c_str(), rate, static_cast<unsigned long long>(seed));
+    std::snprintf(name, sizeof name, "%s rate %.0e seed %llu", how.name.c_str(), rate,
+                  static_cast<unsigned long long>(seed));
     records[i] = fine_tune(*backends[static_cast<std::size_t>(worker)], t, how, rate, seed, s,
                            [&](index_t step, double loss) { board.update(name, step, loss); });
     char end[32];
@@ -81,7 +82,7 @@ void sweep(job_board& board, task<backend> const& t, options const& o, std::vect
     std::printf(" %8.0e\n", best->rate);
     chosen[m.name] = {{"lr", best->rate}, {"validation_loss", losses}};
   }
-  json const all{{"steps", o.run.steps}, {"rank", o.run.rank},     {"alpha", o.run.alpha},
+  json const all{{"steps", o.run.steps}, {"rank", o.run.rank},        {"alpha", o.run.alpha},
                  {"batch", o.run.batch}, {"seed", o.validation_seed}, {"validation_images", o.validation_images},
                  {"methods", chosen}};
   std::ofstream(o.rates) << all.dump(1) << '\n';
@@ -92,7 +93,11 @@ void compare(job_board& board, task<backend> const& t, options const& o, std::ve
   std::filesystem::create_directories(o.out);
   auto const wanted = [&](char const* p) { return std::find(o.panels.begin(), o.panels.end(), p) != o.panels.end(); };
   json summary{{"settings",
-                {{"rank", o.run.rank}, {"alpha", o.run.alpha}, {"steps", o.run.steps}, {"batch", o.run.batch}, {"seeds", o.seeds},
+                {{"rank", o.run.rank},
+                 {"alpha", o.run.alpha},
+                 {"steps", o.run.steps},
+                 {"batch", o.run.batch},
+                 {"seeds", o.seeds},
                  {"held_out_images", o.held_out_images}}},
                {"panels", json::object()},
                {"coverage", json::object()}};
@@ -120,7 +125,8 @@ void compare(job_board& board, task<backend> const& t, options const& o, std::ve
     std::vector<run_record> panel;
     for (auto const seed : o.seeds)
       for (auto const& m : methods)
-        panel.push_back(*std::find_if(known.begin(), known.end(), [&](auto const& r) { return same(r, m, rate_of(m), seed); }));
+        panel.push_back(
+            *std::find_if(known.begin(), known.end(), [&](auto const& r) { return same(r, m, rate_of(m), seed); }));
     return panel;
   };
 
@@ -134,7 +140,8 @@ void compare(job_board& board, task<backend> const& t, options const& o, std::ve
     store("best", "(b) each method at its own best rate (chosen on validation images, " + o.rates + ")",
           panel_runs([&](method const& m) {
             if (!rates.contains(m.name))
-              throw std::runtime_error(o.rates + ": no rate for " + m.name + "; run the sweep (--sweep) with these options first");
+              throw std::runtime_error(o.rates + ": no rate for " + m.name +
+                                       "; run the sweep (--sweep) with these options first");
             return rates.at(m.name).at("lr").get<double>();
           }));
   }
@@ -152,17 +159,21 @@ void compare(job_board& board, task<backend> const& t, options const& o, std::ve
 int run(int argc, char** argv) {
   options o;
   bool sweeping = false;
-  CLI::App app{"Fine-tunes a small pre-trained vision transformer to new classes: full fine-tuning, LoRA and its variants, "
-               "PiSSA, LoRA-GA, and LoRA-GA's form on a random matrix."};
+  CLI::App app{
+      "Fine-tunes a small pre-trained vision transformer to new classes: full fine-tuning, LoRA and its variants, "
+      "PiSSA, LoRA-GA, and LoRA-GA's form on a random matrix."};
   app.add_option("--data", o.data, "folder of the uncompressed Fashion-MNIST files")->capture_default_str();
   app.add_option("--cache", o.cache, "folder for the pre-trained checkpoint")->capture_default_str();
   app.add_option("--out", o.out, "folder for summary.json and curves.csv")->capture_default_str();
-  app.add_option("--rates", o.rates, "file of each method's best rate: read by panel b, written by --sweep")->required();
+  app.add_option("--rates", o.rates, "file of each method's best rate: read by panel b, written by --sweep")
+      ->required();
   app.add_option("--methods", o.methods, "which methods (default: all; lora is needed for 'steps to LoRA')");
   app.add_option("--panels", o.panels, "a: one common rate, b: own best rates, c: coverage and alignment")
       ->check(CLI::IsMember({"a", "b", "c"}));
   app.add_option("--seeds", o.seeds, "seeds of head, batches and gradient sample");
-  app.add_option("--rank", o.run.rank, "rank, capped per layer at half the smaller side")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--rank", o.run.rank, "rank, capped per layer at half the smaller side")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_option("--alpha", o.run.alpha, "alpha of the adapters' scaling")->capture_default_str();
   app.add_option("--gamma", o.gammas, "LoRA-GA's gammas")->check(CLI::PositiveNumber);
   app.add_option("--lr", o.rate, "the common rate of panel a")->capture_default_str()->check(CLI::PositiveNumber);
@@ -176,7 +187,9 @@ int run(int argc, char** argv) {
     if (std::none_of(methods.begin(), methods.end(), [&](auto const& m) { return m.name == name; }))
       throw std::runtime_error("--methods: there is no method " + name);
   if (!o.methods.empty())
-    std::erase_if(methods, [&](auto const& m) { return std::find(o.methods.begin(), o.methods.end(), m.name) == o.methods.end(); });
+    std::erase_if(methods, [&](auto const& m) {
+      return std::find(o.methods.begin(), o.methods.end(), m.name) == o.methods.end();
+    });
 
   backend be(o.threads);
   model::vision_transformer_shape const shape;
@@ -188,8 +201,9 @@ int run(int argc, char** argv) {
   data::device_set<backend> const validation(be, everything.slice(for_training, o.validation_images));
   data::device_set<backend> const test(be, data::read_fashion_mnist(o.data, "t10k", 5, 9));
 
-  std::printf("fine-tuning to classes 5-9: %lld steps of %lld images, %lld training images, rank", static_cast<long long>(o.run.steps),
-              static_cast<long long>(o.run.batch), static_cast<long long>(training.count()));
+  std::printf("fine-tuning to classes 5-9: %lld steps of %lld images, %lld training images, rank",
+              static_cast<long long>(o.run.steps), static_cast<long long>(o.run.batch),
+              static_cast<long long>(training.count()));
   std::map<index_t, int> ranks;
   {
     model::vision_transformer<backend> m(be, shape);
@@ -199,7 +213,8 @@ int run(int argc, char** argv) {
   std::printf(", alpha %g, %d runs side by side\n", o.run.alpha, o.threads);
 
   job_board board(o.threads);
-  task<backend> t{shape, checkpoint, &training, sweeping ? &validation : &test, sweeping ? o.validation_images : o.held_out_images};
+  task<backend> t{shape, checkpoint, &training, sweeping ? &validation : &test,
+                  sweeping ? o.validation_images : o.held_out_images};
   if (sweeping) sweep(board, t, o, methods);
   else compare(board, t, o, methods);
   return 0;
@@ -207,9 +222,7 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) try {
-  return run(argc, argv);
-} catch (std::exception const& failure) {
+int main(int argc, char** argv) try { return run(argc, argv); } catch (std::exception const& failure) {
   std::cerr << "finetune: " << failure.what() << '\n';
   return 1;
 }

@@ -66,7 +66,8 @@ inline std::vector<row> summarise(std::vector<method> const& methods, std::vecto
       line.final_loss.values.push_back(r.final_loss());
       line.accuracy.values.push_back(r.accuracy);
       auto const target = lora_loss.find(r.seed);
-      line.steps_to_lora.values.push_back(target == lora_loss.end() ? -1 : static_cast<double>(r.steps_to(target->second)));
+      line.steps_to_lora.values.push_back(target == lora_loss.end() ? -1
+                                                                    : static_cast<double>(r.steps_to(target->second)));
     }
     rows.push_back(line);
   }
@@ -97,13 +98,15 @@ inline json panel_json(std::vector<row> const& rows) {
 }
 
 inline void print_coverage(std::vector<layer_coverage> const& layers, std::vector<method_alignment> const& methods) {
-  std::printf("\n(c) What the sampled gradient holds, and where first updates point\n%-26s %9s %5s %12s %15s\n", "layer",
-              "out x in", "rank", "coverage(2r)", "effective rank");
+  std::printf("\n(c) What the sampled gradient holds, and where first updates point\n%-26s %9s %5s %12s %15s\n",
+              "layer", "out x in", "rank", "coverage(2r)", "effective rank");
   for (auto const& l : layers)
     std::printf("%-26s %4lldx%-4lld %5lld %12.4f %15.1f\n", l.name.c_str(), static_cast<long long>(l.out),
                 static_cast<long long>(l.in), static_cast<long long>(l.rank), l.coverage, l.effective_rank);
-  std::printf("\ncosine of the first update with minus the gradient of a fresh sample, mean (min) over layers\n%-14s %16s %16s\n",
-              "method", "SGD", "AdamW");
+  std::printf(
+      "\ncosine of the first update with minus the gradient of a fresh sample, mean (min) over layers\n%-14s %16s "
+      "%16s\n",
+      "method", "SGD", "AdamW");
   auto const least = [](std::vector<double> const& v) { return *std::min_element(v.begin(), v.end()); };
   for (auto const& m : methods)
     std::printf("%-14s   %.3f (%.3f)   %6.3f (%.3f)\n", m.method.c_str(), mean(m.sgd), least(m.sgd), mean(m.adamw),
@@ -136,7 +139,8 @@ inline json coverage_json(std::vector<layer_coverage> const& layers, std::vector
 inline void append_curves(std::ofstream& csv, std::string const& panel, std::vector<run_record> const& runs) {
   for (auto const& r : runs)
     for (std::size_t i = 0; i < r.steps.size(); ++i)
-      csv << panel << ',' << r.method << ',' << r.rate << ',' << r.seed << ',' << r.steps[i] << ',' << r.losses[i] << '\n';
+      csv << panel << ',' << r.method << ',' << r.rate << ',' << r.seed << ',' << r.steps[i] << ',' << r.losses[i]
+          << '\n';
 }
 
 }  // namespace finetune

@@ -42,8 +42,9 @@ index_t capped_rank(model::linear<B> const& l, index_t rank) {
 
 /// Mean gradients of all linear layers' weights over the sample, without training anything.
 template <class B>
-std::vector<loraga::dense_gradient<B>> estimate_gradients(B& be, model::vision_transformer<B>& m, data::device_set<B> const& set,
-                                                          settings const& s, loraga::random_stream stream) {
+std::vector<loraga::dense_gradient<B>> estimate_gradients(B& be, model::vision_transformer<B>& m,
+                                                          data::device_set<B> const& set, settings const& s,
+                                                          loraga::random_stream stream) {
   std::vector<loraga::dense_gradient<B>> gradients;
   auto const layers = m.linears();
   std::vector<bool> before;
@@ -154,7 +155,8 @@ void copy_merged(B& be, model::vision_transformer<B>& from, model::vision_transf
 
 /// Loss sum and hits over items first ... first+n-1.
 template <class B>
-model::batch_result evaluate(B& be, model::vision_transformer<B>& m, data::device_set<B> const& set, index_t first, index_t n) {
+model::batch_result evaluate(B& be, model::vision_transformer<B>& m, data::device_set<B> const& set, index_t first,
+                             index_t n) {
   index_t const chunk = 10;  // keeps the activations in a CPU core's own cache
   model::batch_result total;
   for (index_t i = first; i < first + n; i += chunk) {

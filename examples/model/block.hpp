@@ -76,7 +76,8 @@ class block {
     norm2.backward(be, dn2, stream);
 
     auto const dattended = wide(width, columns), dq = wide(width, columns);
-    auto const dk = wide(width, dx.cols), dv = wide(width, dx.cols), dn1 = wide(width, dx.cols), part = wide(width, dx.cols);
+    auto const dk = wide(width, dx.cols), dv = wide(width, dx.cols), dn1 = wide(width, dx.cols),
+               part = wide(width, dx.cols);
     output.backward(be, attended, stream, dattended);
     double const scale = 1 / std::sqrt(static_cast<double>(width / heads_));
     auto const dp = temporary.template slab<float>(s.count, s.tokens, queries(s));

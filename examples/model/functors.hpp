@@ -52,7 +52,8 @@ LORAGA_HD inline float exp(float x) {
   float const shifted = x * 1.44269504f + 12582912.f;  // rounds to an integer in the low mantissa bits
   float const n = shifted - 12582912.f;
   float const r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float const p = 1.f + r * (1.f + r * (0.5f + r * (1.6666667e-1f + r * (4.1666638e-2f + r * (8.3333e-3f + r * 1.4e-3f)))));
+  float const p =
+      1.f + r * (1.f + r * (0.5f + r * (1.6666667e-1f + r * (4.1666638e-2f + r * (8.3333e-3f + r * 1.4e-3f)))));
   auto const bits = static_cast<std::uint32_t>(static_cast<std::int32_t>(n) + 127) << 23;
   return p * loraga::bits_as<float>(bits);
 }

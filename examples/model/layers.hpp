@@ -17,7 +17,8 @@ struct tensor {
   matrix<float, B> value, gradient;
   bool trainable = true;
 
-  tensor(B& be, std::string n, index_t rows, index_t cols) : name(std::move(n)), value(be, rows, cols), gradient(be, rows, cols) {
+  tensor(B& be, std::string n, index_t rows, index_t cols)
+      : name(std::move(n)), value(be, rows, cols), gradient(be, rows, cols) {
     loraga::fill(be, value.view(), 0);
     loraga::fill(be, gradient.view(), 0);
   }

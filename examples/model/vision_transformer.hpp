@@ -46,7 +46,8 @@ class vision_transformer {
     std::uint64_t stream = 0;
     loraga::fill_normal(be, position.value.view(), {seed, ++stream}, 0.02);
     for (auto* l : linears())
-      loraga::fill_normal(be, l->weight.value.view(), {seed, ++stream}, 1 / std::sqrt(3.0 * static_cast<double>(l->in())));
+      loraga::fill_normal(be, l->weight.value.view(), {seed, ++stream},
+                          1 / std::sqrt(3.0 * static_cast<double>(l->in())));
     randomise_head(be, seed);
   }
   void randomise_head(B& be, std::uint64_t seed) {
@@ -94,7 +95,8 @@ class vision_transformer {
     loraga::scratch<B> temporary(be);
     auto const loss = temporary.template matrix<double>(s.count, 2), total = temporary.template matrix<double>(2, 1);
     using column = matrix_view<double, space>;
-    be.for_each(1, s.count, functor::cross_entropy<labels, column>{logits, target, loss.columns(0, 1), loss.columns(1, 1)});
+    be.for_each(1, s.count,
+                functor::cross_entropy<labels, column>{logits, target, loss.columns(0, 1), loss.columns(1, 1)});
     be.reduce_columns(s.count, 2, loraga::functor::total<column, column>{{}, loss, total});
     if (learn) backward(be, pixels, features, logits, x, s);
     auto const sums = loraga::read_all(be, total);
@@ -113,8 +115,7 @@ class vision_transformer {
     loraga::fill(be, dx, 0);  // the stream is no longer needed: its memory takes the gradient
     norm.backward(be, dfeatures, class_tokens(dx, s));
     for (std::size_t l = blocks.size(); l-- > 0;) blocks[l].backward(be, dx, s);
-    if (position.trainable)
-      be.for_each(shape.width, s.tokens, functor::sum_positions{dx, position.gradient.view()});
+    if (position.trainable) be.for_each(shape.width, s.tokens, functor::sum_positions{dx, position.gradient.view()});
     auto const dembedded = temporary.template matrix<float>(shape.width, pixels.cols);
     be.for_each(shape.width, pixels.cols, functor::split_tokens{dx, dembedded, s.tokens});
     embed.backward(be, pixels, dembedded, view{});

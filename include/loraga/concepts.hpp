@@ -74,7 +74,8 @@ concept Backend = requires(B& be, index_t n, matrix_view<float, typename B::spac
 /// Deterministic: the answer depends on the matrix and the method's fields only. Each u's entry of largest magnitude
 /// is positive (the first such entry, on a tie).
 template <class S, class B>
-concept SvdMethod = Backend<B> && requires(S const& svd, B& be, view_list<float const, typename B::space> a, index_t k) {
+concept SvdMethod = Backend<B> &&
+    requires(S const& svd, B& be, view_list<float const, typename B::space> a, index_t k) {
   { svd.top(be, a, k) } -> std::same_as<svd_result<float, B>>;
 };
 
@@ -88,22 +89,22 @@ struct svd {
 /// Estimates the mean weight gradient of one layer from micro-batches and yields its leading triplets.
 /// NaN or infinity poison it; that surfaces as a flag when it is read.
 template <class G, class B>
-concept GradientAccumulator =
-    Backend<B> && requires(G& g, G const& cg, B& be, const_view<float, typename B::space> v, index_t k,
-                           std::span<G const* const> batch, probe::svd svd) {
-      { cg.rows() } -> std::same_as<index_t>;
-      { cg.cols() } -> std::same_as<index_t>;
-      { cg.count() } -> std::same_as<index_t>;    // micro-batches seen
-      { cg.weight() } -> std::same_as<double>;    // sum of their weights
-      { g.add(be, v, 1.0) } -> std::same_as<void>;          // dW, weight
-      { g.add_outer(be, v, v, 1.0) } -> std::same_as<void>;  // dY, X, weight: dW = dY*XT
-      { g.merge(be, cg) } -> std::same_as<void>;             // what another one saw
-      { g.reset(be) } -> std::same_as<void>;
-      // k triplets of every member's mean; members have one shape and are not changed
-      { G::top(be, svd, batch, k) } -> std::same_as<svd_result<typename G::value_type, B>>;
-    };
+concept GradientAccumulator = Backend<B> && requires(G& g, G const& cg, B& be, const_view<float, typename B::space> v,
+                                                     index_t k, std::span<G const* const> batch, probe::svd svd) {
+  { cg.rows() } -> std::same_as<index_t>;
+  { cg.cols() } -> std::same_as<index_t>;
+  { cg.count() } -> std::same_as<index_t>;               // micro-batches seen
+  { cg.weight() } -> std::same_as<double>;               // sum of their weights
+  { g.add(be, v, 1.0) } -> std::same_as<void>;           // dW, weight
+  { g.add_outer(be, v, v, 1.0) } -> std::same_as<void>;  // dY, X, weight: dW = dY*XT
+  { g.merge(be, cg) } -> std::same_as<void>;             // what another one saw
+  { g.reset(be) } -> std::same_as<void>;
+  // k triplets of every member's mean; members have one shape and are not changed
+  { G::top(be, svd, batch, k) } -> std::same_as<svd_result<typename G::value_type, B>>;
+};
 
-/// What an initialiser may ask for; tells `initialise` which arguments it takes, so that a missing one does not compile.
+/// What an initialiser may ask for; tells `initialise` which arguments it takes, so that a missing one does not
+/// compile.
 struct needs_nothing {};
 struct needs_weight {};    ///< leading triplets of W
 struct needs_gradient {};  ///< leading triplets of the mean gradient
@@ -120,10 +121,9 @@ struct init_context {
 /// Fills A (r x in) and B (out x r). Says in `needs` what it takes and, per call, how many triplets of each.
 /// `starts_at_zero`: B*A = 0, so the model starts unchanged without an anchor.
 template <class I, class B>
-concept Initialiser = Backend<B> && requires(I const& init, B& be,
-                                             init_context<float, float, typename B::space> const& context,
-                                             const_view<float, typename B::space> w,
-                                             matrix_view<float, typename B::space> m, index_t r) {
+concept Initialiser = Backend<B> &&
+    requires(I const& init, B& be, init_context<float, float, typename B::space> const& context,
+             const_view<float, typename B::space> w, matrix_view<float, typename B::space> m, index_t r) {
   typename I::needs;
   { I::starts_at_zero } -> std::convertible_to<bool>;
   { init.gradient_triplets(r) } -> std::same_as<index_t>;
@@ -145,26 +145,26 @@ struct parameter {
 
 /// A trainable low-rank change of one layer's W, used around the caller's own base product.
 template <class A, class B>
-concept Adapter =
-    Backend<B> && requires(A& ad, A const& cad, B& be, const_view<float, typename B::space> c,
-                           matrix_view<float, typename B::space> m,
-                           matrix_view<typename A::value_type, typename B::space> w, typename A::tape& t) {
-      { cad.out() } -> std::same_as<index_t>;
-      { cad.in() } -> std::same_as<index_t>;
-      { cad.rank() } -> std::same_as<index_t>;
-      { cad.scale() } -> std::same_as<double>;
-      { ad.a() } -> std::same_as<matrix_view<typename A::value_type, typename B::space>>;
-      { ad.b() } -> std::same_as<matrix_view<typename A::value_type, typename B::space>>;
-      { ad.parameters()[0] } -> std::convertible_to<parameter<typename A::value_type, typename B::space>>;
-      { ad.forward(be, c, c, m, t) } -> std::same_as<void>;          // W, X, Y += adapter(X)
-      // W, X, dY, tape, beta, dX = beta*dX + adapter's share; returns the dY the base's own backward shall use
-      { ad.backward(be, c, c, c, t, 0.0, m) } -> ViewIn<typename B::space>;
-      { cad.check_start() } -> std::same_as<void>;                   // throws if a new start would lose something
-      { ad.start(be) } -> std::same_as<void>;                        // A, B were filled: derived state follows
-      { ad.subtract_start(be, w) } -> std::same_as<void>;            // W -= s*B*A
-      { ad.freeze_start(be) } -> std::same_as<void>;                 // keep A0, B0 and subtract them in forward
-      { ad.merge(be, w) } -> std::same_as<void>;
-      { ad.unmerge(be, w) } -> std::same_as<void>;
-    };
+concept Adapter = Backend<B> &&
+    requires(A& ad, A const& cad, B& be, const_view<float, typename B::space> c,
+             matrix_view<float, typename B::space> m, matrix_view<typename A::value_type, typename B::space> w,
+             typename A::tape& t) {
+  { cad.out() } -> std::same_as<index_t>;
+  { cad.in() } -> std::same_as<index_t>;
+  { cad.rank() } -> std::same_as<index_t>;
+  { cad.scale() } -> std::same_as<double>;
+  { ad.a() } -> std::same_as<matrix_view<typename A::value_type, typename B::space>>;
+  { ad.b() } -> std::same_as<matrix_view<typename A::value_type, typename B::space>>;
+  { ad.parameters()[0] } -> std::convertible_to<parameter<typename A::value_type, typename B::space>>;
+  { ad.forward(be, c, c, m, t) } -> std::same_as<void>;  // W, X, Y += adapter(X)
+  // W, X, dY, tape, beta, dX = beta*dX + adapter's share; returns the dY the base's own backward shall use
+  { ad.backward(be, c, c, c, t, 0.0, m) } -> ViewIn<typename B::space>;
+  { cad.check_start() } -> std::same_as<void>;         // throws if a new start would lose something
+  { ad.start(be) } -> std::same_as<void>;              // A, B were filled: derived state follows
+  { ad.subtract_start(be, w) } -> std::same_as<void>;  // W -= s*B*A
+  { ad.freeze_start(be) } -> std::same_as<void>;       // keep A0, B0 and subtract them in forward
+  { ad.merge(be, w) } -> std::same_as<void>;
+  { ad.unmerge(be, w) } -> std::same_as<void>;
+};
 
 }  // namespace loraga

@@ -22,9 +22,7 @@ struct layer {
   G const* gradient = nullptr;
   std::string name = {};  ///< for messages
 
-  std::string label(std::size_t position) const {
-    return name.empty() ? "layer " + std::to_string(position) : name;
-  }
+  std::string label(std::size_t position) const { return name.empty() ? "layer " + std::to_string(position) : name; }
 };
 
 /// Initialises a batch of layers: factors what `init` asks for, layers of one shape and rank together, fills A and B,
@@ -36,7 +34,8 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
   using space = typename B::space;
   constexpr bool from_gradient = std::is_same_v<typename I::needs, needs_gradient>;
   static_assert(!from_gradient || !std::is_same_v<G, no_gradient>, "this initialiser needs gradient accumulators");
-  static_assert(std::is_same_v<typename I::needs, needs_nothing> || SvdMethod<Svd, B>, "this initialiser needs an SVD method");
+  static_assert(std::is_same_v<typename I::needs, needs_nothing> || SvdMethod<Svd, B>,
+                "this initialiser needs an SVD method");
 
   std::map<std::tuple<index_t, index_t, index_t>, std::vector<std::size_t>> groups;
   for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -115,13 +114,14 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
       if constexpr (!I::starts_at_zero) anchor.apply(be, *l.adapter, l.weight);
     }
   }
-  if (!bad.empty()) throw numeric_error("initialise: " + bad + "; expected finite, non-zero numbers (these layers are unchanged)");
+  if (!bad.empty())
+    throw numeric_error("initialise: " + bad + "; expected finite, non-zero numbers (these layers are unchanged)");
 }
 
 /// One layer from its gradient: LoRA-GA. W may be const with frozen_pair_anchor.
 template <Backend B, Adapter<B> A, Initialiser<B> I, ViewIn<typename B::space> W, SvdMethod<B> Svd,
           GradientAccumulator<B> G, class Anchor>
-  requires std::same_as<typename I::needs, needs_gradient>
+requires std::same_as<typename I::needs, needs_gradient>
 void initialise(B& be, A& adapter, I const& init, W w, Svd const& svd, G const& gradient, Anchor const& anchor) {
   layer<A, W, G> const one[] = {{&adapter, w, &gradient}};
   initialise(be, std::span<layer<A, W, G> const>(one), init, svd, anchor);
@@ -129,14 +129,14 @@ void initialise(B& be, A& adapter, I const& init, W w, Svd const& svd, G const& 
 
 /// The same without W at hand (quantised, sharded or mapped bases).
 template <Backend B, Adapter<B> A, Initialiser<B> I, SvdMethod<B> Svd, GradientAccumulator<B> G>
-  requires std::same_as<typename I::needs, needs_gradient>
+requires std::same_as<typename I::needs, needs_gradient>
 void initialise(B& be, A& adapter, I const& init, Svd const& svd, G const& gradient, frozen_pair_anchor anchor) {
   initialise(be, adapter, init, no_weight<typename B::space>{}, svd, gradient, anchor);
 }
 
 /// One layer from its weight: PiSSA.
 template <Backend B, Adapter<B> A, Initialiser<B> I, ViewIn<typename B::space> W, SvdMethod<B> Svd, class Anchor>
-  requires std::same_as<typename I::needs, needs_weight>
+requires std::same_as<typename I::needs, needs_weight>
 void initialise(B& be, A& adapter, I const& init, W w, Svd const& svd, Anchor const& anchor) {
   layer<A, W> const one[] = {{&adapter, w}};
   initialise(be, std::span<layer<A, W> const>(one), init, svd, anchor);
@@ -144,8 +144,8 @@ void initialise(B& be, A& adapter, I const& init, W w, Svd const& svd, Anchor co
 
 /// One layer from random numbers that leave the model unchanged: LoRA's own starts.
 template <Backend B, Adapter<B> A, Initialiser<B> I>
-  requires(std::same_as<typename I::needs, needs_nothing> && I::starts_at_zero)
-void initialise(B& be, A& adapter, I const& init) {
+requires(std::same_as<typename I::needs, needs_nothing>&& I::starts_at_zero) void initialise(B& be, A& adapter,
+                                                                                             I const& init) {
   layer<A, no_weight<typename B::space>> const one[] = {{&adapter, {}}};
   initialise(be, std::span<layer<A, no_weight<typename B::space>> const>(one), init, no_svd{}, frozen_pair_anchor{});
 }

@@ -21,7 +21,8 @@ struct dropout {
   std::uint32_t threshold;  // dropped if the random word is below
   random_stream stream;
   LORAGA_HD void operator()(index_t g, index_t j) const {
-    auto const bits = philox(stream.seed, static_cast<std::uint64_t>(g) << 32 | static_cast<std::uint64_t>(j), stream.id);
+    auto const bits =
+        philox(stream.seed, static_cast<std::uint64_t>(g) << 32 | static_cast<std::uint64_t>(j), stream.id);
     for (index_t i = 4 * g, b = 0; i < out.rows && b < 4; ++i, ++b) {
       C const kept = bits.word[b] < threshold ? C(0) : keep_scale * static_cast<C>(x(i, j));
       C const old = beta == C(0) ? C(0) : beta * static_cast<C>(out(i, j));
@@ -218,7 +219,7 @@ class lora {
   index_t out_, in_, rank_;
   double scale_ = 0;
   lora_options options_;
-  matrix<T, B> values_, start_;               // A row-major, then B column-major, as one column
+  matrix<T, B> values_, start_;             // A row-major, then B column-major, as one column
   matrix<compute, B> gradients_, masters_;  // the same
   bool training_ = true, merged_ = false, subtracted_ = false;
   std::uint64_t passes_ = 0;  // forward passes with dropout so far
@@ -246,8 +247,12 @@ class lora {
   template <class X, class D>
   void mask(B& be, X x, double beta, D out, tape const& t) const {
     using C = compute_t<typename D::value_type>;
-    functor::dropout<X, D> const f{x, out, static_cast<C>(beta), static_cast<C>(1 / (1 - options_.dropout)),
-                                   static_cast<std::uint32_t>(options_.dropout * 4294967296.0), {options_.seed, t.pass}};
+    functor::dropout<X, D> const f{x,
+                                   out,
+                                   static_cast<C>(beta),
+                                   static_cast<C>(1 / (1 - options_.dropout)),
+                                   static_cast<std::uint32_t>(options_.dropout * 4294967296.0),
+                                   {options_.seed, t.pass}};
     be.for_each((out.rows + 3) / 4, out.cols, f);
   }
   template <class X>

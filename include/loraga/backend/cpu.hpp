@@ -16,7 +16,7 @@ namespace loraga {
 /// errors  value_error if threads < 1
 class cpu {
   struct free_aligned {
-    void operator()(void* p) const { ::operator delete(p, std::align_val_t{64}); }
+    void operator()(void* p) const { ::operator delete (p, std::align_val_t{64}); }
   };
   // How work is cut. Part of the numerical result (sums are formed tile by tile), hence constants.
   static constexpr index_t tile = 512;           // rows and columns of a product's tile
@@ -55,7 +55,7 @@ class cpu {
   template <class T>
   std::unique_ptr<T[], free_aligned> allocate(index_t n) {
     auto const bytes = static_cast<std::size_t>(std::max<index_t>(n, 1)) * sizeof(T);
-    return std::unique_ptr<T[], free_aligned>(static_cast<T*>(::operator new(bytes, std::align_val_t{64})));
+    return std::unique_ptr<T[], free_aligned>(static_cast<T*>(::operator new (bytes, std::align_val_t{64})));
   }
   template <class T>
   auto allocate_host(index_t n) {
@@ -63,7 +63,7 @@ class cpu {
   }
 
   template <ViewIn<space> S, MutableViewIn<space> D>
-    requires std::same_as<typename S::value_type, typename D::value_type>
+  requires std::same_as<typename S::value_type, typename D::value_type>
   void copy(S src, D dst) {
     require_shape(src, dst.rows, dst.cols, "cpu::copy", "source");
     if (dst.row_stride > dst.col_stride && dst.cols > 1) return copy(src.transposed(), dst.transposed());
@@ -167,7 +167,8 @@ class cpu {
       return;
     }
     while (workers_.size() < packing_.size()) workers_.push_back(std::make_unique<cpu>(1));
-    parallel(count, true, [&](index_t i, int worker) { task(*workers_[static_cast<std::size_t>(worker)], i, index_t{1}); });
+    parallel(count, true,
+             [&](index_t i, int worker) { task(*workers_[static_cast<std::size_t>(worker)], i, index_t{1}); });
   }
 
  private:
@@ -225,8 +226,7 @@ class cpu {
   }
   template <class L>
   static void require_batch(L const& l, index_t count, char const* where, char const* name) {
-    if (l.count != count)
-      raise<shape_error>(where, name, std::to_string(l.count) + " matrices", std::to_string(count));
+    if (l.count != count) raise<shape_error>(where, name, std::to_string(l.count) + " matrices", std::to_string(count));
   }
 
   template <class T>

@@ -64,7 +64,9 @@ struct blocking : Eigen::internal::level3_blocking<T, T> {
     this->m_nc = n;
     this->m_kc = k;
     Eigen::internal::computeProductBlockingSizes<T, T, 1>(this->m_kc, this->m_mc, this->m_nc, Eigen::Index{1});
-    auto const round = [](Eigen::Index elements) { return (static_cast<std::size_t>(elements) * sizeof(T) + 63) / 64 * 64; };
+    auto const round = [](Eigen::Index elements) {
+      return (static_cast<std::size_t>(elements) * sizeof(T) + 63) / 64 * 64;
+    };
     std::size_t const a = round(this->m_mc * this->m_kc), b = round(this->m_kc * this->m_nc);
     std::byte* const p = memory.at_least(a + b);
     this->m_blockA = reinterpret_cast<T*>(p);
@@ -80,9 +82,7 @@ void multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T con
                   matrix_view<T, host_space> c, packing& memory) {
   if (c.rows == 0 || c.cols == 0 || a.cols == 0) return;
   auto const by_columns = [](auto const& v) { return v.row_stride == 1 && (v.col_stride >= v.rows || v.cols == 1); };
-  auto const leading = [&](auto const& v) {
-    return std::max<index_t>(by_columns(v) ? v.col_stride : v.row_stride, 1);
-  };
+  auto const leading = [&](auto const& v) { return std::max<index_t>(by_columns(v) ? v.col_stride : v.row_stride, 1); };
   blocking<T> blocks(c.rows, c.cols, a.cols, memory);
   auto const run = [&]<int OrderA, int OrderB>() {
     Eigen::internal::general_matrix_matrix_product<Eigen::Index, T, OrderA, false, T, OrderB, false, Eigen::ColMajor,
@@ -92,8 +92,7 @@ void multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T con
   constexpr int columns = Eigen::ColMajor, rows = Eigen::RowMajor;
   if (by_columns(a))
     by_columns(b) ? run.template operator()<columns, columns>() : run.template operator()<columns, rows>();
-  else
-    by_columns(b) ? run.template operator()<rows, columns>() : run.template operator()<rows, rows>();
+  else by_columns(b) ? run.template operator()<rows, columns>() : run.template operator()<rows, rows>();
 }
 
 /// s = RT*R becomes R^-1 in place. False, and s is then destroyed, if a pivot is not above tolerance times its
@@ -120,7 +119,9 @@ bool cholesky_inverse(matrix_view<T, host_space> s, double tolerance) {
 template <class T>
 void apply_reflectors(dense<T> const& packed, Eigen::Matrix<T, Eigen::Dynamic, 1> const& coefficients, dense<T>& z,
                       packing& memory) {
-  auto const view_of = [](dense<T>& m) { return matrix_view<T, host_space>(m.data(), m.rows(), m.cols(), 1, m.rows()); };
+  auto const view_of = [](dense<T>& m) {
+    return matrix_view<T, host_space>(m.data(), m.rows(), m.cols(), 1, m.rows());
+  };
   index_t const n = packed.rows(), block = 32;
   for (index_t last = n - 1; last > 0; last -= std::min(block, last)) {
     index_t const first = std::max<index_t>(0, last - block), width = last - first;

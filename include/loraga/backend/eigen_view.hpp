@@ -6,13 +6,14 @@ namespace loraga {
 
 /// An Eigen matrix, map or block with direct access, as a view; no copy. Const expressions give const views.
 template <class E>
-  requires requires(E& e) {
-    e.data();
-    e.innerStride();
-    e.outerStride();
-  }
+requires requires(E& e) {
+  e.data();
+  e.innerStride();
+  e.outerStride();
+}
 auto view(E&& e) {
-  static_assert(std::is_lvalue_reference_v<E> || !std::is_base_of_v<Eigen::PlainObjectBase<std::remove_cvref_t<E>>, std::remove_cvref_t<E>>,
+  static_assert(std::is_lvalue_reference_v<E> ||
+                    !std::is_base_of_v<Eigen::PlainObjectBase<std::remove_cvref_t<E>>, std::remove_cvref_t<E>>,
                 "a view of a temporary matrix would dangle");
   using T = std::remove_pointer_t<decltype(e.data())>;
   index_t const inner = e.innerStride(), outer = e.outerStride();

@@ -18,8 +18,7 @@ struct slab_view {
   /// One matrix as a batch of one.
   explicit slab_view(matrix_view<T, Space> v) : slab_view(v.data, 1, v.rows, v.cols, v.row_stride, v.col_stride, 0) {}
   template <class U>
-    requires std::same_as<U const, T>
-  slab_view(slab_view<U, Space> o)
+  requires std::same_as<U const, T> slab_view(slab_view<U, Space> o)
       : slab_view(o.data, o.count, o.rows, o.cols, o.row_stride, o.col_stride, o.batch_stride) {}
 
   matrix_view<T, Space> operator[](index_t b) const {

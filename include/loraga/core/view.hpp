@@ -21,8 +21,7 @@ struct matrix_view {
   LORAGA_HD constexpr matrix_view(T* p, index_t r, index_t c, index_t rs, index_t cs)
       : data(p), rows(r), cols(c), row_stride(rs), col_stride(cs) {}
   template <class U>
-    requires std::same_as<U const, T>
-  LORAGA_HD constexpr matrix_view(matrix_view<U, Space> o)
+  requires std::same_as<U const, T> LORAGA_HD constexpr matrix_view(matrix_view<U, Space> o)
       : matrix_view(o.data, o.rows, o.cols, o.row_stride, o.col_stride) {}
 
   LORAGA_HD constexpr T& operator()(index_t i, index_t j) const { return data[i * row_stride + j * col_stride]; }
@@ -77,8 +76,7 @@ void require_shape(V const& v, index_t rows, index_t cols, std::string_view wher
 /// Throws shape_error unless v is a matrix products can use: memory behind it, and one stride that is 1.
 template <class V>
 void require_matrix(V const& v, std::string_view where, std::string_view argument) {
-  if (v.rows < 0 || v.cols < 0)
-    raise<shape_error>(where, argument, shape_text(v.rows, v.cols), "no negative size");
+  if (v.rows < 0 || v.cols < 0) raise<shape_error>(where, argument, shape_text(v.rows, v.cols), "no negative size");
   if (v.rows == 0 || v.cols == 0) return;
   if (v.data == nullptr) raise<shape_error>(where, argument, "a null pointer", shape_text(v.rows, v.cols));
   bool const by_columns = (v.row_stride == 1 || v.rows == 1) && (v.col_stride >= v.rows || v.cols == 1);
@@ -113,8 +111,7 @@ bool overlap(V const& a, U const& b) {
 template <class V, class U>
 void require_distinct(V const& out, U const& in, std::string_view where, std::string_view out_name,
                       std::string_view in_name) {
-  if (overlap(out, in))
-    raise<alias_error>(where, out_name, "overlapping " + std::string(in_name), "memory of its own");
+  if (overlap(out, in)) raise<alias_error>(where, out_name, "overlapping " + std::string(in_name), "memory of its own");
 }
 
 }  // namespace loraga

@@ -19,7 +19,7 @@ class workspace {
   index_t used_ = 0;       // bytes taken of it
 
  public:
-  static constexpr index_t alignment = 256;          // what CUDA's allocators give; covers every CPU vector width
+  static constexpr index_t alignment = 256;           // what CUDA's allocators give; covers every CPU vector width
   static constexpr index_t smallest_block = 1 << 16;  // bytes
   struct mark {
     std::size_t block;

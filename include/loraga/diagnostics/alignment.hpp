@@ -50,7 +50,8 @@ step_alignment first_step_alignment(B& be, G g, VA a, VB b, svd_result<T, B> con
   be.gemm(1.0, b, right, 1.0, step);
   double const c = cosine(be, step, g);
   double reachable = 0;
-  for (T const s : read_all(be, best[0].s.row_range(0, k))) reachable += static_cast<double>(s) * static_cast<double>(s);
+  for (T const s : read_all(be, best[0].s.row_range(0, k)))
+    reachable += static_cast<double>(s) * static_cast<double>(s);
   return {c, c * c * best.energy[0] / reachable};
 }
 

@@ -15,7 +15,8 @@ double coverage(B& be, svd_result<T, B> const& result, index_t b, index_t k) {
   if (result.flags[i] != svd_usable)
     raise<numeric_error>("coverage", "matrix", describe_flags(result.flags[i]), "finite and not zero");
   double captured = 0;
-  for (T const s : read_all(be, result[b].s.row_range(0, k))) captured += static_cast<double>(s) * static_cast<double>(s);
+  for (T const s : read_all(be, result[b].s.row_range(0, k)))
+    captured += static_cast<double>(s) * static_cast<double>(s);
   return captured / result.energy[i];
 }
 
@@ -30,7 +31,8 @@ double effective_rank(std::vector<T> const& sigma) {
     if (!(s >= 0)) raise<numeric_error>("effective_rank", "sigma", std::to_string(s), "singular values");
     sum += static_cast<double>(s);
   }
-  if (!(sum > 0) || !std::isfinite(sum)) raise<numeric_error>("effective_rank", "sigma", "zero or infinite", "a spectrum");
+  if (!(sum > 0) || !std::isfinite(sum))
+    raise<numeric_error>("effective_rank", "sigma", "zero or infinite", "a spectrum");
   for (T const s : sigma)
     if (s > 0) entropy -= static_cast<double>(s) / sum * std::log(static_cast<double>(s) / sum);
   return std::exp(entropy);

@@ -12,7 +12,8 @@ struct incremental_options {
 };
 
 /// The mean gradient as a truncated SVD that follows the micro-batches, without ever forming a gradient.
-/// math    after each micro-batch: U S VT <- the `width` leading triplets of U S VT + weight*dY*XT, found in the span of
+/// math    after each micro-batch: U S VT <- the `width` leading triplets of U S VT + weight*dY*XT, found in the span
+/// of
 ///         [V, random] carried through that sum (and `power_steps` times back and forth)
 /// Truncation loses a share of energy below 1e-2 with power_steps = 0 and below 2e-3 with 1 (bench/results/cpu.json);
 /// order of micro-batches matters to that extent.
@@ -99,7 +100,8 @@ class incremental_gradient {
       auto const theirs = other.state();
       be.copy(theirs.u, scaled);
       scale_columns(be, theirs.s, scaled);
-      absorb(be, outer_operator<matrix_view<T, space>, matrix_view<T const, space>, T, space>{scaled, theirs.v, 1.0, {}});
+      absorb(be,
+             outer_operator<matrix_view<T, space>, matrix_view<T const, space>, T, space>{scaled, theirs.v, 1.0, {}});
     }
     weight_ += other.weight_;
     count_ += other.count_;

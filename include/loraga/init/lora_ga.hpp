@@ -164,7 +164,8 @@ struct lora_ga_init {
       case ga_scale::unit:
         return loraga::fill(be, cell, 1);
       case ga_scale::weight_svd:
-        return be.for_each(1, 1, functor::mean_root<decltype(context.weight.s), Cell>{context.weight.s, context.scale, cell});
+        return be.for_each(1, 1,
+                           functor::mean_root<decltype(context.weight.s), Cell>{context.weight.s, context.scale, cell});
       case ga_scale::peft_weight_svd:
         return be.for_each(1, 1,
                            functor::peft_weight_ratio<decltype(context.weight.s), decltype(context.gradient.s), Cell>{

@@ -62,7 +62,8 @@ bool try_cholesky_qr2(B& be, matrix_view<T, typename B::space> y) {
 
 /// CholeskyQR with a shifted Gram matrix, then CholeskyQR2: for blocks whose condition number is too large for the
 /// Gram matrix (above 1e7) but that have full rank in double. True if it worked.
-/// source  Fukaya et al., "Shifted Cholesky QR for computing the QR factorization of ill-conditioned matrices", SISC 2020
+/// source  Fukaya et al., "Shifted Cholesky QR for computing the QR factorization of ill-conditioned matrices", SISC
+/// 2020
 template <Backend B, class T>
 bool shifted_cholesky_qr3(B& be, matrix_view<T, typename B::space> y) {
   {
@@ -77,7 +78,8 @@ bool shifted_cholesky_qr3(B& be, matrix_view<T, typename B::space> y) {
     double const l = static_cast<double>(y.cols), terms = static_cast<double>(y.rows) * l + l * (l + 1);
     auto shifted = host;
     for (index_t j = 0; j < y.cols; ++j)
-      shifted[static_cast<std::size_t>(j * (y.cols + 1))] += 11 * terms * std::numeric_limits<double>::epsilon() / 2 * trace;
+      shifted[static_cast<std::size_t>(j * (y.cols + 1))] +=
+          11 * terms * std::numeric_limits<double>::epsilon() / 2 * trace;
     be.copy(col_major(shifted.data(), y.cols, y.cols), s[0]);
     be.cholesky_inverse_batched(s, 0.0, flag);
     if (read_scalar(be, flag[0]) != 0) return false;
@@ -92,7 +94,8 @@ bool shifted_cholesky_qr3(B& be, matrix_view<T, typename B::space> y) {
 
 /// SVQB: the eigenvectors of the (diagonally scaled) Gram matrix give the basis, directions below rounding are dropped
 /// and random columns take their place. The order of columns is lost. True if it worked.
-/// source  Stathopoulos, Wu, "A block orthogonalization procedure with constant synchronization requirements", SISC 2002
+/// source  Stathopoulos, Wu, "A block orthogonalization procedure with constant synchronization requirements", SISC
+/// 2002
 template <Backend B, class T>
 bool svqb(B& be, matrix_view<T, typename B::space> y, random_stream stream) {
   {

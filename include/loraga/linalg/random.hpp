@@ -15,7 +15,8 @@ struct uniform {
   double low, high;
   LORAGA_HD void operator()(index_t i, index_t j) const {
     double const x = random_uniform(stream, static_cast<std::uint64_t>(j * y.rows + i));
-    y(i, j) = static_cast<typename Y::value_type>(static_cast<compute_t<typename Y::value_type>>(low + (high - low) * x));
+    y(i, j) =
+        static_cast<typename Y::value_type>(static_cast<compute_t<typename Y::value_type>>(low + (high - low) * x));
   }
 };
 
@@ -37,7 +38,8 @@ struct signs {
   random_stream stream;
   compute_t<typename Y::value_type> magnitude;
   LORAGA_HD void operator()(index_t g, index_t j) const {
-    auto const bits = philox(stream.seed, static_cast<std::uint64_t>(g) << 32 | static_cast<std::uint64_t>(j), stream.id);
+    auto const bits =
+        philox(stream.seed, static_cast<std::uint64_t>(g) << 32 | static_cast<std::uint64_t>(j), stream.id);
     for (index_t i = 128 * g, b = 0; i < y.rows && b < 128; ++i, ++b)
       y(i, j) = static_cast<typename Y::value_type>((bits.word[b >> 5] >> (b & 31)) & 1u ? magnitude : -magnitude);
   }

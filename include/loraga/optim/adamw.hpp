@@ -28,8 +28,9 @@ struct adamw_prepare {
   LORAGA_HD void operator()(index_t, index_t) const {
     double const t = static_cast<double>(clock(0, 0) + 1);
     double const rate = group.learning_rate * group.ratio * schedule.factor(clock(0, 0));
-    out(0, 0) = {rate / (1 - pow(group.beta1, t)), sqrt(1 - pow(group.beta2, t)), group.beta1, group.beta2,
-                 group.epsilon,                    1 - rate * group.weight_decay};
+    out(0, 0) = {
+        rate / (1 - pow(group.beta1, t)), sqrt(1 - pow(group.beta2, t)), group.beta1, group.beta2, group.epsilon,
+        1 - rate * group.weight_decay};
   }
 };
 

@@ -44,7 +44,8 @@ void clip_gradients(B& be, std::span<matrix_view<G, typename B::space> const> gr
     be.for_each(1, 1, functor::accumulate_square<decltype(part)>{part, norm, i == 0, i + 1 == gradients.size()});
   }
   for (auto const& g : gradients)
-    be.for_each(g.rows, g.cols, functor::clip_to_norm<decltype(norm), matrix_view<G, typename B::space>>{norm, limit, g});
+    be.for_each(g.rows, g.cols,
+                functor::clip_to_norm<decltype(norm), matrix_view<G, typename B::space>>{norm, limit, g});
 }
 
 }  // namespace loraga

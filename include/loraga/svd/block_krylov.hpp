@@ -34,7 +34,8 @@ struct block_krylov {
     if (op.rows() > op.cols()) return run(be, op.transposed(), out.transposed(), flags, how);
     scratch<B> temporary(be);
     index_t const b = block ? block : out.s.rows, m = op.rows(), n = op.cols(), count = op.count();
-    auto const basis = temporary.template slab<T>(count, m, b * depth), image = temporary.template slab<T>(count, n, b * depth);
+    auto const basis = temporary.template slab<T>(count, m, b * depth),
+               image = temporary.template slab<T>(count, n, b * depth);
     auto const y = temporary.template slab<T>(count, m, b), t = temporary.template slab<T>(count, m, b);
     auto const omega = temporary.template slab<T>(1, n, b);
     fill_signs(be, omega[0], {seed, 0});
@@ -54,7 +55,8 @@ struct block_krylov {
     auto const s = temporary.template slab<double>(count, b * depth, b * depth);
     be.gram_batched(image, s);
     rayleigh_ritz(
-        be, s, out, how, {seed, 0}, flags, [&](auto const& w, auto const& u) { be.gemm_batched(1.0, basis, w, 0.0, u); },
+        be, s, out, how, {seed, 0}, flags,
+        [&](auto const& w, auto const& u) { be.gemm_batched(1.0, basis, w, 0.0, u); },
         [&](auto const& w, auto const& v) { be.gemm_batched(1.0, image, w, 0.0, v); });
   }
 

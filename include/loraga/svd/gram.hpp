@@ -23,7 +23,8 @@ struct gram {
     be.gram_batched(op.a.transposed(), s);
     if (op.scale != 1.0) axpby(be, op.scale * op.scale, s.side_by_side(), 0.0, s.side_by_side());
     rayleigh_ritz(
-        be, s, out, how, random_stream{}, flags, [&](auto const& w, auto const& u) { be.copy(w.side_by_side(), u.side_by_side()); },
+        be, s, out, how, random_stream{}, flags,
+        [&](auto const& w, auto const& u) { be.copy(w.side_by_side(), u.side_by_side()); },
         [&](auto const& w, auto const& v) { op.apply_transposed(be, w, v); });
   }
 };

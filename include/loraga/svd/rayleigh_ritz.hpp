@@ -33,8 +33,8 @@ namespace functor {
 /// Singular values from eigenvalues of the Gram matrix, for `k` columns per matrix; those below rounding become 0.
 template <class V, class S, class I>
 struct ritz_values {
-  V values;  // l x count
-  S sigma;   // k x count
+  V values;   // l x count
+  S sigma;    // k x count
   I inverse;  // (k*count) x 1
   index_t k;
   double unit;
@@ -82,14 +82,15 @@ void rayleigh_ritz(B& be, slab_view<double, typename B::space> gram, triplet_sla
   auto const inverse = temporary.template matrix<T>(k * count, 1);
   auto const value_columns = values.side_by_side();
   auto const sigma_columns = out.s.side_by_side();
-  be.for_each(k, count, functor::ritz_values<decltype(value_columns), decltype(sigma_columns), decltype(inverse)>{
-                            value_columns, sigma_columns, inverse, k,
-                            static_cast<double>(std::numeric_limits<T>::epsilon())});
+  be.for_each(k, count,
+              functor::ritz_values<decltype(value_columns), decltype(sigma_columns), decltype(inverse)>{
+                  value_columns, sigma_columns, inverse, k, static_cast<double>(std::numeric_limits<T>::epsilon())});
   auto const random = temporary.template matrix<T>(n, k);
   fill_signs(be, random, derive(stream, 1), 1 / std::sqrt(static_cast<double>(n)));
   auto const raw_columns = raw.side_by_side();
-  be.for_each(n, k * count, functor::normalise_ritz_vectors<decltype(raw_columns), decltype(inverse), decltype(random)>{
-                                raw_columns, inverse, random});
+  be.for_each(n, k * count,
+              functor::normalise_ritz_vectors<decltype(raw_columns), decltype(inverse), decltype(random)>{
+                  raw_columns, inverse, random});
   // Nearly orthonormal already, unless many columns were completed: one pass is enough, and says if it was not.
   orthonormal_pass(be, raw, out.v, repeated_pass_tolerance, how, derive(stream, 2), flags);
 }
