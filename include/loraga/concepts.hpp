@@ -55,9 +55,9 @@ concept Backend = requires(B& be, index_t n, matrix_view<float, typename B::spac
   { be.gemm_batched(1.0, list, slab, 0.0, slab) } -> std::same_as<void>;
   // s = yT*y in double
   { be.gram_batched(slab, gram) } -> std::same_as<void>;
-  // s = RT*R becomes R^-1 (upper triangular); flags |= svd_ill_conditioned and s = I where a pivot falls below
-  // tolerance times its diagonal entry
-  { be.cholesky_inverse_batched(gram, 1e-15, flags) } -> std::same_as<void>;
+  // s = RT*R becomes R^-1 (upper triangular); flags |= svd_ill_conditioned and s = I where a pivot is not above
+  // `relative` times its diagonal entry and `absolute`
+  { be.cholesky_inverse_batched(gram, 1e-15, 0.0, flags) } -> std::same_as<void>;
   // symmetric s: all eigenvalues, descending, and its leading n eigenvectors in its first n columns;
   // flags |= svd_not_converged
   { be.eigh_batched(gram, n, gram, flags) } -> std::same_as<void>;

@@ -131,9 +131,9 @@ class cpu {
   }
 
   template <std::same_as<double> T>
-  void cholesky_inverse_batched(slab_view<T, space> s, double tolerance, slab_view<int, space> flags) {
+  void cholesky_inverse_batched(slab_view<T, space> s, double relative, double absolute, slab_view<int, space> flags) {
     for (index_t i = 0; i < s.count; ++i) {
-      if (eigen::cholesky_inverse(s[i], tolerance)) {
+      if (eigen::cholesky_inverse(s[i], relative, absolute)) {
         for (index_t j = 0; j < s.cols; ++j)
           for (index_t p = j + 1; p < s.rows; ++p) s[i](p, j) = 0;
       } else {
@@ -248,7 +248,7 @@ class cpu {
         } else {
           auto const w = wide[t].row_range(0, rows);
           for (index_t j = 0; j < l; ++j)
-            for (index_t i = 0; i < rows; ++i) w(i, j) = static_cast<double>(y(first + i, j));
+            for (index_t i = 0; i < rows; ++i) w(i, j) = as_double(y(first + i, j));
           piece = w;
         }
         eigen::multiply_add<double>(1.0, piece.transposed(), piece, part, packing_[static_cast<std::size_t>(worker)]);

@@ -95,10 +95,10 @@ void multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T con
   else by_columns(b) ? run.template operator()<rows, columns>() : run.template operator()<rows, rows>();
 }
 
-/// s = RT*R becomes R^-1 in place. False, and s is then destroyed, if a pivot is not above tolerance times its
-/// diagonal entry (or is NaN).
+/// s = RT*R becomes R^-1 in place. False, and s is then destroyed, if a pivot is not above `relative` times its
+/// diagonal entry and `absolute` (or is NaN).
 template <class T>
-bool cholesky_inverse(matrix_view<T, host_space> s, double tolerance) {
+bool cholesky_inverse(matrix_view<T, host_space> s, double relative, double absolute) {
   single_threaded const guard;
   auto m = map(s);
   Eigen::Matrix<T, Eigen::Dynamic, 1> const diagonal = m.diagonal();
@@ -106,7 +106,7 @@ bool cholesky_inverse(matrix_view<T, host_space> s, double tolerance) {
   if (factor.info() != Eigen::Success) return false;
   for (index_t j = 0; j < s.cols; ++j) {
     double const pivot = s(j, j) * s(j, j);
-    if (!(pivot > tolerance * diagonal(j)) || !std::isfinite(pivot)) return false;
+    if (!(pivot > relative * diagonal(j) && pivot > absolute) || !std::isfinite(pivot)) return false;
   }
   dense<T> inverse = dense<T>::Identity(s.rows, s.cols);
   m.template triangularView<Eigen::Upper>().solveInPlace(inverse);

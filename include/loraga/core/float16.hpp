@@ -59,6 +59,12 @@ inline constexpr bool is_16bit = std::is_same_v<T, bf16> || std::is_same_v<T, ha
 template <class T>
 using compute_t = std::conditional_t<is_16bit<T>, float, T>;
 
+/// The value of any element, in double.
+template <class T>
+LORAGA_HD double as_double(T x) {
+  return static_cast<double>(static_cast<compute_t<T>>(x));
+}
+
 /// What a matrix may hold.
 template <class T>
 concept Element = std::is_same_v<T, float> || std::is_same_v<T, double> || is_16bit<T>;

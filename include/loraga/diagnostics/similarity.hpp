@@ -12,7 +12,7 @@ struct same_sign : sum_of_doubles {
   D d;
   LORAGA_HD double map(index_t i, index_t j) const {
     auto const sign = [](double v) { return (v > 0) - (v < 0); };
-    return sign(static_cast<double>(x(i, j))) == sign(static_cast<double>(y(i, j)));
+    return sign(as_double(x(i, j))) == sign(as_double(y(i, j)));
   }
   LORAGA_HD void finish(index_t j, double sum) const { d(j, 0) = sum; }
 };
@@ -23,7 +23,7 @@ struct same_magnitude : sum_of_doubles {
   Y y;
   D d;
   LORAGA_HD double map(index_t i, index_t j) const {
-    double const a = fabs(static_cast<double>(x(i, j))), b = fabs(static_cast<double>(y(i, j)));
+    double const a = fabs(as_double(x(i, j))), b = fabs(as_double(y(i, j)));
     return a <= 10 * b && b <= 10 * a;
   }
   LORAGA_HD void finish(index_t j, double sum) const { d(j, 0) = sum; }

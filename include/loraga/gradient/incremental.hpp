@@ -171,7 +171,7 @@ class incremental_gradient {
       // Nothing is known before the first micro-batch: look twice.
       int const steps = any_ ? options_.power_steps : std::max(1, options_.power_steps);
       for (int i = 0; i < steps; ++i) {
-        orthonormal_pass(be, y, q, breakdown_tolerance(l), how, derive(stream, 1), flag);
+        orthonormal_pass(be, y, q, first_pass(l), how, derive(stream, 1), flag);
         op.apply_transposed(be, q, z);
         if (scale != 1) axpby(be, scale, z[0], 0.0, z[0]);
         op.apply(be, z, y);

@@ -11,14 +11,18 @@
 
 namespace loraga {
 
-/// Smallest accepted ratio of a Cholesky pivot to its diagonal entry, that is sin^2 of the angle between a column and
-/// those before it: what rounding of the Gram matrix in double leaves meaningful.
-inline double breakdown_tolerance(index_t columns) {
-  return 4 * std::numeric_limits<double>::epsilon() * static_cast<double>(std::max<index_t>(columns, 8));
+/// When a Cholesky pivot (the squared distance of a column from the span of those before it) counts as a breakdown.
+struct pivot_limits {
+  double relative, absolute;
+};
+/// A first pass, of any block: relative to the column's length, what rounding of a Gram matrix in double leaves
+/// meaningful.
+inline pivot_limits first_pass(index_t columns) {
+  return {4 * std::numeric_limits<double>::epsilon() * static_cast<double>(std::max<index_t>(columns, 8)), 0};
 }
-/// The same for blocks that should be orthonormal already, up to a first pass' rounding: a smaller pivot means that
-/// pass did not work.
-inline constexpr double repeated_pass_tolerance = 1e-2;
+/// A pass over a block that should be orthonormal already: a pivot far below 1 means that what went before did not
+/// work, or that the block lay mostly in a space it was just cleaned of (where rounding then grows by 1/sqrt(pivot)).
+inline pivot_limits repeated_pass() { return {0, 0.5}; }
 
 /// One CholeskyQR pass over a batch.
 /// math    S = YT*Y in double, S = RT*R, Q = Y*R^-1; columns keep their order
@@ -26,12 +30,12 @@ inline constexpr double repeated_pass_tolerance = 1e-2;
 /// cost    4*rows*cols^2 operations, one scratch block of cols x cols doubles per matrix
 /// source  Yamamoto et al., "Roundoff error analysis of the CholeskyQR2 algorithm", ETNA 44, 2015
 template <Backend B, class T>
-void cholesky_qr(B& be, slab_view<T, typename B::space> y, slab_view<T, typename B::space> q, double tolerance,
+void cholesky_qr(B& be, slab_view<T, typename B::space> y, slab_view<T, typename B::space> q, pivot_limits limits,
                  slab_view<int, typename B::space> flags) {
   scratch<B> temporary(be);
   auto const s = temporary.template slab<double>(y.count, y.cols, y.cols);
   be.gram_batched(y, s);
-  be.cholesky_inverse_batched(s, tolerance, flags);
+  be.cholesky_inverse_batched(s, limits.relative, limits.absolute, flags);
   if constexpr (std::is_same_v<T, double>) {
     be.gemm_batched(1.0, y, s, 0.0, q);
   } else {
@@ -46,8 +50,8 @@ template <Backend B, class T>
 void cholesky_qr2(B& be, slab_view<T, typename B::space> y, slab_view<int, typename B::space> flags) {
   scratch<B> temporary(be);
   auto const q = temporary.template slab<T>(y.count, y.rows, y.cols);
-  cholesky_qr(be, y, q, breakdown_tolerance(y.cols), flags);
-  cholesky_qr(be, q, y, repeated_pass_tolerance, flags);
+  cholesky_qr(be, y, q, first_pass(y.cols), flags);
+  cholesky_qr(be, q, y, repeated_pass(), flags);
 }
 
 /// CholeskyQR2 of one block, looked at: true if it worked. Where not, y still spans at least what it spanned.
@@ -81,7 +85,7 @@ bool shifted_cholesky_qr3(B& be, matrix_view<T, typename B::space> y) {
       shifted[static_cast<std::size_t>(j * (y.cols + 1))] +=
           11 * terms * std::numeric_limits<double>::epsilon() / 2 * trace;
     be.copy(col_major(shifted.data(), y.cols, y.cols), s[0]);
-    be.cholesky_inverse_batched(s, 0.0, flag);
+    be.cholesky_inverse_batched(s, 0.0, 0.0, flag);
     if (read_scalar(be, flag[0]) != 0) return false;
     auto const r = temporary.template matrix<T>(y.cols, y.cols);
     auto const q = temporary.template matrix<T>(y.rows, y.cols);
@@ -123,7 +127,7 @@ bool svqb(B& be, matrix_view<T, typename B::space> y, random_stream stream) {
     auto const lambda = read_all(be, values[0]);
     // Rounding of y itself decides what is noise: squares of T's unit, relative to the largest.
     double const unit = static_cast<double>(std::numeric_limits<T>::epsilon());
-    double const least = std::max(unit * unit, breakdown_tolerance(l)) * std::max(lambda[0], 0.0);
+    double const least = std::max(unit * unit, first_pass(l).relative) * std::max(lambda[0], 0.0);
     index_t kept = 0;
     while (kept < l && lambda[static_cast<std::size_t>(kept)] > least) ++kept;
     for (index_t j = 0; j < kept; ++j)
@@ -140,7 +144,7 @@ bool svqb(B& be, matrix_view<T, typename B::space> y, random_stream stream) {
 }
 
 /// Orthonormal columns whose span holds y's, for any finite y: CholeskyQR2; with a shift and a third pass; SVQB with
-/// rank drop and completion; Householder. Waits for the backend at each step.
+/// rank drop and completion (not for double); Householder. Waits for the backend at each step.
 /// errors  numeric_error if y holds NaN or infinity; shape_error if y has more columns than rows
 template <Backend B, class T>
 void orthonormalize(B& be, matrix_view<T, typename B::space> y, random_stream stream) {
@@ -156,7 +160,9 @@ void orthonormalize(B& be, matrix_view<T, typename B::space> y, random_stream st
     // far from 1, products with R^-1 could leave T's range; a power of two changes no bit of the result
     if (m > 0 && (m < 1e-30 || m > 1e30)) axpby(be, std::ldexp(1.0, std::clamp(-std::ilogb(m), -120, 120)), y, 0.0, y);
   }
-  if (try_cholesky_qr2(be, y) || shifted_cholesky_qr3(be, y) || svqb(be, y, stream)) return;
+  if (try_cholesky_qr2(be, y) || shifted_cholesky_qr3(be, y)) return;
+  // A Gram matrix in double resolves directions down to 1e-8: finer than float's rounding, coarser than double's.
+  if (sizeof(T) < sizeof(double) && svqb(be, y, stream)) return;
   be.householder(y);
 }
 

@@ -21,8 +21,7 @@ struct column_dots : sum_of_doubles {
   Y y;
   D d;
   LORAGA_HD double map(index_t i, index_t j) const {
-    using C = std::common_type_t<compute_t<typename X::value_type>, compute_t<typename Y::value_type>>;
-    return static_cast<double>(static_cast<C>(x(i, j))) * static_cast<double>(static_cast<C>(y(i, j)));
+    return as_double(x(i, j)) * as_double(y(i, j));
   }
   LORAGA_HD void finish(index_t j, double sum) const { d(j, 0) = sum; }
 };
@@ -43,7 +42,7 @@ struct max_abs {
   D d;
   LORAGA_HD static double identity() { return 0; }
   LORAGA_HD double map(index_t i, index_t j) const {
-    return std::fabs(static_cast<double>(static_cast<compute_t<typename X::value_type>>(x(i, j))));
+    return std::fabs(as_double(x(i, j)));
   }
   LORAGA_HD static double combine(double a, double b) { return a >= b || a != a ? a : b; }
   LORAGA_HD void finish(index_t j, double value) const { d(j, 0) = value; }

@@ -45,9 +45,16 @@ struct block_krylov {
       auto const before = basis.columns(0, j * b), q = basis.columns(j * b, b), z = image.columns(j * b, b);
       // Twice: the first round leaves rounding of the size of y, which its normalisation then blows up.
       remove(be, before, y);
-      orthonormal_pass(be, y, t, breakdown_tolerance(b), how, stream, flags);
+      orthonormal_pass(be, y, t, first_pass(b), how, stream, flags);
       remove(be, before, t);
-      orthonormal_pass(be, t, y, repeated_pass_tolerance, how, stream, flags);
+      orthonormal_pass(be, t, y, repeated_pass(), how, stream, flags);
+      // Where nothing but rounding was left, that lies anywhere, also in the old basis: clean until it does not.
+      if (how == caution::safe)
+        for (int round = 0; round < 8 && overlaps(be, before, y); ++round) {
+          remove(be, before, y);
+          orthonormal_pass(be, y, t, repeated_pass(), how, stream, flags);
+          be.copy(t.side_by_side(), y.side_by_side());
+        }
       for (index_t i = 0; i < count; ++i) be.copy(y[i], q[i]);
       op.apply_transposed(be, y, z);
       if (j + 1 < depth) op.apply(be, z, y);
@@ -69,6 +76,18 @@ struct block_krylov {
     auto const c = temporary.template slab<T>(q.count, q.cols, y.cols);
     be.gemm_batched(1.0, q.transposed(), y, 0.0, c);
     be.gemm_batched(-1.0, q, c, 1.0, y);
+  }
+
+  /// Whether qT*y is more than rounding, for a batch of one. Waits for the backend.
+  template <Backend B, class T>
+  static bool overlaps(B& be, slab_view<T, typename B::space> q, slab_view<T, typename B::space> y) {
+    if (q.cols == 0) return false;
+    scratch<B> temporary(be);
+    auto const c = temporary.template matrix<T>(q.cols, y.cols);
+    auto const most = temporary.template matrix<double>(1, 1);
+    be.gemm(1.0, q[0].transposed(), y[0], 0.0, c);
+    max_abs(be, c, most);
+    return read_scalar(be, most) > 20 * static_cast<double>(std::numeric_limits<T>::epsilon());
   }
 };
 

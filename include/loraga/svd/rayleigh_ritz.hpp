@@ -19,9 +19,9 @@ enum class caution { optimistic, safe };
 
 /// One orthonormalisation pass from y to q: CholeskyQR, or the safe chain (which then changes y as well).
 template <Backend B, class T>
-void orthonormal_pass(B& be, slab_view<T, typename B::space> y, slab_view<T, typename B::space> q, double tolerance,
+void orthonormal_pass(B& be, slab_view<T, typename B::space> y, slab_view<T, typename B::space> q, pivot_limits limits,
                       caution how, random_stream stream, slab_view<int, typename B::space> flags) {
-  if (how == caution::optimistic) return cholesky_qr(be, y, q, tolerance, flags);
+  if (how == caution::optimistic) return cholesky_qr(be, y, q, limits, flags);
   for (index_t b = 0; b < y.count; ++b) {
     orthonormalize(be, y[b], stream);
     be.copy(y[b], q[b]);
@@ -92,7 +92,7 @@ void rayleigh_ritz(B& be, slab_view<double, typename B::space> gram, triplet_sla
               functor::normalise_ritz_vectors<decltype(raw_columns), decltype(inverse), decltype(random)>{
                   raw_columns, inverse, random});
   // Nearly orthonormal already, unless many columns were completed: one pass is enough, and says if it was not.
-  orthonormal_pass(be, raw, out.v, repeated_pass_tolerance, how, derive(stream, 2), flags);
+  orthonormal_pass(be, raw, out.v, repeated_pass(), how, derive(stream, 2), flags);
 }
 
 }  // namespace loraga

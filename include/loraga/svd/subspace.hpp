@@ -38,7 +38,7 @@ struct subspace {
     fill_signs(be, omega[0], {seed, 0});
     op.apply(be, repeated(omega, count), y);
     for (int i = 0; i < iterations; ++i) {
-      orthonormal_pass(be, y, q, breakdown_tolerance(l), how, {seed, 1}, flags);
+      orthonormal_pass(be, y, q, first_pass(l), how, {seed, 1}, flags);
       op.apply_transposed(be, q, z);
       op.apply(be, z, y);
     }
@@ -50,8 +50,8 @@ struct subspace {
   static void project(B& be, Op const& op, slab_view<T, typename B::space> y, slab_view<T, typename B::space> q,
                       slab_view<T, typename B::space> z, triplet_slabs<T, typename B::space> out, caution how,
                       random_stream stream, slab_view<int, typename B::space> flags) {
-    orthonormal_pass(be, y, q, breakdown_tolerance(y.cols), how, stream, flags);
-    orthonormal_pass(be, q, y, repeated_pass_tolerance, how, stream, flags);
+    orthonormal_pass(be, y, q, first_pass(y.cols), how, stream, flags);
+    orthonormal_pass(be, q, y, repeated_pass(), how, stream, flags);
     op.apply_transposed(be, y, z);
     scratch<B> temporary(be);
     auto const s = temporary.template slab<double>(y.count, y.cols, y.cols);

@@ -1,0 +1,47 @@
+#include <loraga/linalg/random.hpp>
+
+#include "../support/backend.hpp"
+#include "../support/catch.hpp"
+
+using namespace loraga;
+using test::download;
+using test::host;
+
+namespace {
+
+template <class F>
+host filled(index_t rows, index_t cols, F fill_it) {
+  auto be = test::make_backend();
+  matrix<float, test::backend> m(be, rows, cols);
+  fill_it(be, m.view());
+  return download(be, m.view());
+}
+
+}  // namespace
+
+TEST_CASE("random matrices are functions of stream and position", "[linalg]") {
+  auto const signs = [](auto& be, auto v) { fill_signs(be, v, {5, 6}, 0.5); };
+  host const s = filled(300, 7, signs);
+  for (double const x : s.data) REQUIRE(std::abs(x) == 0.5);
+  CHECK(std::abs(std::accumulate(s.data.begin(), s.data.end(), 0.0)) < 100);
+  // the first rows and columns do not depend on how many follow
+  host const t = filled(140, 3, signs);
+  CHECK(test::distance(t, test::rows(test::columns(s, 0, 3), 0, 140)) == 0);
+  // known bits: block (row group 1, column 2) of the stream
+  auto const bits = philox(5, std::uint64_t{1} << 32 | 2, 6);
+  for (index_t i = 0; i < 128; ++i)
+    CHECK(s(128 + i, 2) == ((bits.word[i >> 5] >> (i & 31)) & 1 ? 0.5 : -0.5));
+
+  host const u = filled(40, 5, [](auto& be, auto v) { fill_uniform(be, v, {5, 6}, -2, 3); });
+  CHECK(u(3, 2) == static_cast<float>(-2 + 5 * random_uniform({5, 6}, 3 + 2 * 40)));
+  host const n = filled(40, 5, [](auto& be, auto v) { fill_normal(be, v, {5, 6}, 0.1); });
+  CHECK(n(3, 2) == Approx(0.1 * random_normal({5, 6}, 3 + 2 * 40)).epsilon(1e-6));
+}
+
+TEST_CASE("layout does not change random matrices", "[linalg]") {
+  host const by_columns = filled(20, 30, [](auto& be, auto v) { fill_normal(be, v, {1, 2}, 1); });
+  auto be = test::make_backend();
+  matrix<float, test::backend> m(be, 30, 20);
+  fill_normal(be, m.view().transposed(), {1, 2}, 1);
+  CHECK(test::distance(download(be, m.view().transposed()), by_columns) == 0);
+}

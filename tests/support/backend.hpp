@@ -1,0 +1,60 @@
+#pragma once
+#include <loraga/cpu.hpp>
+
+#include "host.hpp"
+
+// The backend the tests run on. Test bodies see its memory only through upload and download, so that the same files
+// can be compiled for another backend.
+
+namespace test {
+
+using backend = loraga::cpu;
+inline backend make_backend() { return backend(2); }
+
+using space = backend::space;
+template <class T>
+using view = loraga::matrix_view<T, space>;
+
+template <class T>
+loraga::matrix<T, backend> upload(backend& be, host const& m) {
+  std::vector<T> values;
+  for (double const x : m.data) values.push_back(static_cast<T>(static_cast<loraga::compute_t<T>>(x)));
+  loraga::matrix<T, backend> d(be, m.rows, m.cols);
+  be.copy(loraga::col_major(values.data(), m.rows, m.cols), d.view());
+  be.synchronize();
+  return d;
+}
+template <class T>
+void upload_to(backend& be, host const& m, view<T> to) {
+  auto const d = upload<T>(be, m);
+  be.copy(d.view(), to);
+  be.synchronize();
+}
+template <class V>
+host download(backend& be, V v) {
+  auto const values = loraga::read_all(be, v);
+  host m(v.rows, v.cols);
+  for (std::size_t i = 0; i < values.size(); ++i)
+    m.data[i] = static_cast<double>(static_cast<loraga::compute_t<typename V::value_type>>(values[i]));
+  return m;
+}
+
+/// SVD of one matrix by a method, as a batch of one.
+template <class Svd, class T>
+auto factor(backend& be, Svd const& svd, loraga::matrix<T, backend>& a, index_t k) {
+  loraga::matrix_view<T const, space> const one = a.view();
+  return svd.top(be, loraga::view_list(&one, 1), k);
+}
+template <class R>
+triplets download_triplets(backend& be, R const& result, index_t b = 0) {
+  auto const f = result[b];
+  return {download(be, f.u), download(be, f.s).data, download(be, f.v)};
+}
+
+/// Smallest accepted error of results in T, for numbers near 1.
+template <class T>
+inline constexpr double tolerance = 1e-5;
+template <>
+inline constexpr double tolerance<double> = 1e-12;
+
+}  // namespace test
