@@ -152,6 +152,10 @@ TEST_CASE("cholesky_inverse gives R^-1, or the identity and a flag", "[backend]"
   CHECK(r(3, 1) == 0);
   CHECK(read_all(be, flags.view().side_by_side()) == std::vector<int>{0, svd_ill_conditioned});
   CHECK(test::distance(download(be, d.view()[1]), test::identity(5)) == 0);
+  test::upload_to<double>(be, 0.4 * test::identity(5), d.view()[0]);
+  be.cholesky_inverse_batched(d.view().matrices(0, 1), 0, 0.5, flags.view().matrices(0, 1));
+  CHECK(read_scalar(be, flags.view()[0]) == svd_ill_conditioned);  // an absolute limit
+  fill(be, flags.view()[0], 0);
   test::upload_to<double>(be, host(5, 5, NAN), d.view()[0]);
   be.cholesky_inverse_batched(d.view().matrices(0, 1), 1e-14, 0, flags.view().matrices(0, 1));
   CHECK(read_scalar(be, flags.view()[0]) == svd_ill_conditioned);
@@ -173,6 +177,16 @@ TEST_CASE("eigh gives all values, descending, and the leading vectors", "[backen
     CHECK(test::orthonormality(w) < 1e-12);
     CHECK(test::distance(s * w, w * test::diagonal(k, k, lambda.data)) < 1e-12);
     for (index_t i = 0; i < n; ++i) CHECK(lambda(i, 0) == Approx(std::pow(0.64, static_cast<double>(i))).margin(1e-13));
+  }
+  for (double const scale : {1e-60, 1e-20, 1e40}) {  // entries far from 1
+    host const y = test::with_spectrum(12, 9, test::geometric(9, 0.8), 5), s = scale * (test::transpose(y) * y);
+    slab<double, cpu> d(be, 1, 9, 9), values(be, 1, 9, 1);
+    slab<int, cpu> flags(be, 1, 1, 1);
+    fill(be, flags.view()[0], 0);
+    test::upload_to<double>(be, s, d.view()[0]);
+    be.eigh_batched(d.view(), 9, values.view(), flags.view());
+    host const w = download(be, d.view()[0]), lambda = download(be, values.view()[0]);
+    CHECK(test::distance(s * w, w * test::diagonal(9, 9, lambda.data)) < 1e-12 * scale);
   }
   slab<double, cpu> d(be, 1, 3, 3), values(be, 1, 3, 1);
   slab<int, cpu> flags(be, 1, 1, 1);

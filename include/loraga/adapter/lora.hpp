@@ -93,6 +93,9 @@ class lora {
   /// Dropout works in training only, which is how an adapter starts out.
   void train(bool on) { training_ = on; }
   bool training() const { return training_; }
+  /// Training passes with dropout so far, which number its masks: kept in a checkpoint, put back on resume.
+  std::uint64_t dropout_passes() const { return passes_; }
+  void restart_dropout(std::uint64_t passes) { passes_ = passes; }
 
   /// Y += s*B*A*drop(X), minus the frozen start where there is one; W is not used (a merged adapter adds nothing).
   /// errors  shape_error, alias_error

@@ -158,6 +158,10 @@ bool eigh(matrix_view<T, host_space> s, index_t k, matrix_view<T, host_space> va
     s(0, 0) = 1;
     return true;
   }
+  // Eigen's test for a negligible off-diagonal entry assumes entries near 1.
+  T const largest = m.cwiseAbs().maxCoeff();
+  T const unit = largest > 0 ? std::ldexp(T(1), -std::ilogb(largest)) : T(1);
+  m *= unit;
   Eigen::Tridiagonalization<dense<T>> const tridiagonal(m);
   Eigen::SelfAdjointEigenSolver<dense<T>> solver;
   solver.computeFromTridiagonal(tridiagonal.diagonal(), tridiagonal.subDiagonal());
@@ -168,7 +172,7 @@ bool eigh(matrix_view<T, host_space> s, index_t k, matrix_view<T, host_space> va
   apply_reflectors<T>(tridiagonal.packedMatrix(), tridiagonal.householderCoefficients(), w, memory);
   for (index_t j = 0; j < k; ++j)
     for (index_t i = 0; i < n; ++i) s(i, j) = w(i, j);
-  for (index_t i = 0; i < n; ++i) values(i, 0) = solver.eigenvalues()(n - 1 - i);
+  for (index_t i = 0; i < n; ++i) values(i, 0) = solver.eigenvalues()(n - 1 - i) / unit;
   return true;
 }
 

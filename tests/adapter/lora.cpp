@@ -1,0 +1,273 @@
+#include <loraga/adapter/lora.hpp>
+
+#include "../init/checks.hpp"
+#include "../support/allocations.hpp"
+#include "../support/gradient_check.hpp"
+
+using namespace loraga;
+using test::download;
+using test::host;
+using test::transpose;
+using test::upload;
+
+namespace {
+
+using adapter64 = lora<double, test::backend>;
+
+/// An adapter with A and B that are not what any start gives.
+template <class T>
+lora<T, test::backend> moved(test::backend& be, index_t out, index_t in, index_t r, lora_options o = {}) {
+  lora<T, test::backend> ad(be, out, in, r, rank_stable_scaling{4}, o);
+  test::upload_to<T>(be, test::random(r, in, 1, 0.3), ad.a());
+  test::upload_to<T>(be, test::random(out, r, 2, 0.3), ad.b());
+  return ad;
+}
+template <class A>
+host change(test::backend& be, A& ad) {
+  host c = download(be, ad.b()) * download(be, ad.a());
+  if (ad.paired()) c = c - download(be, ad.start_b()) * download(be, ad.start_a());
+  return ad.scale() * c;
+}
+
+}  // namespace
+
+TEST_CASE("forward is W*x + s*B*A*x; a new adapter does nothing", "[adapter]") {
+  auto be = test::make_backend();
+  host const w = test::random(12, 9, 3), x = test::random(9, 7, 4);
+  auto dw = upload<double>(be, w), dx = upload<double>(be, x);
+  adapter64 fresh(be, 12, 9, 3, classic_scaling{6});
+  CHECK(fresh.scale() == 2);
+  adapter64::tape t;
+  CHECK(test::distance(test::run_forward(be, fresh, dw.view(), dx.view(), t), w * x) < 1e-14);
+  auto ad = moved<double>(be, 12, 9, 3);
+  CHECK(test::distance(test::run_forward(be, ad, dw.view(), dx.view(), t), (w + change(be, ad)) * x) < 1e-13);
+}
+
+TEST_CASE("backward agrees with finite differences", "[adapter]") {
+  auto be = test::make_backend();
+  host const w = test::random(8, 6, 3), x = test::random(6, 5, 4);
+  auto const nothing = [] {};
+  SECTION("with A and B moved") {
+    auto ad = moved<double>(be, 8, 6, 2);
+    test::check_gradients(be, ad, w, x, nothing);
+  }
+  SECTION("at LoRA's start, where B is 0") {
+    adapter64 ad(be, 8, 6, 2, classic_scaling{});
+    initialise(be, ad, kaiming_init{});
+    test::check_gradients(be, ad, w, x, nothing);
+  }
+  SECTION("with a frozen pair, at the start and after A and B have moved") {
+    test::fixture<double> f(8, 6, 2);
+    adapter64 ad(be, 8, 6, 2, rank_stable_scaling{});
+    initialise(f.be, ad, lora_ga_init{}, gram{}, f.gradient, frozen_pair_anchor{});
+    test::check_gradients(be, ad, w, x, nothing);
+    test::upload_to<double>(be, test::random(2, 6, 1, 0.3), ad.a());
+    test::upload_to<double>(be, test::random(8, 2, 2, 0.3), ad.b());
+    test::check_gradients(be, ad, w, x, nothing);
+  }
+  SECTION("with dropout, one mask") {
+    // a fresh adapter draws mask number 1 first: rebuild it before each evaluation
+    auto ad = moved<double>(be, 8, 6, 2, {.dropout = 0.4, .seed = 5});
+    test::check_gradients(be, ad, w, x, [&] { ad.restart_dropout(0); });
+  }
+}
+
+TEST_CASE("gradients accumulate over uses; a layer may be used twice in a step", "[adapter]") {
+  auto be = test::make_backend();
+  auto ad = moved<double>(be, 8, 6, 2);
+  host const w = test::random(8, 6, 3), x1 = test::random(6, 5, 4), x2 = test::random(6, 3, 5);
+  host const dy1 = test::random(8, 5, 6), dy2 = test::random(8, 3, 7);
+  auto dw = upload<double>(be, w), d1 = upload<double>(be, x1), d2 = upload<double>(be, x2);
+  auto g1 = upload<double>(be, dy1), g2 = upload<double>(be, dy2);
+  adapter64::tape t1, t2;
+  test::run_forward(be, ad, dw.view(), d1.view(), t1);
+  test::run_forward(be, ad, dw.view(), d2.view(), t2);
+  ad.backward(be, dw.view(), d2.view(), g2.view(), t2, 0.0, test::view<double>{});
+  ad.backward(be, dw.view(), d1.view(), g1.view(), t1, 0.0, test::view<double>{});
+  host const g = dy1 * transpose(x1) + dy2 * transpose(x2), a = download(be, ad.a()), b = download(be, ad.b());
+  CHECK(test::distance(download(be, ad.parameters()[0].gradient), ad.scale() * (transpose(b) * g)) < 1e-12);
+  CHECK(test::distance(download(be, ad.parameters()[1].gradient), ad.scale() * (g * transpose(a))) < 1e-12);
+  // all gradients are one buffer
+  host const flat = download(be, ad.gradient());
+  CHECK(flat.rows == 2 * (8 + 6));
+  CHECK(test::norm(flat) == Approx(std::hypot(test::norm(download(be, ad.parameters()[0].gradient)),
+                                              test::norm(download(be, ad.parameters()[1].gradient)))));
+  ad.zero_gradient(be);
+  CHECK(test::largest(download(be, ad.gradient())) == 0);
+}
+
+TEST_CASE("merge equals the adapter; unmerge takes it back", "[adapter]") {
+  for (bool const pair : {false, true}) {
+    auto be = test::make_backend();
+    auto ad = moved<double>(be, 12, 9, 3);
+    if (pair) {
+      ad.freeze_start(be);
+      test::upload_to<double>(be, test::random(12, 3, 9, 0.3), ad.b());
+    }
+    host const w = test::random(12, 9, 3), x = test::random(9, 7, 4);
+    auto dw = upload<double>(be, w), dx = upload<double>(be, x);
+    adapter64::tape t;
+    host const y = test::run_forward(be, ad, dw.view(), dx.view(), t);
+    auto copy = upload<double>(be, w);
+    ad.add_change(be, copy.view());
+    CHECK(!ad.merged());
+    ad.merge(be, dw.view());
+    CHECK(ad.merged());
+    CHECK(test::distance(download(be, dw.view()), w + change(be, ad)) < 1e-13);
+    CHECK(test::distance(download(be, copy.view()), download(be, dw.view())) == 0);
+    CHECK(test::distance(test::run_forward(be, ad, dw.view(), dx.view(), t), y) < 1e-12);  // a merged adapter adds nothing
+    CHECK_THROWS_AS(ad.merge(be, dw.view()), state_error);
+    CHECK_THROWS_AS(ad.backward(be, dw.view(), dx.view(), upload<double>(be, y).view(), t, 0.0, test::view<double>{}), state_error);
+    CHECK_THROWS_AS(ad.check_start(), state_error);
+    ad.unmerge(be, dw.view());
+    CHECK(test::distance(download(be, dw.view()), w) < 1e-13);
+    CHECK_THROWS_AS(ad.unmerge(be, dw.view()), state_error);
+  }
+}
+
+TEST_CASE("dropout: rate, scale, modes, and masks that repeat in backward", "[adapter]") {
+  auto be = test::make_backend();
+  index_t const in = 403, tokens = 200;  // rows not a multiple of four
+  lora<float, test::backend> ad(be, in, in, 1, constant_scaling{1}, {.dropout = 0.25, .seed = 3});
+  // A picks every input once into H; watch what comes through by A = a row of ones and X = ones
+  fill(be, ad.a(), 1);
+  fill(be, ad.b(), 1);
+  auto x = upload<float>(be, host(in, tokens, 1.0));
+  auto const sums = [&] {
+    decltype(ad)::tape t;
+    matrix<float, test::backend> y(be, in, tokens);
+    fill(be, y.view(), 0);
+    ad.forward(be, x.view(), x.view(), y.view(), t);
+    return download(be, t.h.view().columns(0, tokens));
+  };
+  host const first = sums(), second = sums();
+  CHECK(test::distance(first, second) > 0);  // a new mask each pass
+  double mean = 0, square = 0;
+  for (double const h : first.data) mean += h / tokens, square += (h - in) * (h - in) / tokens;
+  CHECK(mean == Approx(in).epsilon(0.01));                     // scaled by 1/(1-p)
+  CHECK(square == Approx(in * 0.25 / 0.75).epsilon(0.3));      // variance of a mask of that rate
+  ad.restart_dropout(0);
+  CHECK(test::distance(sums(), first) == 0);
+  ad.train(false);
+  CHECK(!ad.training());
+  CHECK(test::distance(sums(), host(1, tokens, static_cast<double>(in))) == 0);
+
+  // dA sees the same mask as forward did: with dH = 1, dA(i) counts the kept entries of row i, scaled
+  ad.train(true);
+  ad.restart_dropout(0);
+  decltype(ad)::tape t;
+  matrix<float, test::backend> y(be, in, tokens), dx(be, in, tokens);
+  fill(be, y.view(), 0);
+  ad.forward(be, x.view(), x.view(), y.view(), t);
+  auto dy = upload<float>(be, host(in, tokens, 1.0 / in));
+  ad.backward(be, x.view(), x.view(), dy.view(), t, 0.0, dx.view());
+  host const da = download(be, ad.parameters()[0].gradient), masked = download(be, dx.view());
+  CHECK(std::accumulate(da.data.begin(), da.data.end(), 0.0) ==
+        Approx(std::accumulate(first.data.begin(), first.data.end(), 0.0)).epsilon(1e-4));
+  for (double const d : masked.data) REQUIRE((d == 0 || std::abs(d - 1 / 0.75) < 1e-4));
+  for (index_t j = 0; j < tokens; ++j) {
+    double column = 0;
+    for (index_t i = 0; i < in; ++i) column += masked(i, j);
+    REQUIRE(column == Approx(first(0, j)).epsilon(1e-4));
+  }
+  auto other = lora<float, test::backend>(be, 4, 4, 1, constant_scaling{1}, {.dropout = 0.25, .seed = 4});
+  CHECK(other.training());
+}
+
+TEST_CASE("16-bit adapters: float masters and gradients, rounded values", "[adapter]") {
+  auto be = test::make_backend();
+  lora<bf16, test::backend> ad(be, 30, 20, 4, classic_scaling{});
+  initialise(be, ad, kaiming_init{.seed = 2});
+  auto const p = ad.parameters();
+  STATIC_REQUIRE(std::is_same_v<decltype(p[0].gradient), matrix_view<float, test::space>>);
+  CHECK(p[0].master.rows == 4);
+  CHECK(test::distance(download(be, p[0].master), download(be, p[0].value)) == 0);
+  CHECK(test::largest(download(be, p[0].value)) > 0);
+  host const x = test::random(20, 6, 4), dy = test::random(30, 6, 5);
+  auto dx = upload<bf16>(be, x), gy = upload<bf16>(be, dy);
+  matrix<bf16, test::backend> y(be, 30, 6), gx(be, 20, 6);
+  fill(be, y.view(), 0);
+  decltype(ad)::tape t;
+  test::upload_to<bf16>(be, test::random(30, 4, 6, 0.1), ad.b());
+  ad.forward(be, dx.view(), dx.view(), y.view(), t);
+  ad.backward(be, dx.view(), dx.view(), gy.view(), t, 0.0, gx.view());
+  host const hx = download(be, dx.view()), hdy = download(be, gy.view()), a = download(be, ad.a()), b = download(be, ad.b());
+  CHECK(test::distance(download(be, y.view()), ad.scale() * (b * (a * hx))) < 0.01);  // rounded to bf16 once
+  CHECK(test::distance(download(be, p[1].gradient), ad.scale() * (hdy * transpose(a * hx))) < 1e-4);
+  CHECK(test::distance(download(be, p[0].gradient), ad.scale() * (transpose(b) * hdy * transpose(hx))) < 1e-4);
+}
+
+TEST_CASE("no step after the first of its shape allocates", "[adapter]") {
+  // one thread, as a training loop's own thread: with more, waking helpers allocates nothing either, but on their side
+  cpu be(1);
+  for (double const p : {0.0, 0.1})
+    for (bool const pair : {false, true}) {
+      INFO("dropout " << p << " pair " << pair);
+      index_t const out = 130, in = 70, tokens = 600;
+      lora<float, cpu> ad(be, out, in, 4, classic_scaling{}, {.dropout = p});
+      initialise(be, ad, kaiming_init{});
+      if (pair) ad.freeze_start(be);
+      adamw<float, cpu> opt(be);
+      add_adapter(be, opt, ad, {}, 16);
+      auto w = upload<float>(be, test::random(out, in, 1)), x = upload<float>(be, test::random(in, tokens, 2));
+      matrix<float, cpu> y(be, out, tokens), dx(be, in, tokens), norm_memory(be, 1, 1);
+      matrix<double, cpu> norm(be, 1, 1);
+      decltype(ad)::tape t;
+      auto const step = [&] {
+        be.gemm(1.0, w.view(), x.view(), 0.0, y.view());
+        ad.forward(be, w.view(), x.view(), y.view(), t);
+        ad.zero_gradient(be);
+        ad.backward(be, w.view(), x.view(), y.view(), t, 0.0, dx.view());
+        be.gemm(1.0, w.view().transposed(), y.view(), 1.0, dx.view());
+        matrix_view<float, host_space> const gradients[] = {ad.gradient()};
+        clip_gradients(be, std::span<matrix_view<float, host_space> const>(gradients), 1.0, norm.view());
+        opt.step(be);
+      };
+      step();
+      step();
+      long const before = test::allocations();
+      for (int i = 0; i < 3; ++i) step();
+      CHECK(test::allocations() == before);
+    }
+}
+
+TEST_CASE("bad sizes, settings and shapes are refused by name and change nothing", "[adapter]") {
+  auto be = test::make_backend();
+  using A = lora<float, test::backend>;
+  CHECK_THROWS_AS(A(be, 5, 5, 0, classic_scaling{}), value_error);
+  CHECK_THROWS_AS(A(be, 0, 5, 1, classic_scaling{}), value_error);
+  CHECK_THROWS_AS(A(be, 5, 5, 1, classic_scaling{}, {.dropout = 1}), value_error);
+  CHECK_THROWS_AS(A(be, 5, 5, 1, classic_scaling{}, {.dropout = -0.1}), value_error);
+  CHECK_THROWS_AS(A(be, 5, 5, 1, classic_scaling{NAN}), value_error);
+  auto ad = moved<float>(be, 8, 6, 2);
+  auto x = upload<float>(be, test::random(6, 5, 1)), y = upload<float>(be, test::random(8, 5, 2));
+  auto dx = upload<float>(be, test::random(6, 5, 3));
+  auto const before = download(be, y.view()), before_dx = download(be, dx.view());
+  decltype(ad)::tape t;
+  CHECK_THROWS_AS(ad.forward(be, x.view(), y.view(), y.view(), t), shape_error);
+  CHECK_THROWS_AS(ad.forward(be, x.view(), x.view().columns(0, 4), y.view(), t), shape_error);
+  matrix_view<float, test::space> const folded(y.view().data, 6, 5, 1, 8);
+  CHECK_THROWS_AS(ad.forward(be, x.view(), folded, y.view(), t), alias_error);
+  CHECK_THROWS_AS(ad.backward(be, x.view(), x.view(), y.view(), t, 0.0, dx.view()), state_error);  // no forward yet
+  CHECK(test::distance(download(be, y.view()), before) == 0);
+  ad.forward(be, x.view(), x.view(), y.view(), t);
+  CHECK_THROWS_AS(ad.backward(be, x.view(), x.view(), y.view(), t, 0.0, dx.view().columns(0, 4)), shape_error);
+  CHECK_THROWS_AS(ad.backward(be, x.view(), x.view(), y.view(), t, 0.0, x.view()), alias_error);
+  CHECK_THROWS_AS(ad.backward(be, x.view(), x.view().columns(0, 4), y.view().columns(0, 4), t, 0.0, dx.view().columns(0, 4)), state_error);
+  CHECK(test::largest(download(be, ad.gradient())) == 0);
+  CHECK(test::distance(download(be, dx.view()), before_dx) == 0);
+  CHECK_THROWS_AS(ad.merge(be, y.view()), shape_error);
+  CHECK(!ad.merged());
+  adapter64 none(be, 8, 6, 2, classic_scaling{0});  // alpha = 0 is allowed: the adapter does nothing
+  CHECK(none.scale() == 0);
+}
+
+TEST_CASE("no tokens, no work", "[adapter]") {
+  auto be = test::make_backend();
+  auto ad = moved<float>(be, 8, 6, 2);
+  decltype(ad)::tape t;
+  test::view<float> const x(nullptr, 6, 0, 1, 6), y(nullptr, 8, 0, 1, 8);
+  CHECK_NOTHROW(ad.forward(be, x, x, y, t));
+  CHECK_NOTHROW(ad.backward(be, x, x, y, t, 0.0, test::view<float>{}));
+  CHECK(test::largest(download(be, ad.gradient())) == 0);
+}

@@ -1,0 +1,8 @@
+#pragma once
+
+namespace test {
+
+/// Heap allocations of this thread so far: operator new in all its forms, and malloc called from this program's code.
+long allocations();
+
+}  // namespace test
