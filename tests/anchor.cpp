@@ -35,8 +35,8 @@ TEST_CASE("in place, the model starts unchanged to the precision of its type", "
 }
 
 TEST_CASE("with a frozen pair, the model starts unchanged exactly, in every type", "[anchor]") {
-  for (auto const& p : {step_zero<double, true>(48, 32, 4), step_zero<float, true>(48, 32, 4), step_zero<bf16, true>(48, 32, 4),
-                        step_zero<half, true>(40, 60, 6)})
+  for (auto const& p : {step_zero<double, true>(48, 32, 4), step_zero<float, true>(48, 32, 4),
+                        step_zero<bf16, true>(48, 32, 4), step_zero<half, true>(40, 60, 6)})
     CHECK(test::distance(p.first, p.second) == 0);
 }
 
@@ -48,7 +48,8 @@ TEST_CASE("in 16 bit the factors are rounded first, so that merging returns to W
   host const a = download(f.be, ad.a()), b = download(f.be, ad.b());
   host const offset = before - ad.scale() * (b * a);  // with the stored factors
   host const w = download(f.be, f.weight.view());
-  for (std::size_t i = 0; i < w.data.size(); ++i) REQUIRE(std::abs(w.data[i] - offset.data[i]) <= std::abs(offset.data[i]) / 256 + 1e-7);
+  for (std::size_t i = 0; i < w.data.size(); ++i)
+    REQUIRE(std::abs(w.data[i] - offset.data[i]) <= std::abs(offset.data[i]) / 256 + 1e-7);
   ad.merge(f.be, f.weight.view());
   double const rms = test::norm(before) / std::sqrt(64.0 * 48.0);
   double const remains = test::norm(download(f.be, f.weight.view()) - before) / std::sqrt(64.0 * 48.0);

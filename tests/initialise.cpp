@@ -28,14 +28,19 @@ struct model {
       adapters.emplace_back(be, out, in, 3, rank_stable_scaling{});
       weights.push_back(test::upload<float>(be, test::random(out, in, seed, 0.2)));
       gradients.emplace_back(be, out, in);
-      gradients.back().add(be, test::upload<float>(be, test::with_spectrum(out, in, test::geometric(24, 0.8), seed + 1)).view());
+      gradients.back().add(
+          be, test::upload<float>(be, test::with_spectrum(out, in, test::geometric(24, 0.8), seed + 1)).view());
       before.push_back(download(be, weights.back().view()));
     }
-    for (std::size_t i = 0; i < 6; ++i) layers.push_back({&adapters[i], weights[i].view(), &gradients[i], "layer" + std::to_string(i)});
+    for (std::size_t i = 0; i < 6; ++i)
+      layers.push_back({&adapters[i], weights[i].view(), &gradients[i], "layer" + std::to_string(i)});
   }
-  void run(lora_ga_init init = {}) { initialise(be, std::span<layer_of const>(layers), init, gram{}, in_place_anchor{}); }
+  void run(lora_ga_init init = {}) {
+    initialise(be, std::span<layer_of const>(layers), init, gram{}, in_place_anchor{});
+  }
   bool untouched(std::size_t i) {
-    return test::largest(download(be, adapters[i].a())) == 0 && test::distance(download(be, weights[i].view()), before[i]) == 0;
+    return test::largest(download(be, adapters[i].a())) == 0 &&
+           test::distance(download(be, weights[i].view()), before[i]) == 0;
   }
 };
 
@@ -45,7 +50,8 @@ TEST_CASE("a batch equals its layers one by one, bit for bit", "[initialise]") {
   model all, single;
   all.run();
   for (std::size_t i = 0; i < 6; ++i) {
-    initialise(single.be, single.adapters[i], lora_ga_init{}, single.weights[i].view(), gram{}, single.gradients[i], in_place_anchor{});
+    initialise(single.be, single.adapters[i], lora_ga_init{}, single.weights[i].view(), gram{}, single.gradients[i],
+               in_place_anchor{});
     CHECK(read_all(all.be, all.adapters[i].a()) == read_all(single.be, single.adapters[i].a()));
     CHECK(read_all(all.be, all.adapters[i].b()) == read_all(single.be, single.adapters[i].b()));
     CHECK(read_all(all.be, all.weights[i].view()) == read_all(single.be, single.weights[i].view()));

@@ -45,13 +45,12 @@ class vision_transformer {
   void randomise(B& be, std::uint64_t seed) {
     std::uint64_t stream = 0;
     loraga::fill_normal(be, position.value.view(), {seed, ++stream}, 0.02);
-    for (auto* l : linears())
-      loraga::fill_normal(be, l->weight.value.view(), {seed, ++stream},
-                          1 / std::sqrt(3.0 * static_cast<double>(l->in())));
+    for (auto* l : linears()) randomise(be, *l, {seed, ++stream});
     randomise_head(be, seed);
   }
+  /// The head alone, for a new task. (Much smaller weights would make the head's own growth what limits every method.)
   void randomise_head(B& be, std::uint64_t seed) {
-    loraga::fill_normal(be, head.weight.value.view(), {seed, 0}, 0.02);
+    randomise(be, head, {seed, 0});
     loraga::fill(be, head.bias.value.view(), 0);
   }
 
@@ -106,6 +105,9 @@ class vision_transformer {
  private:
   activations<B> pixels_, embedded_, x_, features_, logits_;
 
+  static void randomise(B& be, linear<B>& l, loraga::random_stream stream) {
+    loraga::fill_normal(be, l.weight.value.view(), stream, 1 / std::sqrt(3.0 * static_cast<double>(l.in())));
+  }
   view class_tokens(view x, sequence_shape s) const { return {x.data, x.rows, s.count, 1, x.col_stride * s.tokens}; }
 
   void backward(B& be, view pixels, view features, view dlogits, view dx, sequence_shape s) {

@@ -115,9 +115,11 @@ TEST_CASE("merge equals the adapter; unmerge takes it back", "[adapter]") {
     CHECK(ad.merged());
     CHECK(test::distance(download(be, dw.view()), w + change(be, ad)) < 1e-13);
     CHECK(test::distance(download(be, copy.view()), download(be, dw.view())) == 0);
-    CHECK(test::distance(test::run_forward(be, ad, dw.view(), dx.view(), t), y) < 1e-12);  // a merged adapter adds nothing
+    CHECK(test::distance(test::run_forward(be, ad, dw.view(), dx.view(), t), y) <
+          1e-12);  // a merged adapter adds nothing
     CHECK_THROWS_AS(ad.merge(be, dw.view()), state_error);
-    CHECK_THROWS_AS(ad.backward(be, dw.view(), dx.view(), upload<double>(be, y).view(), t, 0.0, test::view<double>{}), state_error);
+    CHECK_THROWS_AS(ad.backward(be, dw.view(), dx.view(), upload<double>(be, y).view(), t, 0.0, test::view<double>{}),
+                    state_error);
     CHECK_THROWS_AS(ad.check_start(), state_error);
     ad.unmerge(be, dw.view());
     CHECK(test::distance(download(be, dw.view()), w) < 1e-13);
@@ -144,8 +146,8 @@ TEST_CASE("dropout: rate, scale, modes, and masks that repeat in backward", "[ad
   CHECK(test::distance(first, second) > 0);  // a new mask each pass
   double mean = 0, square = 0;
   for (double const h : first.data) mean += h / tokens, square += (h - in) * (h - in) / tokens;
-  CHECK(mean == Approx(in).epsilon(0.01));                     // scaled by 1/(1-p)
-  CHECK(square == Approx(in * 0.25 / 0.75).epsilon(0.3));      // variance of a mask of that rate
+  CHECK(mean == Approx(in).epsilon(0.01));                 // scaled by 1/(1-p)
+  CHECK(square == Approx(in * 0.25 / 0.75).epsilon(0.3));  // variance of a mask of that rate
   ad.restart_dropout(0);
   CHECK(test::distance(sums(), first) == 0);
   ad.train(false);
@@ -191,7 +193,8 @@ TEST_CASE("16-bit adapters: float masters and gradients, rounded values", "[adap
   test::upload_to<bf16>(be, test::random(30, 4, 6, 0.1), ad.b());
   ad.forward(be, dx.view(), dx.view(), y.view(), t);
   ad.backward(be, dx.view(), dx.view(), gy.view(), t, 0.0, gx.view());
-  host const hx = download(be, dx.view()), hdy = download(be, gy.view()), a = download(be, ad.a()), b = download(be, ad.b());
+  host const hx = download(be, dx.view()), hdy = download(be, gy.view()), a = download(be, ad.a()),
+             b = download(be, ad.b());
   CHECK(test::distance(download(be, y.view()), ad.scale() * (b * (a * hx))) < 0.01);  // rounded to bf16 once
   CHECK(test::distance(download(be, p[1].gradient), ad.scale() * (hdy * transpose(a * hx))) < 1e-4);
   CHECK(test::distance(download(be, p[0].gradient), ad.scale() * (transpose(b) * hdy * transpose(hx))) < 1e-4);
@@ -253,7 +256,9 @@ TEST_CASE("bad sizes, settings and shapes are refused by name and change nothing
   ad.forward(be, x.view(), x.view(), y.view(), t);
   CHECK_THROWS_AS(ad.backward(be, x.view(), x.view(), y.view(), t, 0.0, dx.view().columns(0, 4)), shape_error);
   CHECK_THROWS_AS(ad.backward(be, x.view(), x.view(), y.view(), t, 0.0, x.view()), alias_error);
-  CHECK_THROWS_AS(ad.backward(be, x.view(), x.view().columns(0, 4), y.view().columns(0, 4), t, 0.0, dx.view().columns(0, 4)), state_error);
+  CHECK_THROWS_AS(
+      ad.backward(be, x.view(), x.view().columns(0, 4), y.view().columns(0, 4), t, 0.0, dx.view().columns(0, 4)),
+      state_error);
   CHECK(test::largest(download(be, ad.gradient())) == 0);
   CHECK(test::distance(download(be, dx.view()), before_dx) == 0);
   CHECK_THROWS_AS(ad.merge(be, y.view()), shape_error);

@@ -122,7 +122,8 @@ TEST_CASE("batched forms equal single ones", "[backend]") {
   CHECK_THROWS_AS(be.gemm_batched(1.0, view_list(views, 1), repeated, 0.0, y.view()), shape_error);
   slab<double, cpu> s(be, 2, 4, 4);
   be.gram_batched(view_list(views, 2), s.view());
-  CHECK(test::distance(download(be, s.view()[1]), test::transpose(download(be, db.view())) * download(be, db.view())) < 1e-12);
+  CHECK(test::distance(download(be, s.view()[1]), test::transpose(download(be, db.view())) * download(be, db.view())) <
+        1e-12);
 }
 
 TEST_CASE("a Gram matrix is summed in double", "[backend]") {

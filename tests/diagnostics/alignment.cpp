@@ -37,5 +37,6 @@ TEST_CASE("LoRA-GA's first step captures all a rank-2r step can, LoRA's does not
   host const step = f.g * transpose(a) * a;
   CHECK(s.cosine == Approx(test::inner(step, f.g) / test::norm(step) / test::norm(f.g)).epsilon(1e-4));
   CHECK(s.attained < 0.5);
-  CHECK_THROWS_AS(first_step_alignment(f.be, f.gradient.sum(), plain.a(), plain.b(), f.gradient.top(f.be, gram{}, 5)), shape_error);
+  CHECK_THROWS_AS(first_step_alignment(f.be, f.gradient.sum(), plain.a(), plain.b(), f.gradient.top(f.be, gram{}, 5)),
+                  shape_error);
 }

@@ -23,7 +23,8 @@ TEST_CASE("coverage is the captured share of energy", "[diagnostics]") {
 TEST_CASE("effective rank counts used directions", "[diagnostics]") {
   CHECK(effective_rank(std::vector<double>{2, 2, 2, 2}) == Approx(4));
   CHECK(effective_rank(std::vector<double>{5, 0, 0}) == Approx(1));
-  CHECK(effective_rank(std::vector<double>{3, 1}) == Approx(std::exp(-(0.75 * std::log(0.75) + 0.25 * std::log(0.25)))));
+  CHECK(effective_rank(std::vector<double>{3, 1}) ==
+        Approx(std::exp(-(0.75 * std::log(0.75) + 0.25 * std::log(0.25)))));
   CHECK_THROWS_AS(effective_rank(std::vector<double>{0, 0}), numeric_error);
   CHECK_THROWS_AS(effective_rank(std::vector<double>{1, -1}), numeric_error);
   CHECK_THROWS_AS(effective_rank(std::vector<float>{1, NAN}), numeric_error);

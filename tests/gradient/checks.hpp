@@ -21,8 +21,8 @@ inline std::vector<micro_batch> sample(index_t out, index_t in, index_t tokens, 
     auto const seed = static_cast<std::uint64_t>(100 + 10 * i);
     host const common = random(k, tokens, seed);
     host const strengths = diagonal(k, k, geometric(k, 0.6));
-    all.push_back({a * (strengths * common) + random(out, tokens, seed + 1, noise), b * common + random(in, tokens, seed + 2, noise),
-                   1.0 + 0.5 * i});
+    all.push_back({a * (strengths * common) + random(out, tokens, seed + 1, noise),
+                   b * common + random(in, tokens, seed + 2, noise), 1.0 + 0.5 * i});
   }
   return all;
 }

@@ -18,7 +18,8 @@ struct fixture {
         in(i),
         rank(r),
         w(random(o, i, 41, 0.2)),
-        g(spectrum.empty() ? with_spectrum(o, i, geometric(std::min(o, i), 0.8), 42) : with_spectrum(o, i, spectrum, 42)),
+        g(spectrum.empty() ? with_spectrum(o, i, geometric(std::min(o, i), 0.8), 42)
+                           : with_spectrum(o, i, spectrum, 42)),
         weight(upload<T>(be, w)),
         gradient(be, o, i) {
     gradient.add(be, upload<float>(be, g).view());

@@ -125,7 +125,8 @@ TEST_CASE("bad settings are refused by name, before anything changes", "[init]")
     lora<float, test::backend> ad(f.be, 12, 8, rank, rank_stable_scaling{alpha});
     CHECK_THROWS_AS(initialise(f.be, ad, init, f.weight.view(), gram{}, f.gradient, in_place_anchor{}), E);
     CHECK(test::largest(test::download(f.be, ad.a())) == 0);
-    CHECK(test::distance(test::download(f.be, f.weight.view()), test::download(f.be, test::upload<float>(f.be, f.w).view())) == 0);
+    CHECK(test::distance(test::download(f.be, f.weight.view()),
+                         test::download(f.be, test::upload<float>(f.be, f.w).view())) == 0);
   };
   refuse(shape_error(""), 5, {});  // 2r > min(out, in)
   refuse(value_error(""), 2, {.gamma = 0});
@@ -133,7 +134,10 @@ TEST_CASE("bad settings are refused by name, before anything changes", "[init]")
   refuse(value_error(""), 2, {.gamma = NAN});
   refuse(value_error(""), 2, {.scale = ga_scale::gd}, 0);
   lora<float, test::backend> ad(f.be, 12, 8, 2, rank_stable_scaling{});
-  CHECK_THROWS_AS(initialise(f.be, ad, lora_ga_init{.clip = true}, gram{}, f.gradient, frozen_pair_anchor{}), value_error);
-  CHECK_THROWS_AS(initialise(f.be, ad, lora_ga_init{.scale = ga_scale::weight_svd}, gram{}, f.gradient, frozen_pair_anchor{}), value_error);
+  CHECK_THROWS_AS(initialise(f.be, ad, lora_ga_init{.clip = true}, gram{}, f.gradient, frozen_pair_anchor{}),
+                  value_error);
+  CHECK_THROWS_AS(
+      initialise(f.be, ad, lora_ga_init{.scale = ga_scale::weight_svd}, gram{}, f.gradient, frozen_pair_anchor{}),
+      value_error);
   CHECK_NOTHROW(initialise(f.be, ad, lora_ga_init{}, gram{}, f.gradient, frozen_pair_anchor{}));
 }

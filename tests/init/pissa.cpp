@@ -26,7 +26,8 @@ TEST_CASE("PiSSA takes over the principal part of W, with s divided out", "[init
 TEST_CASE("PiSSA refuses s <= 0, too large a rank, a bad weight", "[init]") {
   auto be = test::make_backend();
   auto w = test::upload<float>(be, test::random(6, 5, 1));
-  lora<float, test::backend> zero(be, 6, 5, 2, classic_scaling{0}), wide(be, 6, 5, 6, classic_scaling{}), good(be, 6, 5, 2, classic_scaling{});
+  lora<float, test::backend> zero(be, 6, 5, 2, classic_scaling{0}), wide(be, 6, 5, 6, classic_scaling{}),
+      good(be, 6, 5, 2, classic_scaling{});
   CHECK_THROWS_AS(initialise(be, zero, pissa_init{}, w.view(), gram{}, in_place_anchor{}), value_error);
   CHECK_THROWS_AS(initialise(be, wide, pissa_init{}, w.view(), gram{}, in_place_anchor{}), shape_error);
   auto bad = test::upload<float>(be, host(6, 5, INFINITY));

@@ -36,8 +36,8 @@ void check_orthonormalize(host const& y) {
 TEMPLATE_TEST_CASE("orthonormalize copes with every finite block", "[linalg]", float, double) {
   check_orthonormalize<TestType>(test::random(200, 20, 1));
   check_orthonormalize<TestType>(block(test::geometric(20, 0.7)));
-  check_orthonormalize<TestType>(block(test::geometric(20, 0.3)));    // condition 1e10
-  check_orthonormalize<TestType>(block(test::geometric(20, 0.1)));    // condition 1e19
+  check_orthonormalize<TestType>(block(test::geometric(20, 0.3)));                          // condition 1e10
+  check_orthonormalize<TestType>(block(test::geometric(20, 0.1)));                          // condition 1e19
   check_orthonormalize<TestType>(block(test::geometric(5, 0.5)) * test::random(5, 20, 4));  // rank 5 of 20
   check_orthonormalize<TestType>(host(50, 4, 0.0));
   check_orthonormalize<TestType>(host(50, 4, 1.0));

@@ -29,8 +29,7 @@ TEST_CASE("random matrices are functions of stream and position", "[linalg]") {
   CHECK(test::distance(t, test::rows(test::columns(s, 0, 3), 0, 140)) == 0);
   // known bits: block (row group 1, column 2) of the stream
   auto const bits = philox(5, std::uint64_t{1} << 32 | 2, 6);
-  for (index_t i = 0; i < 128; ++i)
-    CHECK(s(128 + i, 2) == ((bits.word[i >> 5] >> (i & 31)) & 1 ? 0.5 : -0.5));
+  for (index_t i = 0; i < 128; ++i) CHECK(s(128 + i, 2) == ((bits.word[i >> 5] >> (i & 31)) & 1 ? 0.5 : -0.5));
 
   host const u = filled(40, 5, [](auto& be, auto v) { fill_uniform(be, v, {5, 6}, -2, 3); });
   CHECK(u(3, 2) == static_cast<float>(-2 + 5 * random_uniform({5, 6}, 3 + 2 * 40)));

@@ -45,7 +45,8 @@ struct trainable {
 TEST_CASE("adamw follows the paper, in any layout", "[optim]") {
   auto be = test::make_backend();
   for (bool const by_rows : {false, true}) {
-    adamw_group const group{.learning_rate = 0.01, .ratio = 3, .beta1 = 0.8, .beta2 = 0.95, .epsilon = 1e-6, .weight_decay = 0.1};
+    adamw_group const group{
+        .learning_rate = 0.01, .ratio = 3, .beta1 = 0.8, .beta2 = 0.95, .epsilon = 1e-6, .weight_decay = 0.1};
     host const start = test::random(6, 5, 1);
     trainable<double> p(be, start);
     reference r(start);

@@ -7,10 +7,10 @@ using loraga::index_t;
 
 TEST_CASE("the choice follows shape and number of triplets", "[svd]") {
   automatic_svd const a{.seed = 9}, tight{.quality = loraga::svd_quality::tight, .seed = 9};
-  CHECK(a.choose(4096, 64, 16).exact);         // a small side
-  CHECK(a.choose(768, 768, 256).exact);        // half the side wanted
-  CHECK(a.choose(1500, 4096, 512).exact);      // the same, with the other side large
-  CHECK(!a.choose(4096, 4096, 1024).exact);    // an exact 4096x4096 is opt-in
+  CHECK(a.choose(4096, 64, 16).exact);       // a small side
+  CHECK(a.choose(768, 768, 256).exact);      // half the side wanted
+  CHECK(a.choose(1500, 4096, 512).exact);    // the same, with the other side large
+  CHECK(!a.choose(4096, 4096, 1024).exact);  // an exact 4096x4096 is opt-in
   CHECK(!a.choose(4096, 4096, 16).exact);
   CHECK(a.choose(4096, 4096, 16).krylov.block == 16);
   CHECK(a.choose(4096, 4096, 64).krylov.block == 32);

@@ -40,5 +40,6 @@ TEST_CASE("fewer products than subspace iteration for the same energy", "[svd]")
     return sum;
   };
   // 8 passes of 8 columns against 8 passes of 8 columns
-  CHECK(captured(loraga::block_krylov{.block = 8, .depth = 4}) > captured(loraga::subspace{.width = 8, .iterations = 3}));
+  CHECK(captured(loraga::block_krylov{.block = 8, .depth = 4}) >
+        captured(loraga::subspace{.width = 8, .iterations = 3}));
 }

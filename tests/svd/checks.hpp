@@ -19,7 +19,8 @@ void check_triplets(host const& a, triplets const& got, index_t k, double tolera
     CHECK(std::abs(got.s[n] - want.s[n]) <= tolerance * want.s[0]);
     if (i > 0) CHECK(got.s[n] <= got.s[n - 1]);
     host const u = columns(got.u, i, 1);
-    double const peak = *std::max_element(u.data.begin(), u.data.end(), [](double x, double y) { return std::abs(x) < std::abs(y); });
+    double const peak =
+        *std::max_element(u.data.begin(), u.data.end(), [](double x, double y) { return std::abs(x) < std::abs(y); });
     CHECK(peak > 0);
   }
   CHECK(norm(a * got.v - got.u * diagonal(k, k, got.s)) <= 4 * std::sqrt(tolerance) * norm(a));
@@ -107,7 +108,8 @@ void check_hard_inputs(Svd const& svd, index_t rows, index_t cols, index_t k) {
   }
   {
     INFO("equal singular values");
-    auto const [flags, t] = run(with_spectrum(rows, cols, std::vector<double>(static_cast<std::size_t>(std::min(rows, cols)), 1.0), 8));
+    auto const [flags, t] =
+        run(with_spectrum(rows, cols, std::vector<double>(static_cast<std::size_t>(std::min(rows, cols)), 1.0), 8));
     CHECK(flags == loraga::svd_usable);
     CHECK(orthonormality(t.u) < unit);
     CHECK(orthonormality(t.v) < unit);
@@ -126,7 +128,8 @@ void check_hard_inputs(Svd const& svd, index_t rows, index_t cols, index_t k) {
 template <class Svd>
 void check_batch(Svd const& svd, index_t rows, index_t cols, index_t k) {
   std::vector<host> matrices;
-  for (std::uint64_t i = 0; i < 6; ++i) matrices.push_back(with_spectrum(rows, cols, stepped(std::min(rows, cols), k), 20 + i));
+  for (std::uint64_t i = 0; i < 6; ++i)
+    matrices.push_back(with_spectrum(rows, cols, stepped(std::min(rows, cols), k), 20 + i));
   matrices[2] = host(rows, cols);
   matrices[4](0, 0) = NAN;
   matrices[5] = 1e-24 * matrices[5];

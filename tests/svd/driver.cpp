@@ -32,7 +32,8 @@ TEST_CASE("what breaks down is repeated with caution, and only that", "[svd]") {
     views.push_back(memory.back().view());
   }
   int safe_runs = 0;
-  auto const r = loraga::factor_batch(be, breaking_method{&safe_runs}, loraga::view_list(views.data(), 3), 2, {}, "test");
+  auto const r =
+      loraga::factor_batch(be, breaking_method{&safe_runs}, loraga::view_list(views.data(), 3), 2, {}, "test");
   CHECK(safe_runs == 1);
   CHECK(r.flags == std::vector<int>{0, 0, 0});
   CHECK(test::download(be, r[0].u)(0, 0) == 1);

@@ -19,8 +19,8 @@ TEST_CASE("Rayleigh-Ritz gives the best triplets within a subspace, completed wh
     fill(be, flags.view()[0], 0);
     be.gram_batched(loraga::slab_view(dz.view()), gram.view());
     loraga::rayleigh_ritz(
-        be, gram.view(), loraga::triplet_slabs<float, test::space>{u.view(), s.view(), v.view()}, how, {1, 2}, flags.view(),
-        [&](auto w, auto to) { be.gemm_batched(1.0, loraga::slab_view(dq.view()), w, 0.0, to); },
+        be, gram.view(), loraga::triplet_slabs<float, test::space>{u.view(), s.view(), v.view()}, how, {1, 2},
+        flags.view(), [&](auto w, auto to) { be.gemm_batched(1.0, loraga::slab_view(dq.view()), w, 0.0, to); },
         [&](auto w, auto to) { be.gemm_batched(1.0, loraga::slab_view(dz.view()), w, 0.0, to); });
     CHECK(loraga::read_scalar(be, flags.view()[0]) == 0);
     host const hu = test::download(be, u.view()[0]), hv = test::download(be, v.view()[0]);

@@ -36,7 +36,8 @@ TEST_CASE("more iterations lose less, the seed decides the bits", "[svd]") {
     before = now;
   }
   auto const bits = [&](std::uint64_t seed) {
-    return loraga::read_all(be, test::factor(be, loraga::subspace{.width = 16, .iterations = 1, .seed = seed}, a, 8)[0].u);
+    return loraga::read_all(be,
+                            test::factor(be, loraga::subspace{.width = 16, .iterations = 1, .seed = seed}, a, 8)[0].u);
   };
   CHECK(bits(1) == bits(1));
   CHECK(bits(1) != bits(2));

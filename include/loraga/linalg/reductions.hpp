@@ -20,9 +20,7 @@ struct column_dots : sum_of_doubles {
   X x;
   Y y;
   D d;
-  LORAGA_HD double map(index_t i, index_t j) const {
-    return as_double(x(i, j)) * as_double(y(i, j));
-  }
+  LORAGA_HD double map(index_t i, index_t j) const { return as_double(x(i, j)) * as_double(y(i, j)); }
   LORAGA_HD void finish(index_t j, double sum) const { d(j, 0) = sum; }
 };
 
@@ -41,9 +39,7 @@ struct max_abs {
   X x;
   D d;
   LORAGA_HD static double identity() { return 0; }
-  LORAGA_HD double map(index_t i, index_t j) const {
-    return std::fabs(as_double(x(i, j)));
-  }
+  LORAGA_HD double map(index_t i, index_t j) const { return std::fabs(as_double(x(i, j))); }
   LORAGA_HD static double combine(double a, double b) { return a >= b || a != a ? a : b; }
   LORAGA_HD void finish(index_t j, double value) const { d(j, 0) = value; }
 };

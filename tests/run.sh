@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The tests: sets up what is missing, builds, and runs them through ctest.
+# --sanitize: with the address and undefined-behaviour sanitizers. --threads: with the thread sanitizer (clang), what
+# works in parallel only. Further arguments go to ctest (for example -R lora).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source cmake/setup.sh
+
+kind=plain flags=()
+case ${1:-} in
+  --sanitize)
+    kind=sanitize
+    flags=("-Dloraga_test_options=-fsanitize=address,undefined;-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1")
+    shift ;;
+  --threads)
+    kind=threads
+    flags=("-Dloraga_test_options=-fsanitize=thread;-g1" -DCMAKE_CXX_COMPILER=clang++)
+    shift ;;
+  --help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
+esac
+packages=(g++ cmake ninja-build libeigen3-dev catch2)
+[[ $kind == threads ]] && packages+=(clang libclang-rt-14-dev)
+need_packages "${packages[@]}"
+
+build=build/tests-$kind
+cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O2" "${flags[@]}" \
+  > $build.configure.log 2>&1 || { cat $build.configure.log; exit 1; }
+echo "building the tests (first time: some minutes)"
+cmake --build $build -j 2
+[[ $kind == threads && $# -eq 0 ]] && set -- -R 'thread|batch|chunk|parallel'
+ctest --test-dir $build --output-on-failure --parallel 2 "$@"
