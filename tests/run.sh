@@ -6,15 +6,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source cmake/setup.sh
 
-kind=plain flags=()
+kind=plain flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O2)
 case ${1:-} in
   --sanitize)
     kind=sanitize
-    flags=("-Dloraga_test_options=-fsanitize=address,undefined;-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1")
+    flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O1
+      "-Dloraga_test_options=-fsanitize=address,undefined;-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1")
     shift ;;
   --threads)
     kind=threads
-    flags=("-Dloraga_test_options=-fsanitize=thread;-g1" -DCMAKE_CXX_COMPILER=clang++)
+    flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O1 "-Dloraga_test_options=-fsanitize=thread;-g1" -DCMAKE_CXX_COMPILER=clang++)
     shift ;;
   --help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
 esac
@@ -23,7 +24,7 @@ packages=(g++ cmake ninja-build libeigen3-dev catch2)
 need_packages "${packages[@]}"
 
 build=build/tests-$kind
-cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O2" "${flags[@]}" \
+cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release "${flags[@]}" \
   > $build.configure.log 2>&1 || { cat $build.configure.log; exit 1; }
 echo "building the tests (first time: some minutes)"
 cmake --build $build -j 2

@@ -1,14 +1,10 @@
-"""Writes one gradient-like matrix of a named spectrum, with its exact leading singular values.
+"""Gradient-like matrices of named spectra, with their exact leading singular values.
 
-spectra.py KIND ROWS COLS FILE [TRIPLETS]
-
-KIND   pl1n  sigma_i = 1/i plus white noise of spectral norm 1/64
-       pl05  sigma_i = i^-1/2
-       tok   G = dY^T X of a few thousand tokens with power-law covariances, an outlier direction, heavy-tailed tokens
-FILE   rows, cols as int32, then float32 column-major; FILE.npy gets the leading squared singular values
+pl1n  sigma_i = 1/i plus white noise of spectral norm 1/64
+pl05  sigma_i = i^-1/2
+tok   G = dY^T X of a few thousand tokens with power-law covariances, an outlier direction, heavy-tailed tokens
+Files hold rows, cols as int32, then float32 column-major.
 """
-import sys
-
 import numpy as np
 import scipy.linalg
 
@@ -40,15 +36,6 @@ def tokens(rows, cols, rng, count=None):
     return x.astype(np.float32), (dy / count).astype(np.float32)
 
 
-def make(kind, rows, cols, seed=1234):
-    rng = np.random.default_rng(seed + rows + 7 * cols)
-    if kind == "tok":
-        x, dy = tokens(rows, cols, rng)
-        return dy.astype(np.float64).T @ x.astype(np.float64)
-    exponent, noise = {"pl1n": (1.0, 1 / 64), "pl05": (0.5, 0.0)}[kind]
-    return power_law(rows, cols, exponent, noise, rng)
-
-
 def leading_energies(g, count):
     """The `count` largest squared singular values, from the Gram matrix in double."""
     small = g if g.shape[0] >= g.shape[1] else g.T
@@ -57,14 +44,23 @@ def leading_energies(g, count):
     return np.maximum(values[::-1], 0)
 
 
-def write(path, g, count):
-    g = np.asfortranarray(g.astype(np.float32))
+def write(path, g):
     with open(path, "wb") as out:
         np.array(g.shape, dtype=np.int32).tofile(out)
-        out.write(g.tobytes("F"))
-    np.save(path + ".npy", leading_energies(g.astype(np.float64), count))
+        out.write(np.asfortranarray(g.astype(np.float32)).tobytes("F"))
 
 
-if __name__ == "__main__":
-    kind, rows, cols, path = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    write(path, make(kind, rows, cols), int(sys.argv[5]) if len(sys.argv) > 5 else 256)
+def make_file(kind, rows, cols, path, seed=1234, triplets=256):
+    """Writes the matrix to path, for "tok" also its activations and output gradients (features x tokens) to path.x and
+    path.dy, and last the exact leading energies to path.npy."""
+    rng = np.random.default_rng(seed + rows + 7 * cols)
+    if kind == "tok":
+        x, dy = tokens(rows, cols, rng)
+        write(path + ".x", x.T)
+        write(path + ".dy", dy.T)
+        g = dy.astype(np.float64).T @ x.astype(np.float64)
+    else:
+        exponent, noise = {"pl1n": (1.0, 1 / 64), "pl05": (0.5, 0.0)}[kind]
+        g = power_law(rows, cols, exponent, noise, rng)
+    write(path, g)
+    np.save(path + ".npy", leading_energies(g.astype(np.float32).astype(np.float64), triplets))

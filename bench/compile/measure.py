@@ -1,0 +1,73 @@
+"""Measures what the headers cost to compile, as ratios to #include <Eigen/Core> in the same run (docs/house.md has the
+budgets): every header alone, and a user's whole training file (the README's program). CPU seconds of g++ -O2, medians
+of interleaved runs. Ends with status 1 if a budget is missed."""
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+COMPILER = ["g++", "-std=c++20", "-O2", "-I", os.path.join(ROOT, "include"), "-isystem", "/usr/include/eigen3", "-c", "-o",
+            "/dev/null"]
+WING = ("loraga/backend/", "loraga/svd/eigen.hpp")
+
+
+def headers():
+    base = os.path.join(ROOT, "include")
+    for folder, _, files in os.walk(os.path.join(base, "loraga")):
+        for name in files:
+            yield os.path.relpath(os.path.join(folder, name), base)
+
+
+def seconds(path):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(COMPILER + [path], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--result", required=True)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        subprocess.run(["bash", os.path.join(ROOT, "tests/docs/extract.sh"), work, os.path.join(ROOT, "README.md")], check=True)
+        cases = {"README program": (os.path.join(work, "readme.cpp"), 15.0)}
+        for header in ["Eigen/Core"] + sorted(headers()):
+            path = os.path.join(work, header.replace("/", "_") + ".cpp")
+            with open(path, "w") as out:
+                out.write(f"#include <{header}>\n")
+            budget = 1.7 if header == "loraga/cpu.hpp" else None if header.startswith(WING) or header == "Eigen/Core" else 1.0
+            cases[header] = (path, budget)
+        times = {name: [] for name in cases}
+        for repeat in range(args.repeats):
+            for name, (path, _) in cases.items():
+                times[name].append(seconds(path))
+            print(f"round {repeat + 1} of {args.repeats}", flush=True)
+    unit = statistics.median(times["Eigen/Core"])
+    rows = []
+    for name, (_, budget) in cases.items():
+        spent = statistics.median(times[name])
+        rows.append({"name": name, "seconds": round(spent, 3), "ratio": round(spent / unit, 3), "budget": budget})
+    rows.sort(key=lambda row: -row["seconds"])
+    for row in rows:
+        over = row["budget"] is not None and row["ratio"] > row["budget"]
+        print(f"{row['name']:<40}{row['seconds']:>8.2f} s{row['ratio']:>8.2f}x  {'of ' + str(row['budget']) if row['budget'] else ''}"
+              f"{'  OVER' if over else ''}")
+    compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
+    with open(args.result, "w") as out:
+        json.dump({"command": "bash bench/run.sh compile", "compiler": compiler, "flags": "-std=c++20 -O2",
+                   "date": time.strftime("%Y-%m-%d"), "rows": rows}, out, indent=1)
+        out.write("\n")
+    if any(row["budget"] is not None and row["ratio"] > row["budget"] for row in rows):
+        sys.exit("a compile budget is missed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Benchmarks; each sets up what it needs and writes its record to bench/results.
+#   bench/run.sh cpu       truncated SVDs and the streaming estimate against torch.svd_lowrank (about 15 minutes);
+#                          --threads N, --ranks R... narrow it down
+#   bench/run.sh compile   what including the headers costs, as ratios to including Eigen
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source cmake/setup.sh
+what=${1:-help}
+[[ $# -gt 0 ]] && shift
+results=$PWD/bench/results
+mkdir -p $results
+
+case $what in
+  cpu)
+    need_packages g++ cmake ninja-build libeigen3-dev dataset-fashion-mnist \
+      python3-numpy python3-scipy python3-torch libopenblas0-pthread
+    unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE  # they would slow the peer down
+    build=build/bench
+    cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OFF -DLORAGA_BUILD_BENCH=ON \
+      > $build.configure.log || { cat $build.configure.log; exit 1; }
+    cmake --build $build
+    bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist build/fashion-mnist
+    $build/bench/real_gradients build/fashion-mnist build build/spectra/real
+    /usr/bin/python3 bench/cpu/compare.py --server $build/bench/svd_server --work build/spectra \
+      --result $results/cpu.json "$@" ;;
+  compile)
+    need_packages g++ libeigen3-dev python3
+    /usr/bin/python3 bench/compile/measure.py --result $results/compile.json "$@" ;;
+  *)
+    sed -n '2,6s/^# \{0,1\}//p' "$0"
+    [[ $what == help || $what == --help ]] ;;
+esac
