@@ -7,7 +7,11 @@ source cmake/setup.sh
 
 need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libcli11-dev dataset-fashion-mnist gnuplot-nox
 build=build/release
-out=out/finetune
+out=out/finetune before=
+for word in "$@"; do
+  [[ $before == --out ]] && out=$word
+  before=$word
+done
 cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OFF -DLORAGA_BUILD_EXAMPLES=ON \
   > $build.configure.log || { cat $build.configure.log; exit 1; }
 echo "building (first time: about a minute)"
@@ -16,8 +20,10 @@ cmake --build $build --target finetune
 data=build/fashion-mnist
 bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist $data
 
-$build/examples/finetune --data $data --cache build --out $out --rates examples/finetune/best_rates.json "$@"
+touch build/started
+$build/examples/finetune --data $data --cache build --out "$out" --rates examples/finetune/best_rates.json "$@"
 
-if [[ -s $out/curves.csv && $out/curves.csv -nt $data ]]; then
-  gnuplot -e "out='$out'" examples/finetune/curves.gp && echo && ls $out/summary.json $out/curves.csv $out/curves.png
+if [[ $out/summary.json -nt build/started ]]; then
+  [[ $(wc -l < "$out/curves.csv") -gt 1 ]] && gnuplot -e "out='$out'" examples/finetune/curves.gp
+  echo && ls "$out"/summary.json "$out"/curves.*
 fi

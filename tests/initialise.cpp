@@ -98,6 +98,58 @@ TEST_CASE("what can be known before any work is refused before any change", "[in
   }
 }
 
+TEST_CASE("one adapter or one W twice, null pointers and a missing W are refused before any change", "[initialise]") {
+  auto const refused = [](model& m, char const* what) {
+    CHECK_THROWS_WITH(m.run(), Catch::Contains(what));
+    for (std::size_t i = 0; i < 6; ++i) CHECK(m.untouched(i));
+  };
+  model twice, tied, no_gradient_given, no_adapter, no_w;
+  twice.layers[4].adapter = twice.layers[2].adapter;
+  refused(twice, "layer4): adapter is that of layer2");
+  tied.layers[4].weight = tied.layers[2].weight;
+  CHECK_THROWS_AS(tied.run(), alias_error);
+  refused(tied, "layer4): W");
+  no_gradient_given.layers[5].gradient = nullptr;
+  refused(no_gradient_given, "layer5): gradient is null");
+  no_adapter.layers[5].adapter = nullptr;
+  refused(no_adapter, "layer5): adapter is null");
+  no_w.layers[5].weight = {};
+  refused(no_w, "layer5): W is not given");
+  // a frozen pair changes no W, so tied weights are fine
+  CHECK_NOTHROW(
+      initialise(tied.be, std::span<layer_of const>(tied.layers), lora_ga_init{}, gram{}, frozen_pair_anchor{}));
+}
+
+TEST_CASE("what the SVD or an accumulator refuses for one layer changes none", "[initialise]") {
+  model m;
+  m.adapters[5] = adapter(m.be, 24, 30, 9, rank_stable_scaling{});  // a group of its own: 18 triplets
+  CHECK_THROWS_AS(
+      initialise(m.be, std::span<layer_of const>(m.layers), lora_ga_init{}, subspace{.width = 10}, in_place_anchor{}),
+      shape_error);
+  for (std::size_t i = 0; i < 6; ++i) CHECK(m.untouched(i));
+  auto be = test::make_backend();
+  using narrow = incremental_gradient<test::backend>;
+  adapter first(be, 20, 15, 3, rank_stable_scaling{}), second(be, 15, 20, 3, rank_stable_scaling{});
+  auto w1 = test::upload<float>(be, test::random(20, 15, 1)), w2 = test::upload<float>(be, test::random(15, 20, 2));
+  narrow g1(be, 20, 15, {.rank = 3}), g2(be, 15, 20, {.rank = 3, .width = 4});
+  g1.add(be, w1.view());
+  g2.add(be, w2.view());
+  auto const before1 = read_all(be, w1.view()), before2 = read_all(be, w2.view());
+  layer<adapter, test::view<float>, narrow> const both[] = {{&first, w1.view(), &g1}, {&second, w2.view(), &g2}};
+  CHECK_THROWS_AS(initialise(be, std::span<layer<adapter, test::view<float>, narrow> const>(both), lora_ga_init{},
+                             gram{}, in_place_anchor{}),
+                  shape_error);
+  CHECK(test::largest(download(be, first.a())) == 0);
+  CHECK(test::largest(download(be, second.a())) == 0);
+  CHECK(read_all(be, w1.view()) == before1);
+  CHECK(read_all(be, w2.view()) == before2);
+  layer<adapter, test::view<float>> const missing[] = {{&first, w1.view()}, {&second, {}}};
+  CHECK_THROWS_AS(initialise(be, std::span<layer<adapter, test::view<float>> const>(missing), pissa_init{}, gram{},
+                             frozen_pair_anchor{}),
+                  value_error);
+  CHECK(test::largest(download(be, first.a())) == 0);
+}
+
 TEST_CASE("a second start in place would lose the first one's W and is refused", "[initialise]") {
   model m;
   m.run();

@@ -31,8 +31,7 @@ class stopwatch {
 void write_factors(loraga::cpu& be, loraga::svd_result<float, loraga::cpu> const& result, std::string const& path) {
   std::ofstream file(path, std::ios::binary);
   for (index_t b = 0; b < result.count(); ++b)
-    for (auto const& f : {result[b].u, result[b].v})
-      bench::write_matrix(file, f.rows, f.cols, loraga::read_all(be, f));
+    for (auto const& f : {result[b].u, result[b].v}) bench::write_matrix(file, f.rows, f.cols, loraga::read_all(be, f));
   if (!file) throw std::runtime_error(path + ": cannot be written");
 }
 

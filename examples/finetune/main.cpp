@@ -164,7 +164,7 @@ int run(int argc, char** argv) {
       "PiSSA, LoRA-GA, and LoRA-GA's form on a random matrix."};
   app.add_option("--data", o.data, "folder of the uncompressed Fashion-MNIST files")->capture_default_str();
   app.add_option("--cache", o.cache, "folder for the pre-trained checkpoint")->capture_default_str();
-  app.add_option("--out", o.out, "folder for summary.json and curves.csv")->capture_default_str();
+  app.add_option("--out", o.out, "folder for summary.json and curves.csv")->capture_default_str()->take_last();
   app.add_option("--rates", o.rates, "file of each method's best rate: read by panel b, written by --sweep")
       ->required();
   app.add_option("--methods", o.methods, "which methods (default: all; lora is needed for 'steps to LoRA')");

@@ -3,12 +3,18 @@
 
 namespace loraga {
 
-/// How "the model starts unchanged" is kept when B0*A0 is not 0.
+/// How "the model starts unchanged" is kept when B0*A0 is not 0. `changes_weight` says that W must be given, and be no
+/// other layer's.
+template <class X>
+concept Anchor = requires {
+  { X::changes_weight } -> std::convertible_to<bool>;
+};
 
 /// W -= s*B0*A0, with A0, B0 rounded to their storage type first, so that the adapter cancels the offset. Costs
 /// nothing later; needs a mutable W; in 16 bit about 0.25 % of rms(W) remains; an adapter saved alone is then wrong on
 /// the original W; weight decay pulls towards the changed W.
 struct in_place_anchor {
+  static constexpr bool changes_weight = true;
   template <Backend B, Adapter<B> A, MutableViewIn<typename B::space> W>
   void apply(B& be, A& adapter, W w) const {
     adapter.subtract_start(be, w);
@@ -18,6 +24,7 @@ struct in_place_anchor {
 /// W untouched; the adapter keeps A0, B0 and computes s*(B*A - B0*A0)*x. Exact in every type, for quantised, shared
 /// and memory-mapped bases; takes a const W or none; costs two more thin products per pass.
 struct frozen_pair_anchor {
+  static constexpr bool changes_weight = false;
   template <Backend B, Adapter<B> A, class W>
   void apply(B& be, A& adapter, W) const {
     adapter.freeze_start(be);

@@ -16,7 +16,7 @@ concept Scaling = requires(S const& s, index_t n) {
 struct classic_scaling {
   double alpha = 16;
   double scale(index_t, index_t, index_t rank) const {
-    require_value(std::isfinite(alpha), alpha, "classic_scaling", "alpha", "a finite number");
+    require_value(is_finite(alpha), alpha, "classic_scaling", "alpha", "a finite number");
     return alpha / static_cast<double>(rank);
   }
 };
@@ -25,7 +25,7 @@ struct classic_scaling {
 struct rank_stable_scaling {
   double alpha = 16;
   double scale(index_t, index_t, index_t rank) const {
-    require_value(std::isfinite(alpha), alpha, "rank_stable_scaling", "alpha", "a finite number");
+    require_value(is_finite(alpha), alpha, "rank_stable_scaling", "alpha", "a finite number");
     return alpha / std::sqrt(static_cast<double>(rank));
   }
 };
@@ -34,7 +34,7 @@ struct rank_stable_scaling {
 struct constant_scaling {
   double value = 1;
   double scale(index_t, index_t, index_t) const {
-    require_value(std::isfinite(value), value, "constant_scaling", "value", "a finite number");
+    require_value(is_finite(value), value, "constant_scaling", "value", "a finite number");
     return value;
   }
 };

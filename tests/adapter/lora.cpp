@@ -239,6 +239,7 @@ TEST_CASE("bad sizes, settings and shapes are refused by name and change nothing
   using A = lora<float, test::backend>;
   CHECK_THROWS_AS(A(be, 5, 5, 0, classic_scaling{}), value_error);
   CHECK_THROWS_AS(A(be, 0, 5, 1, classic_scaling{}), value_error);
+  CHECK_THROWS_AS(A(be, 8, 8, index_t{1} << 60, classic_scaling{}), value_error);
   CHECK_THROWS_AS(A(be, 5, 5, 1, classic_scaling{}, {.dropout = 1}), value_error);
   CHECK_THROWS_AS(A(be, 5, 5, 1, classic_scaling{}, {.dropout = -0.1}), value_error);
   CHECK_THROWS_AS(A(be, 5, 5, 1, classic_scaling{NAN}), value_error);
@@ -259,6 +260,13 @@ TEST_CASE("bad sizes, settings and shapes are refused by name and change nothing
   CHECK_THROWS_AS(
       ad.backward(be, x.view(), x.view().columns(0, 4), y.view().columns(0, 4), t, 0.0, dx.view().columns(0, 4)),
       state_error);
+  matrix_view<float, test::space> const gaps(dx.view().data, 6, 2, 2, 12);
+  auto const two = [&](auto& m) { return m.view().columns(0, 2); };
+  decltype(ad)::tape short_tape;
+  ad.forward(be, two(x), two(x), two(y), short_tape);
+  CHECK_THROWS_AS(ad.backward(be, two(x), two(x), two(y), short_tape, 0.0, gaps), shape_error);
+  matrix_view<float, test::space> const nowhere(nullptr, 6, 5, 1, 6);
+  CHECK_THROWS_AS(ad.backward(be, x.view(), x.view(), y.view(), t, 0.0, nowhere), shape_error);
   CHECK(test::largest(download(be, ad.gradient())) == 0);
   CHECK(test::distance(download(be, dx.view()), before_dx) == 0);
   CHECK_THROWS_AS(ad.merge(be, y.view()), shape_error);
@@ -275,4 +283,52 @@ TEST_CASE("no tokens, no work", "[adapter]") {
   CHECK_NOTHROW(ad.forward(be, x, x, y, t));
   CHECK_NOTHROW(ad.backward(be, x, x, y, t, 0.0, test::view<float>{}));
   CHECK(test::largest(download(be, ad.gradient())) == 0);
+}
+
+TEST_CASE("steps over many tiles and threads allocate nothing either", "[adapter]") {
+  loraga::cpu be(4);
+  index_t const out = 1100, in = 700, tokens = 600;
+  lora<float, loraga::cpu> ad(be, out, in, 16, rank_stable_scaling{});
+  matrix<float, loraga::cpu> w(be, out, in), x(be, in, tokens), y(be, out, tokens), dx(be, in, tokens);
+  for (auto* m : {&w, &x, &y, &dx}) fill(be, m->view(), 1);
+  decltype(ad)::tape t;
+  auto const step = [&] {
+    be.gemm(1.0, w.view(), x.view(), 0.0, y.view());
+    ad.forward(be, w.view(), x.view(), y.view(), t);
+    ad.backward(be, w.view(), x.view(), y.view(), t, 0.0, dx.view());
+  };
+  step();
+  long const before = test::allocations();
+  for (int i = 0; i < 5; ++i) step();
+  CHECK(test::allocations() == before);
+}
+
+TEST_CASE("a tape of a merged pass is no tape; unmerge takes back what merge added, whatever happened since",
+          "[adapter]") {
+  auto be = test::make_backend();
+  host const w = test::random(8, 6, 3);
+  auto dw = upload<double>(be, w), x = upload<double>(be, test::random(6, 5, 4)), y = upload<double>(be, host(8, 5));
+  auto ad = moved<double>(be, 8, 6, 2);
+  adapter64::tape t;
+  ad.merge(be, dw.view());
+  ad.forward(be, dw.view(), x.view(), y.view(), t);
+  CHECK(test::largest(download(be, y.view())) == 0);
+  test::upload_to<double>(be, test::random(8, 2, 9), ad.b());
+  ad.unmerge(be, dw.view());
+  CHECK(test::distance(download(be, dw.view()), w) < 1e-14);
+  CHECK_THROWS_WITH(ad.backward(be, dw.view(), x.view(), y.view(), t, 0.0, test::view<double>{}),
+                    Catch::Contains("merged pass"));
+  CHECK(test::largest(download(be, ad.gradient())) == 0);
+}
+
+TEST_CASE("16-bit values written by hand reach the optimiser", "[adapter]") {
+  auto be = test::make_backend();
+  lora<bf16, test::backend> ad(be, 8, 6, 2, rank_stable_scaling{});
+  fill(be, ad.a(), 1);
+  ad.values_changed(be);
+  adamw<bf16, test::backend> opt(be);
+  add_adapter(be, opt, ad, {.learning_rate = 1e-3});
+  fill(be, ad.gradient(), 1);
+  opt.step(be);
+  CHECK(test::distance(download(be, ad.parameters()[0].master), host(2, 6, 0.999)) < 1e-5);
 }

@@ -222,3 +222,34 @@ TEST_CASE("copies keep shape and type", "[backend]") {
   CHECK(test::distance(download(be, e.view().transposed()), download(be, d.view())) == 0);
   CHECK_THROWS_AS(be.copy(d.view(), e.view()), shape_error);
 }
+
+TEST_CASE("copies between overlapping places are refused", "[backend]") {
+  cpu be(1);
+  auto d = upload<float>(be, test::random(6, 6, 1));
+  host const before = download(be, d.view());
+  CHECK_THROWS_AS(be.copy(d.view(), d.view().transposed()), alias_error);
+  CHECK_THROWS_AS(be.copy(d.view().columns(0, 3), d.view().columns(1, 3)), alias_error);
+  CHECK_NOTHROW(be.copy(d.view(), d.view()));
+  CHECK(test::distance(download(be, d.view()), before) == 0);
+}
+
+TEST_CASE("a single row or column may have any stride", "[backend]") {
+  cpu be(1);
+  host const all = test::random(4, 9, 1), right = test::random(9, 3, 2), left = test::random(5, 1, 3);
+  auto d = upload<float>(be, all), r = upload<float>(be, right), l = upload<float>(be, left);
+  auto const row = d.view().row_range(1, 1);  // strides 1 and 4
+  for (auto const strided : {row, test::view<float>(row.data, 1, 9, 36, 4), test::view<float>(row.data, 1, 9, 0, 4)}) {
+    matrix<float, cpu> c(be, 1, 3), e(be, 5, 9), f(be, 3, 1);
+    be.gemm(1, strided, r.view(), 0, c.view());
+    CHECK(test::distance(download(be, c.view()), test::rows(all, 1, 1) * right) < 1e-5);
+    be.gemm(1, r.view().transposed(), strided.transposed(), 0, f.view());
+    CHECK(test::distance(download(be, f.view()), test::transpose(test::rows(all, 1, 1) * right)) < 1e-5);
+    be.gemm(1, l.view(), strided, 0, e.view());
+    CHECK(test::distance(download(be, e.view()), left * test::rows(all, 1, 1)) < 1e-5);
+  }
+  host const x = test::random(1, 5, 4), w = test::random(5, 9, 5);
+  auto dx = upload<float>(be, x), dw = upload<float>(be, w);
+  be.gemm(1, dx.view(), dw.view(), 0, row);  // and the result may be one
+  CHECK(test::distance(download(be, row), x * w) < 1e-5);
+  CHECK(test::distance(test::rows(download(be, d.view()), 2, 2), test::rows(all, 2, 2)) < 1e-7);
+}

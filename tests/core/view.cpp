@@ -71,6 +71,18 @@ TEST_CASE("overlap is exact for slices of one buffer", "[core]") {
   CHECK(!overlap(whole.columns(0, 0), whole));
   std::vector<float> other(5);
   CHECK(!overlap(whole, col_major(other.data(), 5, 1)));
+  // single columns, whose leading dimension says nothing
+  auto const column = row_major(x.data(), 5, 1), shifted = row_major(x.data() + 2, 5, 1);
+  CHECK(overlap(column, shifted));
+  CHECK(overlap(shifted, column));
+  CHECK(!overlap(column, row_major(x.data() + 5, 5, 1)));
+  CHECK(overlap(col_major(x.data(), 1, 5), col_major(x.data() + 2, 1, 5)));
   CHECK_THROWS_AS(require_distinct(top, middle, "f", "y", "x"), alias_error);
   CHECK_NOTHROW(require_distinct(top, bottom, "f", "y", "x"));
+  CHECK_NOTHROW(require_same_or_distinct(top, top, "f", "y", "x"));
+  CHECK_NOTHROW(require_same_or_distinct(top, bottom, "f", "y", "x"));
+  CHECK_THROWS_AS(require_same_or_distinct(top, middle, "f", "y", "x"), alias_error);
+  CHECK_THROWS_AS(
+      require_same_or_distinct(whole.row_range(0, 10).columns(0, 10), whole.columns(0, 10).transposed(), "f", "y", "x"),
+      alias_error);
 }

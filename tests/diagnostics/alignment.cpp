@@ -39,4 +39,6 @@ TEST_CASE("LoRA-GA's first step captures all a rank-2r step can, LoRA's does not
   CHECK(s.attained < 0.5);
   CHECK_THROWS_AS(first_step_alignment(f.be, f.gradient.sum(), plain.a(), plain.b(), f.gradient.top(f.be, gram{}, 5)),
                   shape_error);
+  svd_result<float, test::backend> const none(f.be, 0, 30, 24, 6);
+  CHECK_THROWS_AS(first_step_alignment(f.be, f.gradient.sum(), plain.a(), plain.b(), none), shape_error);
 }

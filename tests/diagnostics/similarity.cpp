@@ -18,5 +18,8 @@ TEST_CASE("shares of equal signs and of magnitudes within a factor of ten", "[di
   auto low = test::upload<bf16>(be, x);
   CHECK(magnitude_similarity(be, low.view(), dx.view()) == 1);
   CHECK_THROWS_AS(sign_similarity(be, dx.view(), dy.view().columns(0, 2)), shape_error);
+  auto bad = test::upload<float>(be, host(2, 3, NAN));
+  CHECK_THROWS_AS(sign_similarity(be, dx.view(), bad.view()), numeric_error);
+  CHECK_THROWS_AS(magnitude_similarity(be, bad.view(), dy.view()), numeric_error);
   CHECK_THROWS_AS(magnitude_similarity(be, dx.view().columns(0, 0), dy.view().columns(0, 0)), shape_error);
 }

@@ -15,6 +15,11 @@ TEST_CASE("coverage is the captured share of energy", "[diagnostics]") {
   CHECK(coverage(be, r, 0, 4) == Approx(1).epsilon(1e-5));
   CHECK(coverage(be, r, 0, 0) == 0);
   CHECK_THROWS_AS(coverage(be, r, 0, 5), shape_error);
+  CHECK_THROWS_AS(coverage(be, r, 1, 1), shape_error);
+  CHECK_THROWS_AS(coverage(be, r, -1, 1), shape_error);
+  incremental_gradient<test::backend> estimate(be, 20, 10, {.rank = 1});
+  estimate.add(be, g.view());
+  CHECK_THROWS_AS(coverage(be, estimate.top(be, gram{}, 2), 0, 1), numeric_error);  // it never saw the whole energy
   auto zero = test::upload<float>(be, test::host(5, 5));
   auto const z = test::factor(be, gram{}, zero, 2);
   CHECK_THROWS_AS(coverage(be, z, 0, 1), numeric_error);

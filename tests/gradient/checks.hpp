@@ -161,6 +161,11 @@ void check_accumulator_edges(Make const& make) {
     CHECK_THROWS_AS(g.add_outer(be, v, w, 0.0), loraga::value_error);
     CHECK_THROWS_AS(g.add_outer(be, v, w, -1.0), loraga::value_error);
     CHECK_THROWS_AS(g.add_outer(be, v, w, NAN), loraga::value_error);
+    CHECK_THROWS_AS(g.add_outer(be, v, w, INFINITY), loraga::value_error);
+    CHECK_THROWS_AS(g.add_outer(be, v, w, 1e-50), loraga::value_error);  // 0 in float
+    CHECK_THROWS_AS(g.add(be, loraga::matrix_view<T const, space>(nullptr, 40, 30, 1, 40)), loraga::shape_error);
+    std::vector<T> spaced(2 * 40 * 30);
+    CHECK_THROWS_AS(g.add(be, loraga::matrix_view<T const, space>(spaced.data(), 40, 30, 2, 80)), loraga::shape_error);
     loraga::matrix_view<T const, space> const gaps(v.data, 40, 5, 2, 100);
     CHECK_THROWS_AS(g.add_outer(be, gaps, w.columns(0, 5)), loraga::shape_error);
     CHECK_THROWS_AS(g.top(be, svd, 0), loraga::shape_error);

@@ -119,6 +119,36 @@ TEST_CASE("a gradient of low rank still gives orthonormal factors", "[init]") {
   CHECK(test::distance(transpose(s.b) * s.b, c * c * test::identity(4)) < 1e-5);
 }
 
+TEST_CASE("settings and weights that lead to factors that are not finite are refused, and nothing changes", "[init]") {
+  auto const refuse = [](test::fixture<>& f, lora_ga_init init, double alpha = 16) {
+    host const before = test::download(f.be, f.weight.view());
+    lora<float, test::backend> ad(f.be, 30, 20, 4, rank_stable_scaling{alpha});
+    CHECK_THROWS_AS(initialise(f.be, ad, init, f.weight.view(), gram{}, f.gradient, in_place_anchor{}), numeric_error);
+    CHECK(test::largest(test::download(f.be, ad.a())) == 0);
+    CHECK(test::largest(test::download(f.be, ad.b())) == 0);
+    CHECK(read_all(f.be, f.weight.view()) == read_all(f.be, test::upload<float>(f.be, before).view()));
+  };
+  test::fixture<> full(30, 20, 4), low(30, 20, 4, {2, 1, 0.5});
+  refuse(full, {.gamma = 1e-80});
+  refuse(full, {.gamma = 1e-80, .clip = true});
+  refuse(full, {.scale = ga_scale::gd}, 1e-42);
+  refuse(low, {.scale = ga_scale::peft_weight_svd});  // divides by a singular value of B's triplets, which is 0
+  fill(full.be, full.weight.view(), 0);
+  refuse(full, {.clip = true});  // nothing would be left, for good
+  test::fixture<> bad(30, 20, 4);
+  auto const cell = bad.weight.view().columns(3, 1).row_range(2, 1);
+  fill(bad.be, cell, NAN);
+  lora<float, test::backend> ad(bad.be, 30, 20, 4, rank_stable_scaling{});
+  CHECK_THROWS_AS(
+      initialise(bad.be, ad, lora_ga_init{.clip = true}, bad.weight.view(), gram{}, bad.gradient, in_place_anchor{}),
+      numeric_error);
+  CHECK(test::largest(test::download(bad.be, ad.a())) == 0);
+  lora<half, test::backend> narrow(full.be, 30, 20, 4, rank_stable_scaling{});
+  CHECK_THROWS_AS(initialise(full.be, narrow, lora_ga_init{.gamma = 1e-12}, gram{}, full.gradient, frozen_pair_anchor{}),
+                  numeric_error);
+  CHECK(!narrow.paired());
+}
+
 TEST_CASE("bad settings are refused by name, before anything changes", "[init]") {
   test::fixture<> f(12, 8, 2);
   auto const refuse = [&]<class E>(E, index_t rank, lora_ga_init init, double alpha = 16) {

@@ -125,6 +125,7 @@ TEST_CASE("bad groups and parameters are refused by name", "[optim]") {
   CHECK_THROWS_AS(opt.add_group(be, {.beta1 = 1}), value_error);
   CHECK_THROWS_AS(opt.add_group(be, {.beta2 = -0.1}), value_error);
   CHECK_THROWS_AS(opt.add_group(be, {.epsilon = -1}), value_error);
+  CHECK_THROWS_AS(opt.add_group(be, {.epsilon = 0}), value_error);  // 0/0 where a gradient is 0
   CHECK_THROWS_AS(opt.add_group(be, {.weight_decay = INFINITY}), value_error);
   trainable<float> p(be, host(3, 2));
   CHECK_THROWS_AS(opt.add(be, 0, p.parameter_of()), value_error);
@@ -132,6 +133,11 @@ TEST_CASE("bad groups and parameters are refused by name", "[optim]") {
   auto bad = p.parameter_of();
   bad.gradient = bad.gradient.columns(0, 1);
   CHECK_THROWS_AS(opt.add(be, g, bad), shape_error);
+  auto nowhere = p.parameter_of();
+  nowhere.gradient.data = nullptr;
+  CHECK_THROWS_AS(opt.add(be, g, nowhere), shape_error);
+  opt.add(be, g, p.parameter_of());
+  CHECK_THROWS_AS(opt.add(be, g, p.parameter_of()), state_error);  // a tied layer's is added once
   adamw<bf16, test::backend> low(be);
   trainable<bf16> q(be, host(3, 2));
   auto no_master = q.parameter_of();

@@ -23,6 +23,7 @@ TEST_CASE("gradients are clipped by their joint norm, which is kept", "[optim]")
   auto da = test::upload<float>(be, a);
   test::view<float> const one[] = {da.view()};
   CHECK_THROWS_AS(clip_gradients(be, std::span<test::view<float> const>(one), 0.0, seen.view()), value_error);
+  CHECK_THROWS_AS(clip_gradients(be, std::span<test::view<float> const>(one), 1.0, test::view<double>{}), shape_error);
   clip_gradients(be, std::span<test::view<float> const>(), 1.0, seen.view());
   CHECK(read_scalar(be, seen.view()) == 0);
 }

@@ -1,11 +1,12 @@
 #include "allocations.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
 
 namespace {
-thread_local long count = 0;
+std::atomic<long> count{0};
 
 void* counted(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) {
   ++count;

@@ -42,6 +42,15 @@ TEST_CASE("what breaks down is repeated with caution, and only that", "[svd]") {
   CHECK(test::download(be, r[1].s)(0, 0) == 4);
 }
 
+TEST_CASE("singular values too large for the type are not usable", "[svd]") {
+  auto be = test::make_backend();
+  auto a = test::upload<float>(be, test::host(400, 400, 2e36));
+  CHECK(test::factor(be, loraga::gram{}, a, 2).flags[0] == loraga::svd_not_finite);
+  loraga::incremental_gradient<test::backend> g(be, 400, 400, {.rank = 2});
+  g.add(be, a.view());
+  CHECK((g.top(be, loraga::gram{}, 2).flags[0] & loraga::svd_not_finite) != 0);
+}
+
 TEST_CASE("extreme norms are scaled by a power of two, and sigma scaled back", "[svd]") {
   auto be = test::make_backend();
   auto a = test::upload<float>(be, test::host(4, 3, 1e-25));

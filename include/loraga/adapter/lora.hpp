@@ -58,7 +58,9 @@ class lora {
   template <Scaling S>
   lora(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options = {})
       : out_(out), in_(in), rank_(rank), options_(options) {
-    require_value(rank >= 1, static_cast<double>(rank), "lora", "rank", "at least 1");
+    index_t const most = index_t{1} << 31;  // so that sizes below do not overflow
+    require_value(rank >= 1 && rank <= most, static_cast<double>(rank), "lora", "rank", "at least 1 (and below 2^31)");
+    require_value(out <= most && in <= most, static_cast<double>(std::max(out, in)), "lora", "out or in", "below 2^31");
     require_value(out >= 1 && in >= 1, static_cast<double>(std::min(out, in)), "lora", "out or in", "at least 1");
     require_value(options.dropout >= 0 && options.dropout < 1, options.dropout, "lora", "dropout", "in [0, 1)");
     scale_ = scaling.scale(out, in, rank);
@@ -81,6 +83,11 @@ class lora {
   matrix_view<T const, space> a() const { return a_of(values_.view()); }
   matrix_view<T const, space> b() const { return b_of(values_.view()); }
 
+  /// To be called after writing A or B by hand (a checkpoint): the float master copies of 16-bit values follow.
+  void values_changed(B& be) {
+    if constexpr (is_16bit<T>) convert(be, values_.view(), masters_.view());
+  }
+
   /// A and B with their gradients; addresses stay the same for the adapter's life.
   std::array<parameter<T, space>, 2> parameters() {
     return {{{"lora_A", parameter_kind::factor_a, a(), a_of(gradients_.view()), a_of(masters_.view())},
@@ -99,14 +106,14 @@ class lora {
 
   /// Y += s*B*A*drop(X), minus the frozen start where there is one; W is not used (a merged adapter adds nothing).
   /// errors  shape_error, alias_error
-  template <class W, ViewIn<space> X, MutableViewIn<space> Y>
+  template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
   void forward(B& be, W const&, X x, Y y, tape& t) {
     check_activations(x, y, "lora::forward", "Y");
     if (t.h.rows() != rank_ || t.h.cols() < x.cols) t.h = matrix<compute, B>(be, rank_, x.cols);
-    t.tokens = x.cols;
+    t.tokens = merged() ? -1 : x.cols;
     t.dropped = training_ && options_.dropout > 0;
     if (t.dropped) t.pass = ++passes_;
-    if (merged_) return;
+    if (merged()) return;
     auto const h = t.h.view().columns(0, t.tokens);
     scratch<B> temporary(be);
     if (t.dropped) be.gemm(1.0, a(), dropped(be, temporary, x, t), 0.0, h);
@@ -120,20 +127,22 @@ class lora {
   /// math    dB += s*dY*HT; dA += dH*drop(X)T with dH = s*BT*dY; dX = beta*dX + AT*dH through the same mask
   /// An empty dX is skipped. Returns dY, which the base's own backward uses unchanged.
   /// errors  shape_error, alias_error; state_error if the tape is from another shape or the adapter is merged
-  template <class W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D>
+  template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D>
   matrix_view<typename Y::value_type const, space> backward(B& be, W const&, X x, Y dy, tape& t, double beta, D dx) {
     char const* const where = "lora::backward";
     check_activations(x, dy, where, "dY");
-    bool const wants_dx = dx.data != nullptr;
+    bool const wants_dx = dx.rows * dx.cols > 0;
     if (wants_dx) {
       require_shape(dx, in_, x.cols, where, "dX");
+      require_matrix(dx, where, "dX");
       require_distinct(dx, dy, where, "dX", "dY");
       require_distinct(dx, x, where, "dX", "X");
     }
     if (t.tokens != x.cols)
-      raise<state_error>(where, "tape", "of " + std::to_string(t.tokens) + " tokens",
+      raise<state_error>(where, "tape",
+                         t.tokens < 0 ? "of a merged pass" : "of " + std::to_string(t.tokens) + " tokens",
                          "the one forward filled for these " + std::to_string(x.cols));
-    if (merged_) raise<state_error>(where, "adapter", "merged", "unmerged in training");
+    if (merged()) raise<state_error>(where, "adapter", "merged", "unmerged in training");
     auto const h = t.h.view().columns(0, t.tokens);
     scratch<B> temporary(be);
     auto const dh = temporary.template matrix<compute>(rank_, x.cols);
@@ -163,43 +172,38 @@ class lora {
   /// errors  shape_error; state_error if merged already
   template <MutableViewIn<space> W>
   void merge(B& be, W w) {
-    if (merged_) raise<state_error>("lora::merge", "adapter", "merged", "not merged");
+    if (merged()) raise<state_error>("lora::merge", "adapter", "merged", "not merged");
     add_change(be, w);
-    merged_ = true;
+    merged_ = matrix<T, B>(be, values_.rows(), 1);
+    be.copy(values_.view(), merged_.view());
   }
-  /// W -= what merge added.  errors  shape_error; state_error if not merged
+  /// W -= what merge added, also if A and B have changed since.  errors  shape_error; state_error if not merged
   template <MutableViewIn<space> W>
   void unmerge(B& be, W w) {
-    if (!merged_) raise<state_error>("lora::unmerge", "adapter", "not merged", "merged");
-    add_change(be, w, -1);
-    merged_ = false;
+    if (!merged()) raise<state_error>("lora::unmerge", "adapter", "not merged", "merged");
+    add_product(be, merged_.view(), w, -1);
+    merged_ = {};
   }
-  bool merged() const { return merged_; }
+  bool merged() const { return merged_.rows() > 0; }
 
   /// W += factor*(what merge adds), for any W: a copy to evaluate or to export. The adapter stays as it is.
   /// errors  shape_error
   template <MutableViewIn<space> W>
   void add_change(B& be, W w, double factor = 1) const {
-    require_shape(w, out_, in_, "lora::add_change", "W");
-    require_matrix(w, "lora::add_change", "W");
-    if (!paired()) return be.gemm(factor * scale_, b(), a(), 1.0, w);
-    scratch<B> temporary(be);  // so that W is rounded once
-    auto const change = temporary.template matrix<compute>(out_, in_);
-    add_difference(be, scale_, b(), a(), start_b(), start_a(), 0.0, change);
-    axpby(be, factor, change, 1.0, w);
+    add_product(be, values_.view(), w, factor);
   }
 
   // What `initialise` and the anchors call.
 
   /// errors  state_error if merged, or if W already holds -s*B0*A0, which a new start would lose
   void check_start() const {
-    if (merged_) raise<state_error>("initialise", "adapter", "merged", "not merged");
+    if (merged()) raise<state_error>("initialise", "adapter", "merged", "not merged");
     if (subtracted_)
       raise<state_error>("initialise", "adapter", "anchored in place already", "new, or with a frozen pair");
   }
   /// A and B were filled: master copies follow, gradients and an old frozen pair go.
   void start(B& be) {
-    if constexpr (is_16bit<T>) convert(be, values_.view(), masters_.view());
+    values_changed(be);
     zero_gradient(be);
     start_ = {};
   }
@@ -222,9 +226,9 @@ class lora {
   index_t out_, in_, rank_;
   double scale_ = 0;
   lora_options options_;
-  matrix<T, B> values_, start_;             // A row-major, then B column-major, as one column
+  matrix<T, B> values_, start_, merged_;    // A row-major, then B column-major, as one column
   matrix<compute, B> gradients_, masters_;  // the same
-  bool training_ = true, merged_ = false, subtracted_ = false;
+  bool training_ = true, subtracted_ = false;
   std::uint64_t passes_ = 0;  // forward passes with dropout so far
 
   template <class U>
@@ -236,6 +240,18 @@ class lora {
   matrix_view<U, space> b_of(matrix_view<U, space> flat) const {
     if (flat.rows == 0) return {};
     return {flat.data + rank_ * in_, out_, rank_, 1, out_};
+  }
+
+  /// W += factor*(s*B*A of these values, minus the frozen start where there is one)
+  template <class W>
+  void add_product(B& be, matrix_view<T const, space> values, W w, double factor) const {
+    require_shape(w, out_, in_, "lora::add_change", "W");
+    require_matrix(w, "lora::add_change", "W");
+    if (!paired()) return be.gemm(factor * scale_, b_of(values), a_of(values), 1.0, w);
+    scratch<B> temporary(be);  // so that W is rounded once
+    auto const change = temporary.template matrix<compute>(out_, in_);
+    add_difference(be, scale_, b_of(values), a_of(values), start_b(), start_a(), 0.0, change);
+    axpby(be, factor, change, 1.0, w);
   }
 
   template <class X, class Y>

@@ -66,6 +66,7 @@ class cpu {
   requires std::same_as<typename S::value_type, typename D::value_type>
   void copy(S src, D dst) {
     require_shape(src, dst.rows, dst.cols, "cpu::copy", "source");
+    require_same_or_distinct(dst, src, "cpu::copy", "destination", "source");
     if (dst.row_stride > dst.col_stride && dst.cols > 1) return copy(src.transposed(), dst.transposed());
     for_each(dst.rows, dst.cols, functor::copy<S, D>{src, dst});
   }
@@ -187,7 +188,9 @@ class cpu {
     matrix_view<T, space> sum;
     if constexpr (direct) sum = {c.data, c.rows, c.cols, 1, c.col_stride};
     else sum = temporary.template matrix<T>(c.rows, c.cols);
-    parallel(down * across, c.rows * c.cols * a.cols >= worth_threads * 8, [&](index_t t, int worker) {
+    bool const spread = c.rows * c.cols * a.cols >= worth_threads * 8;
+    if (spread) reserve_packing<T>(c.rows, c.cols, a.cols);
+    parallel(down * across, spread, [&](index_t t, int worker) {
       index_t const i = t % down * tile, j = t / down * tile;
       index_t const rows = std::min(tile, c.rows - i), cols = std::min(tile, c.cols - j);
       auto const out = sum.row_range(i, rows).columns(j, cols);
@@ -200,6 +203,15 @@ class cpu {
     });
     if constexpr (!direct)
       for_each(c.rows, c.cols, functor::axpby<decltype(sum), decltype(c)>{T(1), sum, static_cast<T>(beta), c});
+  }
+
+  /// Which thread gets which tile is chance: all get the memory for any of them now, so that later steps find it there.
+  template <class T>
+  void reserve_packing(index_t rows, index_t cols, index_t depth) {
+    for (index_t const m : {std::min(tile, rows), rows % tile})
+      for (index_t const n : {std::min(tile, cols), cols % tile})
+        if (m > 0 && n > 0)
+          for (auto& memory : packing_) eigen::blocking<T>(m, n, depth, memory);
   }
 
   template <class T, class U>
@@ -236,7 +248,9 @@ class cpu {
     scratch<cpu> temporary(*this);
     auto const parts = temporary.template slab<double>(tasks, l, l);
     auto const wide = temporary.template slab<double>(tasks, tile, l);
-    parallel(tasks, y.rows * l * l >= worth_threads, [&](index_t t, int worker) {
+    bool const spread = y.rows * l * l >= worth_threads;
+    if (spread) reserve_packing<double>(l, l, std::min(tile, y.rows));
+    parallel(tasks, spread, [&](index_t t, int worker) {
       auto const part = parts[t];
       std::fill(part.data, part.data + l * l, 0.0);
       index_t const last = y.rows * (t + 1) / tasks;

@@ -74,14 +74,16 @@ struct blocking : Eigen::internal::level3_blocking<T, T> {
   }
 };
 
-/// c += alpha*a*b for a column-major c; a and b have a unit stride either way. Calls Eigen's sequential kernel
-/// itself: the public product would add vector and coefficient paths (three times the compile time), threads of its
-/// own under OpenMP, and an allocation per call.
+/// c += alpha*a*b for a column-major c; a and b have a unit stride either way, unless they are a single row or column.
+/// Calls Eigen's sequential kernel itself: the public product would add vector and coefficient paths (three times the
+/// compile time), threads of its own under OpenMP, and an allocation per call.
 template <class T>
 void multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b,
                   matrix_view<T, host_space> c, packing& memory) {
   if (c.rows == 0 || c.cols == 0 || a.cols == 0) return;
-  auto const by_columns = [](auto const& v) { return v.row_stride == 1 && (v.col_stride >= v.rows || v.cols == 1); };
+  auto const by_columns = [](auto const& v) {
+    return (v.row_stride == 1 || v.rows == 1) && (v.col_stride >= v.rows || v.cols == 1);
+  };
   auto const leading = [&](auto const& v) { return std::max<index_t>(by_columns(v) ? v.col_stride : v.row_stride, 1); };
   blocking<T> blocks(c.rows, c.cols, a.cols, memory);
   auto const run = [&]<int OrderA, int OrderB>() {
@@ -106,7 +108,7 @@ bool cholesky_inverse(matrix_view<T, host_space> s, double relative, double abso
   if (factor.info() != Eigen::Success) return false;
   for (index_t j = 0; j < s.cols; ++j) {
     double const pivot = s(j, j) * s(j, j);
-    if (!(pivot > relative * diagonal(j) && pivot > absolute) || !std::isfinite(pivot)) return false;
+    if (!is_finite(pivot) || !(pivot > relative * diagonal(j) && pivot > absolute)) return false;
   }
   dense<T> inverse = dense<T>::Identity(s.rows, s.cols);
   m.template triangularView<Eigen::Upper>().solveInPlace(inverse);

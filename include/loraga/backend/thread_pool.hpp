@@ -3,8 +3,9 @@
 #include <condition_variable>
 #include <exception>
 #include <functional>
-#include <loraga/core/config.hpp>
+#include <loraga/core/error.hpp>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -21,6 +22,14 @@ class thread_pool {
   bool stop_ = false;
   std::vector<std::thread> threads_;
 
+  void stop() {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    for (auto& t : threads_) t.join();
+  }
   void serve(int worker) {
     std::uint64_t seen = 0;
     for (;;) {
@@ -36,17 +45,18 @@ class thread_pool {
   }
 
  public:
+  /// errors  backend_error if the system gives no more threads
   explicit thread_pool(int helpers) {
-    for (int i = 0; i < helpers; ++i) threads_.emplace_back([this, i] { serve(i + 1); });
-  }
-  ~thread_pool() {
-    {
-      std::lock_guard lock(mutex_);
-      stop_ = true;
+    try {
+      for (int i = 0; i < helpers; ++i) threads_.emplace_back([this, i] { serve(i + 1); });
+    } catch (std::system_error const& failure) {
+      stop();
+      throw backend_error("thread_pool: threads are " + std::to_string(helpers) + ", expected as many as the system " +
+                              "gives (" + failure.what() + ")",
+                          failure.code().value());
     }
-    wake_.notify_all();
-    for (auto& t : threads_) t.join();
   }
+  ~thread_pool() { stop(); }
   thread_pool(thread_pool const&) = delete;
   thread_pool& operator=(thread_pool const&) = delete;
 

@@ -1,5 +1,5 @@
 #pragma once
-#include <loraga/core/config.hpp>
+#include <loraga/core/bits.hpp>
 #include <stdexcept>
 #include <string>
 #include <string_view>

@@ -32,7 +32,8 @@ template <class T, class B>
 struct svd_result {
   slab<T, B> u, s, v;
   std::vector<int> flags;
-  std::vector<double> energy;  ///< of each whole matrix; sum of s^2 over it is the captured share
+  /// Of each whole matrix; sum of s^2 over it is the captured share. NaN where it is not known (incremental_gradient).
+  std::vector<double> energy;
 
   svd_result(B& be, index_t count, index_t rows, index_t cols, index_t k)
       : u(be, count, rows, k),

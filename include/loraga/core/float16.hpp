@@ -1,14 +1,8 @@
 #pragma once
-#include <loraga/core/config.hpp>
+#include <loraga/core/bits.hpp>
 #include <type_traits>
 
 namespace loraga {
-
-/// std::bit_cast that device code may call as well.
-template <class To, class From>
-LORAGA_HD constexpr To bits_as(From x) {
-  return __builtin_bit_cast(To, x);
-}
 
 /// bfloat16 as storage: 8 exponent bits, 7 mantissa bits; same bytes as CUDA's __nv_bfloat16.
 /// Arithmetic happens in float; the conversion rounds to nearest even and keeps NaN a NaN.

@@ -99,12 +99,24 @@ bool overlap(V const& a, U const& b) {
   if (a.row_stride > a.col_stride) return overlap(a.transposed(), b.transposed());
   // Same leading dimension: where b starts inside a's grid of columns decides.
   index_t const step = (first(b) - first(a)) / static_cast<index_t>(sizeof(*a.data)), ld = a.col_stride;
-  if (ld <= 0 || a.row_stride != 1) return true;
+  if (a.row_stride != 1 || ld < a.rows || ld < b.rows) return true;
   auto const meets = [&](index_t row, index_t col) {
     return row < a.rows && row + b.rows > 0 && col < a.cols && col + b.cols > 0;
   };
   index_t const row = (step % ld + ld) % ld, col = (step - row) / ld;
   return meets(row, col) || meets(row - ld, col + 1);
+}
+
+/// Throws alias_error if an output shares memory with an input, unless they are the same view (element by element
+/// operations may work in place).
+template <class V, class U>
+void require_same_or_distinct(V const& out, U const& in, std::string_view where, std::string_view out_name,
+                              std::string_view in_name) {
+  bool const same = static_cast<void const*>(out.data) == static_cast<void const*>(in.data) &&
+                    sizeof(*out.data) == sizeof(*in.data) && (out.rows == 1 || out.row_stride == in.row_stride) &&
+                    (out.cols == 1 || out.col_stride == in.col_stride);
+  if (!same && overlap(out, in))
+    raise<alias_error>(where, out_name, "overlapping " + std::string(in_name), "the same view, or memory of its own");
 }
 
 /// Throws alias_error if an output shares memory with an input.

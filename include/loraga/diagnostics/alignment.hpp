@@ -15,7 +15,7 @@ double cosine(B& be, X x, Y y) {
   sum_of_squares(be, x, cells.row_range(1, 1));
   sum_of_squares(be, y, cells.row_range(2, 1));
   auto const v = read_all(be, cells);
-  if (!(v[1] > 0 && v[2] > 0 && std::isfinite(v[1]) && std::isfinite(v[2])))
+  if (!is_finite(v[1]) || !is_finite(v[2]) || !(v[1] > 0 && v[2] > 0))
     raise<numeric_error>("cosine", "x or y", "zero or not finite", "finite and not zero");
   return v[0] / std::sqrt(v[1] * v[2]);
 }
@@ -30,7 +30,7 @@ struct step_alignment {
 ///         cosine can exceed sqrt(sum_{i<2r} sigma_i^2)/||G||; attained = (cosine/that)^2
 /// shapes  G out x in; a r x in, b out x r; `best` holds at least min(2r, out, in) triplets of G
 /// errors  shape_error; numeric_error if G or the step is zero or not finite
-/// cost    two products of G with rank r, scratch of one out x in matrix; waits for the backend
+/// cost    products of G with 4r columns, scratch of one out x in matrix; waits for the backend
 /// source  arXiv:2407.05000 section 3; docs/mathematics.md
 template <Backend B, ViewIn<typename B::space> G, ViewIn<typename B::space> VA, ViewIn<typename B::space> VB, class T>
 step_alignment first_step_alignment(B& be, G g, VA a, VB b, svd_result<T, B> const& best) {
@@ -38,9 +38,11 @@ step_alignment first_step_alignment(B& be, G g, VA a, VB b, svd_result<T, B> con
   require_shape(a, a.rows, g.cols, "first_step_alignment", "a");
   require_shape(b, g.rows, a.rows, "first_step_alignment", "b");
   index_t const k = std::min({2 * a.rows, g.rows, g.cols});
-  if (best.triplets() < k)
-    raise<shape_error>("first_step_alignment", "best", std::to_string(best.triplets()) + " triplets",
+  if (best.count() < 1 || best.triplets() < k)
+    raise<shape_error>("first_step_alignment", "best", std::to_string(best.count() ? best.triplets() : 0) + " triplets",
                        "at least " + std::to_string(k));
+  auto const u = best[0].u.columns(0, k);
+  require_shape(u, g.rows, k, "first_step_alignment", "best");
   scratch<B> temporary(be);
   auto const step = temporary.template matrix<C>(g.rows, g.cols);
   auto const left = temporary.template matrix<C>(g.rows, a.rows), right = temporary.template matrix<C>(a.rows, g.cols);
@@ -49,10 +51,13 @@ step_alignment first_step_alignment(B& be, G g, VA a, VB b, svd_result<T, B> con
   be.gemm(1.0, left, a, 0.0, step);
   be.gemm(1.0, b, right, 1.0, step);
   double const c = cosine(be, step, g);
-  double reachable = 0;
-  for (T const s : read_all(be, best[0].s.row_range(0, k)))
-    reachable += static_cast<double>(s) * static_cast<double>(s);
-  return {c, c * c * best.energy[0] / reachable};
+  auto const reached = temporary.template matrix<C>(k, g.cols);
+  auto const energies = temporary.template matrix<double>(2, 1);
+  be.gemm(1.0, u.transposed(), g, 0.0, reached);
+  sum_of_squares(be, reached, energies.row_range(0, 1));
+  sum_of_squares(be, g, energies.row_range(1, 1));
+  auto const e = read_all(be, energies);
+  return {c, c * c * e[1] / e[0]};
 }
 
 }  // namespace loraga

@@ -11,8 +11,9 @@ struct same_sign : sum_of_doubles {
   Y y;
   D d;
   LORAGA_HD double map(index_t i, index_t j) const {
-    auto const sign = [](double v) { return (v > 0) - (v < 0); };
-    return sign(as_double(x(i, j))) == sign(as_double(y(i, j)));
+    double const a = as_double(x(i, j)), b = as_double(y(i, j));
+    if (is_nan(a) || is_nan(b)) return a + b;
+    return (a > 0) - (a < 0) == (b > 0) - (b < 0);
   }
   LORAGA_HD void finish(index_t j, double sum) const { d(j, 0) = sum; }
 };
@@ -24,6 +25,7 @@ struct same_magnitude : sum_of_doubles {
   D d;
   LORAGA_HD double map(index_t i, index_t j) const {
     double const a = fabs(as_double(x(i, j))), b = fabs(as_double(y(i, j)));
+    if (is_nan(a) || is_nan(b)) return a + b;
     return a <= 10 * b && b <= 10 * a;
   }
   LORAGA_HD void finish(index_t j, double sum) const { d(j, 0) = sum; }
@@ -40,11 +42,14 @@ double share_of_entries(B& be, X x, Y y, std::string_view where) {
   auto const each = temporary.template matrix<double>(x.cols, 1), all = temporary.template matrix<double>(1, 1);
   be.reduce_columns(x.rows, x.cols, F<X, Y, decltype(each)>{{}, x, y, each});
   be.reduce_columns(each.rows, 1, functor::total<decltype(each), decltype(all)>{{}, each, all});
-  return read_scalar(be, all) / static_cast<double>(x.rows * x.cols);
+  double const sum = read_scalar(be, all);
+  if (!is_finite(sum)) raise<numeric_error>(where, "x or y", "NaN somewhere", "numbers");
+  return sum / static_cast<double>(x.rows * x.cols);
 }
 
 /// Share of entries of two gradients with the same sign (0 counts as a sign of its own). Waits for the backend.
-/// errors  shape_error if shapes disagree.  source arXiv:2407.05000, appendix on sampled batch size
+/// errors  shape_error if shapes disagree; numeric_error if there is a NaN.  source arXiv:2407.05000, appendix on
+/// sampled batch size
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 double sign_similarity(B& be, X x, Y y) {
   return share_of_entries<functor::same_sign>(be, x, y, "sign_similarity");

@@ -1,12 +1,15 @@
 #pragma once
+#include <limits>
 #include <loraga/linalg/elementwise.hpp>
 #include <span>
 
 namespace loraga {
 
-/// Throws unless weight is positive and finite: a weight of 0, or NaN, would silently drop a micro-batch.
+/// Throws unless weight is positive and finite in float: a weight of 0, or NaN, would silently drop a micro-batch.
 inline void require_weight(double weight, std::string_view where) {
-  require_value(weight > 0 && std::isfinite(weight), weight, where, "weight", "a positive finite number");
+  using limits = std::numeric_limits<float>;
+  require_value(is_finite(weight) && weight >= limits::min() && weight <= limits::max(), weight, where, "weight",
+                "a positive finite number");
 }
 
 /// Throws state_error for accumulators that saw nothing, shape_error for a batch of unequal shapes.
@@ -53,6 +56,7 @@ class dense_gradient {
   template <ViewIn<space> V>
   void add(B& be, V dw, double weight = 1) {
     require_shape(dw, rows(), cols(), "dense_gradient::add", "dW");
+    require_matrix(dw, "dense_gradient::add", "dW");
     require_weight(weight, "dense_gradient::add");
     axpby(be, weight, dw, 1.0, sum_.view());
     weight_ += weight;

@@ -129,9 +129,8 @@ class incremental_gradient {
       axpby(be, 1 / g.weight_, from.s.row_range(0, k), 0.0, to.s);
       be.copy(from.v.columns(0, k), to.v);
       result.flags[i] = g.flags_;
-      double const energy = energy_of(be, from.s);
-      result.energy[i] = energy / (g.weight_ * g.weight_);
-      if (energy == 0) result.flags[i] |= svd_zero;
+      result.energy[i] = std::numeric_limits<double>::quiet_NaN();  // of what was truncated nothing is known
+      if (energy_of(be, from.s) == 0) result.flags[i] |= svd_zero;
     }
     apply_sign_rule(be, result.u.view().side_by_side(), result.v.view().side_by_side());
     return result;
@@ -160,9 +159,9 @@ class incremental_gradient {
     if (any_) axpby(be, std::sqrt(static_cast<double>(cols_)), state().v, 0.0, start[0].columns(0, width_));
     op.apply(be, start, y);
     double const energy = energy_of(be, y[0]);
-    if (!std::isfinite(energy)) flags_ |= svd_not_finite;
-    if (energy == 0) fill(be, s_.view()[0], 0);
-    if (!std::isfinite(energy) || energy == 0) return;
+    if (!is_finite(energy)) flags_ |= svd_not_finite;
+    else if (energy == 0) fill(be, s_.view()[0], 0);
+    if (!is_finite(energy) || energy == 0) return;
 
     double const scale = safe_scale(energy);
     auto const flag = temporary.template slab<int>(1, 1, 1);
@@ -185,6 +184,7 @@ class incremental_gradient {
       flags = factor(caution::safe);
     }
     flags_ |= flags;
+    if (!is_finite(energy_of(be, found.s[0]))) flags_ |= svd_not_finite;  // too large for T
     be.copy(found.u[0], u_.view()[0]);
     be.copy(found.s[0], s_.view()[0]);
     be.copy(found.v[0], v_.view()[0]);

@@ -67,12 +67,16 @@ struct peft_weight_ratio {  // sigma_1(W)/sigma_first(G)
   }
 };
 
+/// y *= sqrt(min(1, limit/value)). A limit of 0 would leave an adapter that can never learn, NaN none at all: y then
+/// becomes NaN, which `initialise` refuses.
 template <class Cell, class Y>
-struct clip_root {  // y *= sqrt(min(1, limit/value))
+struct clip_root {
   Cell limit, value;
   Y y;
   LORAGA_HD void operator()(index_t i, index_t j) const {
-    double const rho = value(0, 0) > limit(0, 0) ? limit(0, 0) / value(0, 0) : 1.0;
+    bool const usable = is_finite(limit(0, 0)) && limit(0, 0) > 0;
+    double const nan = bits_as<double>(std::uint64_t{0x7ff8000000000000u});
+    double const rho = !usable ? nan : value(0, 0) > limit(0, 0) ? limit(0, 0) / value(0, 0) : 1.0;
     using C = compute_t<typename Y::value_type>;
     y(i, j) = static_cast<typename Y::value_type>(static_cast<C>(y(i, j)) * static_cast<C>(sqrt(rho)));
   }
@@ -108,11 +112,10 @@ struct lora_ga_init {
       raise<shape_error>("lora_ga_init", "rank", std::to_string(r),
                          "at most " + std::to_string(std::min(out, in) / 2) + " for " + shape_text(out, in) +
                              " (2*rank singular vectors are needed)");
-    require_value(gamma > 0 && std::isfinite(gamma), gamma, "lora_ga_init", "gamma", "a positive finite number");
+    require_value(gamma > 0 && is_finite(gamma), gamma, "lora_ga_init", "gamma", "a positive finite number");
     if (scale == ga_scale::gd || scale == ga_scale::weight_svd)
       require_value(s > 0, s, "lora_ga_init", "scaling s", "above 0, because this scale divides by it");
-    if ((clip || weight_triplets(r) > 0) && !has_weight)
-      raise<value_error>("lora_ga_init", "W", "not given", "a view of W, which clip and weight_svd need");
+    if (clip && !has_weight) raise<value_error>("lora_ga_init", "W", "not given", "a view of W, which clip needs");
   }
 
   template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>

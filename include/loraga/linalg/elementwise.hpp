@@ -72,19 +72,21 @@ void fill(B& be, Y y, double value) {
   be.for_each(y.rows, y.cols, functor::fill<Y>{y, static_cast<compute_t<typename Y::value_type>>(value)});
 }
 
-/// y = a*x + b*y, rounded once to y's type.  errors shape_error if shapes differ
+/// y = a*x + b*y, rounded once to y's type.  errors shape_error if shapes differ; alias_error
 template <Backend B, ViewIn<typename B::space> X, MutableViewIn<typename B::space> Y>
 void axpby(B& be, double a, X x, double b, Y y) {
   require_shape(x, y.rows, y.cols, "axpby", "x");
+  require_same_or_distinct(y, x, "axpby", "y", "x");
   if (runs_by_rows(y)) return axpby(be, a, x.transposed(), b, y.transposed());
   using C = compute_t<typename Y::value_type>;
   be.for_each(y.rows, y.cols, functor::axpby<X, Y>{static_cast<C>(a), x, static_cast<C>(b), y});
 }
 
-/// y = x, rounded to y's type.  errors shape_error if shapes differ
+/// y = x, rounded to y's type.  errors shape_error if shapes differ; alias_error
 template <Backend B, ViewIn<typename B::space> X, MutableViewIn<typename B::space> Y>
 void convert(B& be, X x, Y y) {
   require_shape(x, y.rows, y.cols, "convert", "x");
+  require_same_or_distinct(y, x, "convert", "y", "x");
   if (runs_by_rows(y)) return convert(be, x.transposed(), y.transposed());
   be.for_each(y.rows, y.cols, functor::convert<X, Y>{x, y});
 }

@@ -156,7 +156,7 @@ void orthonormalize(B& be, matrix_view<T, typename B::space> y, random_stream st
     auto const largest = temporary.template matrix<double>(1, 1);
     max_abs(be, y, largest);
     double const m = read_scalar(be, largest);
-    if (!std::isfinite(m)) raise<numeric_error>("orthonormalize", "y", "not finite", "finite numbers");
+    if (!is_finite(m)) raise<numeric_error>("orthonormalize", "y", "not finite", "finite numbers");
     // far from 1, products with R^-1 could leave T's range; a power of two changes no bit of the result
     if (m > 0 && (m < 1e-30 || m > 1e30)) axpby(be, std::ldexp(1.0, std::clamp(-std::ilogb(m), -120, 120)), y, 0.0, y);
   }

@@ -40,7 +40,7 @@ struct max_abs {
   D d;
   LORAGA_HD static double identity() { return 0; }
   LORAGA_HD double map(index_t i, index_t j) const { return std::fabs(as_double(x(i, j))); }
-  LORAGA_HD static double combine(double a, double b) { return a >= b || a != a ? a : b; }
+  LORAGA_HD static double combine(double a, double b) { return a >= b || is_nan(a) ? a : b; }
   LORAGA_HD void finish(index_t j, double value) const { d(j, 0) = value; }
 };
 

@@ -55,7 +55,7 @@ struct adamw_step {
     C const v = static_cast<C>(k.beta2) * second(i, j) + static_cast<C>(1 - k.beta2) * g * g;
     first(i, j) = m;
     second(i, j) = v;
-    C const denominator = sqrt(v) / static_cast<C>(k.root_correction) + static_cast<C>(k.epsilon);
+    C const denominator = std::sqrt(v) / static_cast<C>(k.root_correction) + static_cast<C>(k.epsilon);
     C const x = static_cast<C>(master(i, j)) * static_cast<C>(k.keep) - static_cast<C>(k.step_size) * m / denominator;
     master(i, j) = x;
     value(i, j) = static_cast<typename V::value_type>(x);
@@ -92,12 +92,14 @@ class adamw {
   }
 
   /// Returns the group's number, for add.
-  /// errors  value_error for a rate, ratio, epsilon or decay that is negative or not finite, or a beta outside [0, 1)
+  /// errors  value_error for a rate, ratio or decay that is negative or not finite, an epsilon not above 0, or a beta
+  ///         outside [0, 1)
   std::size_t add_group(B& be, adamw_group g) {
-    auto const ok = [](double x) { return std::isfinite(x) && x >= 0; };
+    auto const ok = [](double x) { return is_finite(x) && x >= 0; };
+    // an epsilon of 0 would divide a gradient of 0 by 0, and A's first gradient is 0 in LoRA
+    require_value(ok(g.epsilon) && g.epsilon > 0, g.epsilon, "adamw::add_group", "epsilon", "finite and above 0");
     require_value(ok(g.learning_rate), g.learning_rate, "adamw::add_group", "learning_rate", "finite and not negative");
     require_value(ok(g.ratio), g.ratio, "adamw::add_group", "ratio", "finite and not negative");
-    require_value(ok(g.epsilon), g.epsilon, "adamw::add_group", "epsilon", "finite and not negative");
     require_value(ok(g.weight_decay), g.weight_decay, "adamw::add_group", "weight_decay", "finite and not negative");
     require_value(g.beta1 >= 0 && g.beta1 < 1, g.beta1, "adamw::add_group", "beta1", "in [0, 1)");
     require_value(g.beta2 >= 0 && g.beta2 < 1, g.beta2, "adamw::add_group", "beta2", "in [0, 1)");
@@ -107,11 +109,17 @@ class adamw {
   }
 
   /// A parameter to train. Its views must stay valid; it starts with zero moments.
-  /// errors  value_error if there is no such group; shape_error if value, gradient or master disagree
+  /// errors  value_error if there is no such group; shape_error if value, gradient or master disagree or are no
+  ///         matrices; state_error if the parameter was added before (a tied layer's is added once)
   void add(B& be, std::size_t group, parameter<T, space> p) {
     require_value(group < groups_.size(), static_cast<double>(group), "adamw::add", "group", "one add_group returned");
     require_shape(p.gradient, p.value.rows, p.value.cols, "adamw::add", "gradient");
     if constexpr (is_16bit<T>) require_shape(p.master, p.value.rows, p.value.cols, "adamw::add", "master");
+    require_matrix(p.value, "adamw::add", "value");
+    require_matrix(p.gradient, "adamw::add", "gradient");
+    if constexpr (is_16bit<T>) require_matrix(p.master, "adamw::add", "master");
+    for (auto const& e : entries_)
+      if (overlap(e.p.value, p.value)) raise<state_error>("adamw::add", "value", "added already", "a new parameter");
     if (runs_by_rows(p.value)) {  // so that steps run along memory
       p.value = p.value.transposed();
       p.gradient = p.gradient.transposed();

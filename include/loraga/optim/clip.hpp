@@ -31,11 +31,12 @@ struct clip_to_norm {
 
 /// Scales all gradients together so that their joint 2-norm is at most `limit`, and leaves the norm they had in
 /// `norm` (1x1, in the backend's memory; nothing waits for it). Adapters give their whole gradient as one buffer.
-/// errors  value_error unless limit > 0
+/// errors  value_error unless limit > 0; shape_error unless norm is 1x1
 template <Backend B, class G>
 void clip_gradients(B& be, std::span<matrix_view<G, typename B::space> const> gradients, double limit,
                     matrix_view<double, typename B::space> norm) {
   require_value(limit > 0, limit, "clip_gradients", "limit", "above 0");
+  require_shape(norm, 1, 1, "clip_gradients", "norm");
   fill(be, norm, 0);
   scratch<B> temporary(be);
   auto const part = temporary.template matrix<double>(1, 1);

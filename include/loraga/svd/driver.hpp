@@ -39,7 +39,7 @@ svd_result<compute_t<std::remove_const_t<T>>, B> factor_batch(B& be, Method cons
   auto const scale_of = [&](index_t b) { return safe_scale(result.energy[static_cast<std::size_t>(b)]); };
   auto const usable = [&](index_t b) {
     double const e = result.energy[static_cast<std::size_t>(b)];
-    return std::isfinite(e) && e > 0;
+    return is_finite(e) && e > 0 && std::sqrt(e) <= static_cast<double>(std::numeric_limits<C>::max());
   };
   auto const run = [&](B& worker, dense_operator<T, space> op, triplet_slabs<C, space> to, index_t first) {
     scratch<B> temporary(worker);

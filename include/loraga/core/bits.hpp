@@ -1,0 +1,21 @@
+#pragma once
+#include <loraga/core/config.hpp>
+
+namespace loraga {
+
+/// std::bit_cast that device code may call as well.
+template <class To, class From>
+LORAGA_HD constexpr To bits_as(From x) {
+  return __builtin_bit_cast(To, x);
+}
+
+/// Read from the bits, because compilers drop std::isfinite and x != x under -ffast-math, which training code is often
+/// compiled with: checks must not vanish.
+LORAGA_HD constexpr bool is_finite(double x) {
+  return (bits_as<std::uint64_t>(x) & 0x7ff0000000000000u) != 0x7ff0000000000000u;
+}
+LORAGA_HD constexpr bool is_nan(double x) {
+  return (bits_as<std::uint64_t>(x) & 0x7fffffffffffffffu) > 0x7ff0000000000000u;
+}
+
+}  // namespace loraga
