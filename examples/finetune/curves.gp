@@ -13,7 +13,7 @@ set ylabel 'loss on the held-out images (mean of seeds)'
 set grid
 set key top right
 set linetype 1 lc rgb 'black'
-set linetype 5 lc rgb '#b8860b'
+set linetype 5 lc rgb '#8a2be2'
 set linetype 8 lc rgb '#0072b2'  # the random controls share their counterparts' colours
 set linetype 9 lc rgb '#e51e10'
 do for [p in panels] {

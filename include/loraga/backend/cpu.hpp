@@ -211,7 +211,7 @@ class cpu {
     for (index_t const m : {std::min(tile, rows), rows % tile})
       for (index_t const n : {std::min(tile, cols), cols % tile})
         if (m > 0 && n > 0)
-          for (auto& memory : packing_) eigen::blocking<T>(m, n, depth, memory);
+          for (auto& memory : packing_) eigen::reserve<T>(m, n, depth, memory);
   }
 
   template <class T, class U>

@@ -2,9 +2,7 @@
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
 #include <algorithm>
-#include <cstddef>
-#include <loraga/core/view.hpp>
-#include <memory>
+#include <loraga/backend/thin_product.hpp>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -38,24 +36,6 @@ struct single_threaded {
   single_threaded& operator=(single_threaded const&) = delete;
 };
 
-/// Memory Eigen packs its operands into; kept from call to call, one per thread.
-class packing {
-  struct free_aligned {
-    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{64}); }
-  };
-  std::unique_ptr<std::byte[], free_aligned> memory_;
-  std::size_t size_ = 0;
-
- public:
-  std::byte* at_least(std::size_t bytes) {
-    if (bytes > size_) {
-      memory_.reset(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{64})));
-      size_ = bytes;
-    }
-    return memory_.get();
-  }
-};
-
 /// Eigen's block sizes for one product, over memory of ours (Eigen would allocate its own at every call).
 template <class T>
 struct blocking : Eigen::internal::level3_blocking<T, T> {
@@ -78,9 +58,8 @@ struct blocking : Eigen::internal::level3_blocking<T, T> {
 /// Calls Eigen's sequential kernel itself: the public product would add vector and coefficient paths (three times the
 /// compile time), threads of its own under OpenMP, and an allocation per call.
 template <class T>
-void multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b,
-                  matrix_view<T, host_space> c, packing& memory) {
-  if (c.rows == 0 || c.cols == 0 || a.cols == 0) return;
+void packed_multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b,
+                         matrix_view<T, host_space> c, packing& memory) {
   auto const by_columns = [](auto const& v) {
     return (v.row_stride == 1 || v.rows == 1) && (v.col_stride >= v.rows || v.cols == 1);
   };
@@ -95,6 +74,25 @@ void multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T con
   if (by_columns(a))
     by_columns(b) ? run.template operator()<columns, columns>() : run.template operator()<columns, rows>();
   else by_columns(b) ? run.template operator()<rows, columns>() : run.template operator()<rows, rows>();
+}
+
+/// The same, by whichever way suits the shape.
+template <class T>
+void multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b,
+                  matrix_view<T, host_space> c, packing& memory) {
+  if (c.rows == 0 || c.cols == 0 || a.cols == 0) return;
+  if (thin_product<T>::pays(c.rows, c.cols, a)) return thin_product<T>::add(alpha, a, b, c, memory);
+  if (thin_product<T>::pays(c.cols, c.rows, b.transposed()))
+    return thin_product<T>::add(alpha, b.transposed(), a.transposed(), c.transposed(), memory);
+  packed_multiply_add(alpha, a, b, c, memory);
+}
+
+/// Memory that multiply_add may take for a rows x cols result, whatever the layouts.
+template <class T>
+void reserve(index_t rows, index_t cols, index_t depth, packing& memory) {
+  blocking<T>(rows, cols, depth, memory);
+  if (std::min(rows, cols) <= thin_product<T>::limit)
+    memory.at_least(std::max(thin_product<T>::bytes(rows, cols, depth), thin_product<T>::bytes(cols, rows, depth)));
 }
 
 /// s = RT*R becomes R^-1 in place. False, and s is then destroyed, if a pivot is not above `relative` times its

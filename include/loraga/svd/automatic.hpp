@@ -27,10 +27,10 @@ struct automatic_svd {
     // A basis of more than half the side costs what the exact answer does, while that is affordable.
     bool const wide = 4 * r >= small / 2;
     if (small <= 64 || (wide && (small <= 1024 || large >= 2 * small))) return {true, {}};
-    // Measured on the flattest spectrum of bench/cpu (sigma_i = i^-1/2), which needs most; the others lose less.
-    if (r <= 24) return {false, {16, 3 + (r + 3) / 4 + (tight ? 1 : 0), seed}};
-    if (r <= 64) return {false, {r, tight ? 8 : 6, seed}};
-    return {false, {r / 2, tight ? 13 : 10, seed}};
+    // Measured on the spectra of bench/cpu; sigma_i = i^-1/2, the flattest, needs most.
+    if (r <= 24) return {false, {16, 2 + (r + 3) / 4 + (tight ? r <= 12 ? 1 : 2 : 0), seed}};
+    if (r <= 64) return {false, {r, tight ? 7 : 6, seed}};
+    return {false, {r / 2, tight ? 12 : 10, seed}};
   }
 
   template <Backend B, class T>
