@@ -14,7 +14,7 @@ mkdir -p $results
 case $what in
   cpu)
     need_packages g++ cmake ninja-build libeigen3-dev dataset-fashion-mnist \
-      python3-numpy python3-scipy python3-torch libopenblas0-pthread
+      python3-numpy python3-scipy python3-torch libopenblas0-pthread gnuplot-nox
     unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE  # they would slow the peer down
     build=build/bench
     cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OFF -DLORAGA_BUILD_BENCH=ON \
@@ -23,7 +23,8 @@ case $what in
     bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist build/fashion-mnist
     $build/bench/real_gradients build/fashion-mnist build build/spectra/real
     /usr/bin/python3 bench/cpu/compare.py --server $build/bench/svd_server --work build/spectra \
-      --result $results/cpu.json "$@" ;;
+      --result $results/cpu.json "$@"
+    gnuplot -e "data='build/spectra/ratios.csv'; out='$results/cpu.png'; cores='$(nproc)'" bench/cpu/ratios.gp ;;
   compile)
     need_packages g++ libeigen3-dev python3
     /usr/bin/python3 bench/compile/measure.py --result $results/compile.json "$@" ;;

@@ -1,0 +1,127 @@
+// The example's transformer: its hand-written backward against finite differences, for every tensor and adapter.
+#include "../../examples/model/vision_transformer.hpp"
+
+#include "../support/backend.hpp"
+#include "../support/catch.hpp"
+
+using namespace loraga;
+using test::backend;
+using test::host;
+
+namespace {
+
+model::vision_transformer_shape const small{
+    .side = 8, .patch = 4, .width = 16, .layers = 2, .heads = 2, .hidden = 24, .classes = 3};
+
+struct trained_model {
+  backend be{1};
+  model::vision_transformer<backend> m{be, small};
+  matrix<float, backend> images = test::upload<float>(be, test::random(64, 5, 1));
+  matrix<index_t, backend> labels{be, 1, 5};
+
+  trained_model() {
+    m.randomise(be, 3);
+    // every tensor away from its start, so that no term of a derivative hides
+    for (auto* t : m.tensors()) {
+      loraga::scratch<backend> temporary(be);
+      auto const noise = temporary.matrix<float>(t->value.rows(), t->value.cols());
+      fill_normal(be, noise, {4, stream++}, 0.2);
+      axpby(be, 1, noise, 1, t->value.view());
+    }
+    for (index_t j = 0; j < 5; ++j) labels.view()(0, j) = (2 * j) % 3;
+  }
+  std::uint64_t stream = 0;
+  double loss() {
+    auto const r = m.run(be, images.view(), labels.view(), false);
+    return r.loss_sum / static_cast<double>(r.count);
+  }
+  void gradients() {
+    for (auto* t : m.tensors()) fill(be, t->gradient.view(), 0);
+    m.run(be, images.view(), labels.view(), true);
+  }
+  /// The loss' slope along a direction, by central differences and as the gradient has it.
+  void check_slope(std::string const& name, test::view<float> value, host const& gradient, host const& direction) {
+    INFO(name);
+    host const start = test::download(be, value);
+    double const h = 0.01 / test::norm(direction);
+    auto const at = [&](double step) {
+      test::upload_to<float>(be, start + step * direction, value);
+      return loss();
+    };
+    double const slope = (at(h) - at(-h)) / (2 * h), fourth = (at(h / 2) - at(-h / 2)) / h;
+    double const expected = test::inner(gradient, direction), size = test::norm(gradient) * test::norm(direction);
+    test::upload_to<float>(be, start, value);
+    CHECK(std::abs((4 * fourth - slope) / 3 - expected) < 2e-3 * size + 2e-4 * test::norm(direction));
+  }
+  void check(std::string const& name, test::view<float> value, host const& gradient) {
+    REQUIRE(test::norm(gradient) > 1e-4);
+    check_slope(name + " along its gradient", value, gradient, gradient);
+    check_slope(name + " in a random direction", value, gradient, test::random(value.rows, value.cols, 7 + stream++));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the model's backward agrees with finite differences, tensor by tensor", "[examples]") {
+  trained_model t;
+  t.gradients();
+  std::vector<host> gradients;
+  for (auto* tensor : t.m.tensors()) gradients.push_back(test::download(t.be, tensor->gradient.view()));
+  auto const tensors = t.m.tensors();
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    // adding to every key's score changes no softmax: the key bias has no gradient
+    if (tensors[i]->name.find(".key.bias") != std::string::npos) {
+      CHECK(test::largest(gradients[i]) < 1e-6);
+      continue;
+    }
+    t.check(tensors[i]->name, tensors[i]->value.view(), gradients[i]);
+  }
+}
+
+TEST_CASE("through adapters as well", "[examples]") {
+  trained_model t;
+  for (auto* l : t.m.linears()) {
+    l->adapter.emplace(t.be, l->out(), l->in(), 2, rank_stable_scaling{1});
+    fill_normal(t.be, l->adapter->a(), {9, t.stream++}, 0.3);
+    fill_normal(t.be, l->adapter->b(), {9, t.stream++}, 0.3);
+    l->adapter->zero_gradient(t.be);
+  }
+  t.gradients();
+  for (auto* l : t.m.linears())
+    for (auto const& p : l->adapter->parameters())
+      t.check(l->weight.name + " " + p.name, p.value, test::download(t.be, p.gradient));
+  t.check("position", t.m.position.value.view(), test::download(t.be, t.m.position.gradient.view()));
+}
+
+TEST_CASE("a block that serves the class token alone gives what the whole block gives it", "[examples]") {
+  backend be(1);
+  index_t const width = 16, tokens = 5, count = 3;
+  model::block<backend> whole(be, "b", width, 2, 24, false), alone(be, "b", width, 2, 24, true);
+  std::uint64_t stream = 0;
+  for (auto* b : {&whole, &alone}) {
+    stream = 0;
+    for (auto* l : {&b->query, &b->key, &b->value, &b->output, &b->expand, &b->contract})
+      fill_normal(be, l->weight.value.view(), {5, ++stream}, 0.3);
+  }
+  host const x = test::random(width, tokens * count, 6);
+  auto dx = test::upload<float>(be, x), dy = test::upload<float>(be, x);
+  whole.forward(be, dx.view(), {count, tokens});
+  alone.forward(be, dy.view(), {count, tokens});
+  host const full = test::download(be, dx.view()), part = test::download(be, dy.view());
+  for (index_t n = 0; n < count; ++n)
+    CHECK(test::distance(test::columns(full, n * tokens, 1), test::columns(part, n * tokens, 1)) < 1e-5);
+  // and the gradient of a loss that reads the class tokens alone
+  host g(width, tokens * count);
+  for (index_t n = 0; n < count; ++n)
+    for (index_t i = 0; i < width; ++i) g(i, n * tokens) = std::sin(static_cast<double>(i + 3 * n));
+  auto gx = test::upload<float>(be, g), gy = test::upload<float>(be, g);
+  whole.backward(be, gx.view(), {count, tokens});
+  alone.backward(be, gy.view(), {count, tokens});
+  CHECK(test::distance(test::download(be, gx.view()), test::download(be, gy.view())) < 1e-5);
+}
+
+TEST_CASE("the fast exponential is one", "[examples]") {
+  for (double x = -80; x < 80; x += 0.37)
+    CHECK(static_cast<double>(model::functor::exp(static_cast<float>(x))) ==
+          Approx(std::exp(static_cast<double>(static_cast<float>(x)))).epsilon(5e-7));
+}
