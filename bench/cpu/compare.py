@@ -164,7 +164,7 @@ def openblas():
         sys.exit(f"torch multiplies with {loaded}, not with OpenBLAS; install libopenblas0-pthread")
     library = ctypes.CDLL(found[0])
     library.openblas_get_corename.restype = ctypes.c_char_p
-    library.name = os.path.basename(found[0])
+    library.name = "/".join(found[0].split("/")[-2:])
     return library
 
 
