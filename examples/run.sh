@@ -10,6 +10,7 @@ build=build/release
 out=out/finetune before=
 for word in "$@"; do
   [[ $before == --out ]] && out=$word
+  [[ $word == --out=* ]] && out=${word#--out=}
   before=$word
 done
 cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OFF -DLORAGA_BUILD_EXAMPLES=ON \
@@ -21,6 +22,7 @@ data=build/fashion-mnist
 bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist $data
 
 touch build/started
+rm -f "$out/curves.png"
 $build/examples/finetune --data $data --cache build --out "$out" --rates examples/finetune/best_rates.json "$@"
 
 if [[ $out/summary.json -nt build/started ]]; then

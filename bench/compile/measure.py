@@ -24,9 +24,9 @@ def headers():
             yield os.path.relpath(os.path.join(folder, name), base)
 
 
-def seconds(path):
+def seconds(path, work):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(COMPILER + [path], check=True)
+    subprocess.run(COMPILER + ["-I", work, path], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -38,7 +38,7 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         subprocess.run(["bash", os.path.join(ROOT, "tests/docs/extract.sh"), work, os.path.join(ROOT, "README.md")], check=True)
-        cases = {"README program": (os.path.join(work, "readme.cpp"), 15.0)}
+        cases = {"README program": (os.path.join(ROOT, "tests/docs/readme_main.cpp"), 15.0)}
         for header in ["Eigen/Core"] + sorted(headers()):
             path = os.path.join(work, header.replace("/", "_") + ".cpp")
             with open(path, "w") as out:
@@ -48,7 +48,7 @@ def main():
         times = {name: [] for name in cases}
         for repeat in range(args.repeats):
             for name, (path, _) in cases.items():
-                times[name].append(seconds(path))
+                times[name].append(seconds(path, work))
             print(f"round {repeat + 1} of {args.repeats}", flush=True)
     unit = statistics.median(times["Eigen/Core"])
     rows = []

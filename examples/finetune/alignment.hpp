@@ -40,7 +40,7 @@ std::vector<layer_coverage> measure_coverage(B& be, task<B> const& t, settings c
 }
 
 /// The first update of each layer's W + s*B*A, by SGD (from A and B alone) and by the optimiser the runs use, against
-/// the gradient of a sample that no method has seen.
+/// the gradient of another sample of the training images.
 template <class B>
 method_alignment measure_alignment(B& be, task<B> const& t, method const& how, settings const& s, std::uint64_t seed) {
   model::vision_transformer<B> m(be, t.shape), before(be, t.shape), after(be, t.shape);

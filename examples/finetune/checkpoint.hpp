@@ -7,13 +7,15 @@
 namespace finetune {
 
 /// The pre-trained model from the cache, or trained now and kept there: written to a temporary file and renamed, so
-/// that a file in place is a whole one. The name holds what the weights depend on.
+/// that a file in place is a whole one. The name holds the shape and the number of steps.
 template <class B>
 weights cached_checkpoint(B& be, model::vision_transformer_shape shape, std::string const& data_folder,
                           std::string const& cache, index_t steps) {
   model::vision_transformer<B> m(be, shape);
-  std::string const path = cache + "/vit-" + std::to_string(shape.width) + "x" + std::to_string(shape.layers) + "-mlp" +
-                           std::to_string(shape.hidden) + "-steps" + std::to_string(steps) + ".f32";
+  std::string path = cache + "/vit";
+  for (index_t const n : {shape.side, shape.patch, shape.width, shape.layers, shape.heads, shape.hidden, shape.classes})
+    path += "-" + std::to_string(n);
+  path += "-steps" + std::to_string(steps) + ".f32";
   weights w;
   if (std::ifstream file(path, std::ios::binary); file) {
     for (auto* t : m.tensors()) {
@@ -21,7 +23,10 @@ weights cached_checkpoint(B& be, model::vision_transformer_shape shape, std::str
       file.read(reinterpret_cast<char*>(w.back().data()),
                 static_cast<std::streamsize>(w.back().size() * sizeof(float)));
     }
-    if (!file || file.peek() != std::ifstream::traits_type::eof())
+    bool const finite = std::all_of(w.begin(), w.end(), [](auto const& t) {
+      return std::all_of(t.begin(), t.end(), [](float x) { return loraga::is_finite(static_cast<double>(x)); });
+    });
+    if (!file || !finite || file.peek() != std::ifstream::traits_type::eof())
       throw std::runtime_error(path + ": is not a checkpoint of this model; delete it to train it again");
     std::printf("pre-trained model: %s\n", path.c_str());
     return w;

@@ -1,6 +1,7 @@
 // The main job: fine-tunes a small pre-trained vision transformer to new classes with every start the library knows,
 // and shows what LoRA-GA does beside LoRA and full fine-tuning. See examples/run.sh.
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <loraga/cpu.hpp>
@@ -77,8 +78,9 @@ void sweep(job_board& board, task<backend> const& t, options const& o, std::vect
       std::snprintf(key, sizeof key, "%.0e", r.rate);
       losses[key] = r.final_loss();
       std::printf(" %8.3f", r.final_loss());
-      if (!best || r.final_loss() < best->final_loss()) best = &r;
+      if (std::isfinite(r.final_loss()) && (!best || r.final_loss() < best->final_loss())) best = &r;
     }
+    if (!best) throw std::runtime_error("--sweep: " + m.name + " diverged at every rate");
     std::printf(" %8.0e\n", best->rate);
     chosen[m.name] = {{"lr", best->rate}, {"validation_loss", losses}};
   }
@@ -100,15 +102,36 @@ void compare(job_board& board, task<backend> const& t, options const& o, std::ve
                  {"seeds", o.seeds},
                  {"held_out_images", o.held_out_images}}},
                {"panels", json::object()},
-               {"coverage", json::object()}};
+               {"coverage", json::object()},
+               {"seconds", json::object()}};
   std::ofstream csv(o.out + "/curves.csv");
   csv << "panel,method,lr,seed,step,loss\n";
+  auto began = std::chrono::steady_clock::now();
   auto const store = [&](std::string const& panel, std::string const& title, std::vector<run_record> const& records) {
     auto const rows = summarise(methods, records);
     print_panel(title, rows);
+    std::printf("%.0f s\n", seconds_since(began));
+    summary["seconds"][panel] = seconds_since(began);
+    began = std::chrono::steady_clock::now();
     summary["panels"][panel] = panel_json(rows);
     append_curves(csv, panel, records);
   };
+
+  // Rates are looked up before anything runs.
+  std::map<std::string, double> own_rate;
+  std::string own_title = "(b) each method at its own best rate (chosen on validation images, " + o.rates + ")";
+  if (wanted("b")) {
+    auto const file = read_json(o.rates);
+    for (auto const& m : methods) {
+      if (!file.at("methods").contains(m.name))
+        throw std::runtime_error(o.rates + ": no rate for " + m.name +
+                                 "; leave out panel b, or choose rates for these options: --sweep --rates FILE");
+      own_rate[m.name] = file.at("methods").at(m.name).at("lr").get<double>();
+    }
+    if (file.at("rank") != o.run.rank || file.at("alpha") != o.run.alpha || file.at("steps") != o.run.steps)
+      own_title += ", for rank " + file.at("rank").dump() + ", alpha " + file.at("alpha").dump() + ", " +
+                   file.at("steps").dump() + " steps, not for these options";
+  }
 
   std::vector<run_record> known;
   auto const panel_runs = [&](std::function<double(method const&)> const& rate_of) {
@@ -136,14 +159,7 @@ void compare(job_board& board, task<backend> const& t, options const& o, std::ve
     store("common", title, panel_runs([&](method const&) { return o.rate; }));
   }
   if (wanted("b")) {
-    auto const rates = read_json(o.rates).at("methods");
-    store("best", "(b) each method at its own best rate (chosen on validation images, " + o.rates + ")",
-          panel_runs([&](method const& m) {
-            if (!rates.contains(m.name))
-              throw std::runtime_error(o.rates + ": no rate for " + m.name +
-                                       "; run the sweep (--sweep) with these options first");
-            return rates.at(m.name).at("lr").get<double>();
-          }));
+    store("best", own_title, panel_runs([&](method const& m) { return own_rate.at(m.name); }));
   }
   if (wanted("c")) {
     backend be(1);
@@ -162,11 +178,14 @@ int run(int argc, char** argv) {
   CLI::App app{
       "Fine-tunes a small pre-trained vision transformer to new classes: full fine-tuning, LoRA and its variants, "
       "PiSSA, LoRA-GA, and LoRA-GA's form on a random matrix."};
-  app.add_option("--data", o.data, "folder of the uncompressed Fashion-MNIST files")->capture_default_str();
-  app.add_option("--cache", o.cache, "folder for the pre-trained checkpoint")->capture_default_str();
+  app.add_option("--data", o.data, "folder of the uncompressed Fashion-MNIST files")
+      ->capture_default_str()
+      ->take_last();
+  app.add_option("--cache", o.cache, "folder for the pre-trained checkpoint")->capture_default_str()->take_last();
   app.add_option("--out", o.out, "folder for summary.json and curves.csv")->capture_default_str()->take_last();
   app.add_option("--rates", o.rates, "file of each method's best rate: read by panel b, written by --sweep")
-      ->required();
+      ->required()
+      ->take_last();
   app.add_option("--methods", o.methods, "which methods (default: all; lora is needed for 'steps to LoRA')");
   app.add_option("--panels", o.panels, "a: one common rate, b: own best rates, c: coverage and alignment")
       ->check(CLI::IsMember({"a", "b", "c"}));
@@ -174,13 +193,26 @@ int run(int argc, char** argv) {
   app.add_option("--rank", o.run.rank, "rank, capped per layer at half the smaller side")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--alpha", o.run.alpha, "alpha of the adapters' scaling")->capture_default_str();
-  app.add_option("--gamma", o.gammas, "LoRA-GA's gammas")->check(CLI::PositiveNumber);
-  app.add_option("--lr", o.rate, "the common rate of panel a")->capture_default_str()->check(CLI::PositiveNumber);
+  CLI::Validator const positive(
+      [](std::string& text) {
+        char* end = nullptr;
+        double const x = std::strtod(text.c_str(), &end);
+        return *end == 0 && std::isfinite(x) && x > 0 ? std::string() : text + " is not a positive finite number";
+      },
+      "POSITIVE");
+  app.add_option("--alpha", o.run.alpha, "alpha of the adapters' scaling")->capture_default_str()->check(positive);
+  app.add_option("--gamma", o.gammas, "LoRA-GA's gammas")->check(positive);
+  app.add_option("--lr", o.rate, "the common rate of panel a")->capture_default_str()->check(positive);
   app.add_option("--steps", o.run.steps, "training steps per run")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--threads", o.threads, "runs side by side")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_flag("--sweep", sweeping, "choose each method's rate on validation images and write it to --rates");
   CLI11_PARSE(app, argc, argv);
+  auto const distinct = [](auto values) {
+    std::sort(values.begin(), values.end());
+    return std::adjacent_find(values.begin(), values.end()) == values.end();
+  };
+  if (!distinct(o.seeds) || !distinct(o.gammas)) throw std::runtime_error("--seeds and --gamma take each number once");
+  if (sweeping && !o.methods.empty()) throw std::runtime_error("--sweep writes a whole file: leave out --methods");
 
   auto methods = all_methods(o.gammas);
   for (auto const& name : o.methods)

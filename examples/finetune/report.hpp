@@ -1,4 +1,5 @@
 #pragma once
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <map>
@@ -10,12 +11,13 @@ namespace finetune {
 
 using json = nlohmann::ordered_json;
 
-/// Mean and standard deviation over seeds. A missing value (-1: never reached) makes both null.
+/// Mean and standard deviation over seeds. A missing value (NaN: never reached, diverged) makes both null.
 struct spread {
   std::vector<double> values;
-  bool complete() const {
-    return !values.empty() && std::none_of(values.begin(), values.end(), [](double v) { return v < 0; });
+  std::ptrdiff_t present() const {
+    return std::count_if(values.begin(), values.end(), [](double v) { return std::isfinite(v); });
   }
+  bool complete() const { return !values.empty() && present() == std::ssize(values); }
   double average() const { return mean(values); }
   double deviation() const {
     if (values.size() < 2) return 0;
@@ -25,15 +27,15 @@ struct spread {
   }
   json to_json() const {
     json all = json::array();
-    for (double const v : values) all.push_back(v < 0 ? json(nullptr) : json(v));
+    for (double const v : values) all.push_back(std::isfinite(v) ? json(v) : json(nullptr));
     if (!complete()) return {{"mean", nullptr}, {"sd", nullptr}, {"values", all}};
     return {{"mean", average()}, {"sd", deviation()}, {"values", all}};
   }
   std::string text(int digits) const {
     char line[64];
+    if (values.empty()) return "-";
     if (!complete()) {
-      auto const reached = std::count_if(values.begin(), values.end(), [](double v) { return v >= 0; });
-      std::snprintf(line, sizeof line, "in %ld of %zu", static_cast<long>(reached), values.size());
+      std::snprintf(line, sizeof line, "in %ld of %zu", static_cast<long>(present()), values.size());
       return line;
     }
     std::snprintf(line, sizeof line, "%.*f ± %.*f", digits, average(), digits, deviation());
@@ -46,10 +48,11 @@ struct row {
   std::string method;
   double rate = 0;
   index_t trainable = 0;
-  spread init_seconds, steps_to_lora, final_loss, accuracy;
+  spread init_seconds, steps_to_lora, final_loss, loss_minus_lora, accuracy;
 };
 
-/// Rows of a panel, in the methods' order. Steps are counted to the final loss of LoRA's run of the same seed.
+/// Rows of a panel, in the methods' order. Steps are counted to the final loss of LoRA's run of the same seed, and
+/// losses compared with it: seeds share head, batches and gradient sample over methods, so their differences vary less.
 inline std::vector<row> summarise(std::vector<method> const& methods, std::vector<run_record> const& runs) {
   std::map<std::uint64_t, double> lora_loss;
   for (auto const& r : runs)
@@ -65,9 +68,11 @@ inline std::vector<row> summarise(std::vector<method> const& methods, std::vecto
       line.init_seconds.values.push_back(r.init_seconds);
       line.final_loss.values.push_back(r.final_loss());
       line.accuracy.values.push_back(r.accuracy);
-      auto const target = lora_loss.find(r.seed);
-      line.steps_to_lora.values.push_back(target == lora_loss.end() ? -1
-                                                                    : static_cast<double>(r.steps_to(target->second)));
+      if (auto const target = lora_loss.find(r.seed); target != lora_loss.end()) {
+        auto const steps = r.steps_to(target->second);
+        line.steps_to_lora.values.push_back(steps < 0 ? NAN : static_cast<double>(steps));
+        line.loss_minus_lora.values.push_back(r.final_loss() - target->second);
+      }
     }
     rows.push_back(line);
   }
@@ -75,12 +80,13 @@ inline std::vector<row> summarise(std::vector<method> const& methods, std::vecto
 }
 
 inline void print_panel(std::string const& title, std::vector<row> const& rows) {
-  std::printf("\n%s\n%-14s %8s %9s %8s  %-14s %-16s %s\n", title.c_str(), "method", "rate", "trainable", "init s",
-              "steps to LoRA", "final loss", "test accuracy");
+  std::printf("\n%s; mean ± sd of %zu seeds\n%-14s %8s %9s %7s  %-14s %-15s %-16s %s\n", title.c_str(),
+              rows.empty() ? 0 : rows[0].final_loss.values.size(), "method", "rate", "trainable", "init s",
+              "steps to LoRA", "final loss", "minus LoRA's", "test accuracy");
   for (auto const& r : rows)
-    std::printf("%-14s %8.0e %9lld %8.2f  %-14s %-16s %s\n", r.method.c_str(), r.rate,
+    std::printf("%-14s %8.0e %9lld %7.2f  %-14s %-16s %-17s %s\n", r.method.c_str(), r.rate,
                 static_cast<long long>(r.trainable), r.init_seconds.average(), r.steps_to_lora.text(1).c_str(),
-                r.final_loss.text(3).c_str(), r.accuracy.text(3).c_str());
+                r.final_loss.text(3).c_str(), r.loss_minus_lora.text(3).c_str(), r.accuracy.text(3).c_str());
   std::fflush(stdout);
 }
 
@@ -93,6 +99,7 @@ inline json panel_json(std::vector<row> const& rows) {
                      {"init_seconds", r.init_seconds.average()},
                      {"steps_to_lora_loss", r.steps_to_lora.to_json()},
                      {"final_loss", r.final_loss.to_json()},
+                     {"loss_minus_lora", r.loss_minus_lora.to_json()},
                      {"test_accuracy", r.accuracy.to_json()}});
   return panel;
 }

@@ -204,7 +204,7 @@ template <class B>
 double prepare(B& be, model::vision_transformer<B>& m, task<B> const& t, method const& how, settings const& s,
                std::uint64_t seed) {
   load(be, m, t.checkpoint);
-  m.randomise_head(be, seed);
+  m.randomise_head(be, {seed, 4000});  // not the stream of pre-training's head, whatever the seed
   auto const began = std::chrono::steady_clock::now();
   if (how.how == start::full) return 0;
   attach_adapters(be, m, how, s, *t.training, seed);

@@ -46,11 +46,11 @@ class vision_transformer {
     std::uint64_t stream = 0;
     loraga::fill_normal(be, position.value.view(), {seed, ++stream}, 0.02);
     for (auto* l : linears()) randomise(be, *l, {seed, ++stream});
-    randomise_head(be, seed);
+    randomise_head(be, {seed, 0});
   }
   /// The head alone, for a new task. (Much smaller weights would make the head's own growth what limits every method.)
-  void randomise_head(B& be, std::uint64_t seed) {
-    randomise(be, head, {seed, 0});
+  void randomise_head(B& be, loraga::random_stream stream) {
+    randomise(be, head, stream);
     loraga::fill(be, head.bias.value.view(), 0);
   }
 

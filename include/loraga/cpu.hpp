@@ -1,5 +1,6 @@
 #pragma once
-// Roof for a .cpp: every policy, on the CPU. (The exact SVD by Eigen is loraga/svd/eigen.hpp: 16 s of compile time.)
+// Roof for a .cpp: every policy, on the CPU. (The exact SVD by Eigen is loraga/svd/eigen.hpp: half a minute of compile
+// time.)
 #include <loraga/backend/cpu.hpp>
 #include <loraga/backend/eigen_view.hpp>
 #include <loraga/loraga.hpp>

@@ -83,6 +83,18 @@ TEST_CASE("every method starts at the base model with the seed's head, and train
   }
 }
 
+TEST_CASE("a new task never gets the head of pre-training, not even for its seed", "[examples]") {
+  bench b;
+  model::vision_transformer<backend> before(b.be, small), m(b.be, small);
+  finetune::load(b.be, before, b.task.checkpoint);
+  for (std::uint64_t const seed : {1, 2}) {
+    finetune::prepare(b.be, m, b.task, {"full", finetune::start::full}, b.s, seed);
+    auto const old = before.head.weight.value.view(), fresh = m.head.weight.value.view();
+    CHECK(std::abs(cosine(b.be, old, fresh)) < 0.6);
+    CHECK(read_all(b.be, m.position.value.view()) == read_all(b.be, before.position.value.view()));
+  }
+}
+
 TEST_CASE("a merged copy is the model with its adapters", "[examples]") {
   bench b;
   model::vision_transformer<backend> m(b.be, small), copy(b.be, small);

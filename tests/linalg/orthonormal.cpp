@@ -68,7 +68,6 @@ TEST_CASE("each rung of the chain does what the one before it cannot", "[linalg]
   host const hard = block(test::geometric(10, 0.04));
   auto one = upload<double>(be, hard), two = upload<double>(be, hard);
   CHECK(!try_cholesky_qr2(be, one.view()));
-  CHECK(residual(hard, download(be, two.view())) >= 0);
   CHECK(shifted_cholesky_qr3(be, two.view()));
   CHECK(test::orthonormality(download(be, two.view())) < 1e-14);
   CHECK(residual(hard, download(be, two.view())) < 1e-13);

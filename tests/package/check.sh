@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # check.sh KIND SOURCE BUILD WORK: a fresh consumer project of KIND (installed | subdirectory) is configured, built and run.
 set -eu
+export CMAKE_GENERATOR=Ninja  # what the tests themselves are built with; make may be missing
 kind=$1 source=$2 build=$3 work=$4
 rm -rf "$work"
 mkdir -p "$work"

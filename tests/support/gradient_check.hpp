@@ -47,7 +47,7 @@ void check_gradients(backend& be, A& adapter, host const& w, host x, Rewind cons
       x(i, j) = keep - h;
       double const down = loss(x);
       x(i, j) = keep;
-      if (std::abs((up - down) / (2 * h) + 0.5 * start(i, j) - gx(i, j)) > tolerance * (1 + std::abs(gx(i, j))))
+      if (!(std::abs((up - down) / (2 * h) + 0.5 * start(i, j) - gx(i, j)) <= tolerance * (1 + std::abs(gx(i, j)))))
         FAIL("dX(" << i << ", " << j << ") is " << gx(i, j) << ", differences say "
                    << (up - down) / (2 * h) + 0.5 * start(i, j));
     }
@@ -64,7 +64,7 @@ void check_gradients(backend& be, A& adapter, host const& w, host x, Rewind cons
         };
         double const difference = (at(keep + h) - at(keep - h)) / (2 * h);
         at(keep);
-        if (std::abs(difference - gradient(i, j)) > tolerance * (1 + std::abs(difference)))
+        if (!(std::abs(difference - gradient(i, j)) <= tolerance * (1 + std::abs(difference))))
           FAIL(p.name << " gradient (" << i << ", " << j << ") is " << gradient(i, j) << ", differences say "
                       << difference);
       }

@@ -40,8 +40,9 @@ struct ritz_values {
   double unit;
   LORAGA_HD void operator()(index_t i, index_t b) const {
     double const top = values(0, b), here = values(i, b);
-    double const noise = unit * sqrt(static_cast<double>(values.rows));
-    bool const real = here > 0 && here > noise * noise * top;
+    // rounding of the matrix, or of its Gram matrix in double, whichever is coarser
+    double const noise = (unit * unit > 2.3e-16 ? unit * unit : 2.3e-16) * static_cast<double>(values.rows);
+    bool const real = here > 0 && here > noise * top;
     double const s = real ? sqrt(here) : 0.0;
     sigma(i, b) = static_cast<typename S::value_type>(s);
     inverse(b * k + i, 0) = static_cast<typename I::value_type>(real ? 1.0 / s : 0.0);
@@ -63,8 +64,8 @@ struct normalise_ritz_vectors {
 
 /// The triplets of A within a subspace, from the Gram matrix of its image.
 /// math    S = ZT*Z for Z = AT*Q, Q orthonormal; S = W diag(s^2) WT; U = Q*W, V = Z*W/s, made orthonormal once more
-/// Directions with s <= eps*s_1*sqrt(l) are rounding: s becomes 0 and v is completed to an orthonormal set.
-/// `left(w, u)` writes Q*w to u, `right(w, v)` writes Z*w to v; gram is destroyed.
+/// Directions with s <= max(eps, 1.5e-8)*s_1*sqrt(l) are rounding: s becomes 0 and v is completed to an orthonormal
+/// set. `left(w, u)` writes Q*w to u, `right(w, v)` writes Z*w to v; gram is destroyed.
 template <Backend B, class T, class Left, class Right>
 void rayleigh_ritz(B& be, slab_view<double, typename B::space> gram, triplet_slabs<T, typename B::space> out,
                    caution how, random_stream stream, slab_view<int, typename B::space> flags, Left const& left,
