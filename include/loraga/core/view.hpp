@@ -7,6 +7,30 @@
 
 namespace loraga {
 
+inline std::string shape_text(index_t rows, index_t cols) { return std::to_string(rows) + "x" + std::to_string(cols); }
+
+// Messages and checks below are no templates where they need not be: they would be compiled once per view type.
+[[noreturn]] inline void raise_range(index_t first, index_t n, index_t cols) {
+  raise<shape_error>("matrix_view::columns", "range", std::to_string(first) + "+" + std::to_string(n),
+                     "within " + std::to_string(cols) + " columns");
+}
+[[noreturn]] inline void raise_shape(index_t rows, index_t cols, index_t wanted_rows, index_t wanted_cols,
+                                     std::string_view where, std::string_view argument) {
+  raise<shape_error>(where, argument, shape_text(rows, cols), shape_text(wanted_rows, wanted_cols));
+}
+inline void require_strides(bool null, index_t rows, index_t cols, index_t row_stride, index_t col_stride,
+                            std::string_view where, std::string_view argument) {
+  if (rows < 0 || cols < 0) raise<shape_error>(where, argument, shape_text(rows, cols), "no negative size");
+  if (rows == 0 || cols == 0) return;
+  if (null) raise<shape_error>(where, argument, "a null pointer", shape_text(rows, cols));
+  bool const by_columns = (row_stride == 1 || rows == 1) && (col_stride >= rows || cols == 1);
+  bool const by_rows = (col_stride == 1 || cols == 1) && (row_stride >= cols || rows == 1);
+  if (!by_columns && !by_rows)
+    raise<shape_error>(where, argument,
+                       "a view with strides " + std::to_string(row_stride) + ", " + std::to_string(col_stride),
+                       "a unit stride along rows or columns and no overlap between them");
+}
+
 /// A matrix someone else owns: element (i, j) is data[i*row_stride + j*col_stride].
 /// Transposition and layout are the same thing (two strides, one of them 1), so nothing here is ever copied to
 /// change either, and no function takes a "transpose" flag.
@@ -29,9 +53,7 @@ struct matrix_view {
 
   /// n columns from `first` on.
   matrix_view columns(index_t first, index_t n) const {
-    if (first < 0 || n < 0 || first + n > cols)
-      raise<shape_error>("matrix_view::columns", "range", std::to_string(first) + "+" + std::to_string(n),
-                         "within " + std::to_string(cols) + " columns");
+    if (first < 0 || n < 0 || first + n > cols) raise_range(first, n, cols);
     return {data + first * col_stride, rows, n, row_stride, col_stride};
   }
   /// n rows from `first` on.
@@ -64,27 +86,16 @@ matrix_view<T, Space> activations(T* p, index_t tokens, index_t features) {
   return col_major<Space>(p, features, tokens);
 }
 
-inline std::string shape_text(index_t rows, index_t cols) { return std::to_string(rows) + "x" + std::to_string(cols); }
-
 /// Throws shape_error unless v is rows x cols.
 template <class V>
 void require_shape(V const& v, index_t rows, index_t cols, std::string_view where, std::string_view argument) {
-  if (v.rows != rows || v.cols != cols)
-    raise<shape_error>(where, argument, shape_text(v.rows, v.cols), shape_text(rows, cols));
+  if (v.rows != rows || v.cols != cols) raise_shape(v.rows, v.cols, rows, cols, where, argument);
 }
 
 /// Throws shape_error unless v is a matrix products can use: memory behind it, and one stride that is 1.
 template <class V>
 void require_matrix(V const& v, std::string_view where, std::string_view argument) {
-  if (v.rows < 0 || v.cols < 0) raise<shape_error>(where, argument, shape_text(v.rows, v.cols), "no negative size");
-  if (v.rows == 0 || v.cols == 0) return;
-  if (v.data == nullptr) raise<shape_error>(where, argument, "a null pointer", shape_text(v.rows, v.cols));
-  bool const by_columns = (v.row_stride == 1 || v.rows == 1) && (v.col_stride >= v.rows || v.cols == 1);
-  bool const by_rows = (v.col_stride == 1 || v.cols == 1) && (v.row_stride >= v.cols || v.rows == 1);
-  if (!by_columns && !by_rows)
-    raise<shape_error>(where, argument,
-                       "a view with strides " + std::to_string(v.row_stride) + ", " + std::to_string(v.col_stride),
-                       "a unit stride along rows or columns and no overlap between them");
+  require_strides(v.data == nullptr, v.rows, v.cols, v.row_stride, v.col_stride, where, argument);
 }
 
 /// True when two views share an element. Exact for views with the same strides (slices of one buffer side by side do
