@@ -173,9 +173,10 @@ class lora {
   template <MutableViewIn<space> W>
   void merge(B& be, W w) {
     if (merged()) raise<state_error>("lora::merge", "adapter", "merged", "not merged");
+    matrix<T, B> kept(be, values_.rows(), 1);  // first: if memory runs out, W is as it was
+    be.copy(values_.view(), kept.view());
     add_change(be, w);
-    merged_ = matrix<T, B>(be, values_.rows(), 1);
-    be.copy(values_.view(), merged_.view());
+    merged_ = std::move(kept);
   }
   /// W -= what merge added, also if A and B have changed since.  errors  shape_error; state_error if not merged
   template <MutableViewIn<space> W>

@@ -6,7 +6,7 @@
 namespace loraga {
 
 /// Exact triplets by Eigen's divide-and-conquer bidiagonal SVD, in the type of the matrix. In its own header because
-/// every instantiation costs about 16 s and 1 GB to compile.
+/// every instantiation costs about half a minute and 1 GB to compile.
 /// errors  shape_error for k outside 1..min(m, n); numeric faults are flags of the result
 /// cost    about 12 s for 4096x4096 floats
 struct eigen_svd {
