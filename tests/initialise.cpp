@@ -46,15 +46,17 @@ struct model {
 
 }  // namespace
 
-TEST_CASE("a batch equals its layers one by one, bit for bit", "[initialise]") {
+TEST_CASE("a batch equals its layers one by one (on a CPU bit for bit)", "[initialise]") {
   model all, single;
   all.run();
   for (std::size_t i = 0; i < 6; ++i) {
     initialise(single.be, single.adapters[i], lora_ga_init{}, single.weights[i].view(), gram{}, single.gradients[i],
                in_place_anchor{});
-    CHECK(read_all(all.be, all.adapters[i].a()) == read_all(single.be, single.adapters[i].a()));
-    CHECK(read_all(all.be, all.adapters[i].b()) == read_all(single.be, single.adapters[i].b()));
-    CHECK(read_all(all.be, all.weights[i].view()) == read_all(single.be, single.weights[i].view()));
+    double const most = test::batches_keep_bits ? 0 : 1e-4;
+    CHECK(test::distance(download(all.be, all.adapters[i].a()), download(single.be, single.adapters[i].a())) <= most);
+    CHECK(test::distance(download(all.be, all.adapters[i].b()), download(single.be, single.adapters[i].b())) <= most);
+    CHECK(test::distance(download(all.be, all.weights[i].view()), download(single.be, single.weights[i].view())) <=
+          most);
   }
 }
 

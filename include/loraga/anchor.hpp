@@ -4,7 +4,8 @@
 namespace loraga {
 
 /// How "the model starts unchanged" is kept when B0*A0 is not 0. `changes_weight` says that W must be given, and be no
-/// other layer's.
+/// other layer's. apply(backend, adapter, W, A0, B0) comes before the adapter takes A0, B0, and may fail as long as it
+/// has changed nothing.
 template <class X>
 concept Anchor = requires {
   { X::changes_weight } -> std::convertible_to<bool>;
@@ -15,9 +16,9 @@ concept Anchor = requires {
 /// the original W; weight decay pulls towards the changed W.
 struct in_place_anchor {
   static constexpr bool changes_weight = true;
-  template <Backend B, Adapter<B> A, MutableViewIn<typename B::space> W>
-  void apply(B& be, A& adapter, W w) const {
-    adapter.subtract_start(be, w);
+  template <Backend B, Adapter<B> A, MutableViewIn<typename B::space> W, class F>
+  void apply(B& be, A& adapter, W w, F a, F b) const {
+    adapter.subtract_start(be, w, a, b);
   }
 };
 
@@ -25,9 +26,9 @@ struct in_place_anchor {
 /// and memory-mapped bases; takes a const W or none; costs two more thin products per pass.
 struct frozen_pair_anchor {
   static constexpr bool changes_weight = false;
-  template <Backend B, Adapter<B> A, class W>
-  void apply(B& be, A& adapter, W) const {
-    adapter.freeze_start(be);
+  template <Backend B, Adapter<B> A, class W, class F>
+  void apply(B& be, A& adapter, W, F a, F b) const {
+    adapter.freeze_start(be, a, b);
   }
 };
 

@@ -3,6 +3,7 @@
 #include <loraga/core/factors.hpp>
 #include <loraga/core/workspace.hpp>
 #include <loraga/scaling.hpp>
+#include <memory>
 #include <span>
 
 // The contract. Whoever adds a backend or a policy reads this page; docs/contract.md says the same in prose and shows
@@ -65,9 +66,22 @@ concept Backend = requires(B& be, index_t n, matrix_view<float, typename B::spac
   { be.householder(m) } -> std::same_as<void>;
   // task(backend, first, n) for chunks of a batch: all at once on a GPU, one by one and in parallel on a CPU
   { be.for_each_chunk(n, probe::batch_task<B>{}) } -> std::same_as<void>;
+  // while the returned object lives, products round no operand below its type, whatever the backend is set to
+  be.full_precision();
   // the scratch memory behind scratch<B>
   be.memory().release(be.memory().position());
   { be.synchronize() } -> std::same_as<void>;
+};
+
+/// A backend beside which another one can work, on another host thread: what background work needs. One whose calls
+/// are finished when they return has nothing to do in all of these but fork.
+template <class B>
+concept ForkableBackend = Backend<B> &&
+    requires(B& be, B const& cbe, typename B::event& e, typename B::event const& ce) {
+  { cbe.fork() } -> std::same_as<std::unique_ptr<B>>;  // a new one for the same memory
+  { cbe.attach_thread() } -> std::same_as<void>;       // to be called on the thread that will use it
+  { be.record(e) } -> std::same_as<void>;              // e is reached when what was asked for so far is done
+  { be.wait(ce) } -> std::same_as<void>;               // what is asked for next starts after e
 };
 
 /// Finds leading singular triplets of a batch of equal-shaped matrices; asynchronous up to one look at the flags.
@@ -148,7 +162,7 @@ template <class A, class B>
 concept Adapter = Backend<B> &&
     requires(A& ad, A const& cad, B& be, const_view<float, typename B::space> c,
              matrix_view<float, typename B::space> m, matrix_view<typename A::value_type, typename B::space> w,
-             typename A::tape& t) {
+             const_view<typename A::value_type, typename B::space> f, typename A::tape& t) {
   { cad.out() } -> std::same_as<index_t>;
   { cad.in() } -> std::same_as<index_t>;
   { cad.rank() } -> std::same_as<index_t>;
@@ -159,10 +173,11 @@ concept Adapter = Backend<B> &&
   { ad.forward(be, c, c, m, t) } -> std::same_as<void>;  // W, X, Y += adapter(X)
   // W, X, dY, tape, beta, dX = beta*dX + adapter's share; returns the dY the base's own backward shall use
   { ad.backward(be, c, c, c, t, 0.0, m) } -> ViewIn<typename B::space>;
-  { cad.check_start() } -> std::same_as<void>;         // throws if a new start would lose something
-  { ad.start(be) } -> std::same_as<void>;              // A, B were filled: derived state follows
-  { ad.subtract_start(be, w) } -> std::same_as<void>;  // W -= s*B*A
-  { ad.freeze_start(be) } -> std::same_as<void>;       // keep A0, B0 and subtract them in forward
+  { cad.check_start() } -> std::same_as<void>;  // throws if a new start would lose something
+  // a new start a, b, in this order: one of the first two, as the anchor says, then the last, which cannot fail
+  { ad.subtract_start(be, w, f, f) } -> std::same_as<void>;  // W -= s*b*a
+  { ad.freeze_start(be, f, f) } -> std::same_as<void>;       // keep a, b to subtract their product in forward
+  { ad.start(be, f, f) } -> std::same_as<void>;              // A, B become a, b; derived state follows
   { ad.merge(be, w) } -> std::same_as<void>;
   { ad.unmerge(be, w) } -> std::same_as<void>;
 };

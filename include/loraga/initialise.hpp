@@ -151,10 +151,9 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
       if (!finite) bad += " but leads to A or B that are not finite (gamma, s, or a zero or not finite W)";
       continue;
     }
-    be.copy(beginnings[i].a.view().transposed(), l.adapter->a());
-    be.copy(beginnings[i].b.view(), l.adapter->b());
-    l.adapter->start(be);
-    if constexpr (!I::starts_at_zero) anchor.apply(be, *l.adapter, l.weight);
+    const_view<value, space> const a = beginnings[i].a.view().transposed(), b = beginnings[i].b.view();
+    if constexpr (!I::starts_at_zero) anchor.apply(be, *l.adapter, l.weight, a, b);
+    l.adapter->start(be, a, b);
   }
   if (!bad.empty())
     throw numeric_error("initialise: " + bad + "; expected finite, non-zero numbers (these layers are unchanged)");

@@ -32,9 +32,13 @@ TEST_CASE("random matrices are functions of stream and position", "[linalg]") {
   for (index_t i = 0; i < 128; ++i) CHECK(s(128 + i, 2) == ((bits.word[i >> 5] >> (i & 31)) & 1 ? 0.5 : -0.5));
 
   host const u = filled(40, 5, [](auto& be, auto v) { fill_uniform(be, v, {5, 6}, -2, 3); });
-  CHECK(u(3, 2) == static_cast<float>(-2 + 5 * random_uniform({5, 6}, 3 + 2 * 40)));
   host const n = filled(40, 5, [](auto& be, auto v) { fill_normal(be, v, {5, 6}, 0.1); });
-  CHECK(n(3, 2) == Approx(0.1 * random_normal({5, 6}, 3 + 2 * 40)).epsilon(1e-6));
+  for (index_t j = 0; j < 5; ++j)
+    for (index_t i = 0; i < 40; ++i) {
+      auto const e = static_cast<std::uint64_t>(i + 40 * j);
+      REQUIRE(u(i, j) == static_cast<double>(static_cast<float>(std::fma(5.0, random_uniform({5, 6}, e), -2.0))));
+      REQUIRE(n(i, j) == Approx(0.1 * random_normal({5, 6}, e)).epsilon(1e-6));
+    }
 }
 
 TEST_CASE("layout does not change random matrices", "[linalg]") {

@@ -1,15 +1,27 @@
 #pragma once
+#ifdef LORAGA_TEST_CUDA
+#include <loraga/cuda.cuh>
+#else
 #include <loraga/cpu.hpp>
+#endif
 
 #include "host.hpp"
 
 // The backend the tests run on. Test bodies see its memory only through upload and download, so that the same files
-// can be compiled for another backend.
+// are compiled for each backend.
 
 namespace test {
 
+#ifdef LORAGA_TEST_CUDA
+using backend = loraga::cuda;
+inline backend make_backend(int = 2) { return backend(); }
+/// A GPU's batched products are other kernels than its single ones.
+inline constexpr bool batches_keep_bits = false;
+#else
 using backend = loraga::cpu;
-inline backend make_backend() { return backend(2); }
+inline backend make_backend(int threads = 2) { return backend(threads); }
+inline constexpr bool batches_keep_bits = true;
+#endif
 
 using space = backend::space;
 template <class T>
@@ -49,6 +61,13 @@ template <class R>
 triplets download_triplets(backend& be, R const& result, index_t b = 0) {
   auto const f = result[b];
   return {download(be, f.u), download(be, f.s).data, download(be, f.v)};
+}
+
+/// What an adapter holds becomes its frozen start.
+template <class A>
+void freeze(backend& be, A& ad) {
+  ad.freeze_start(be, ad.a(), ad.b());
+  ad.start(be, ad.a(), ad.b());
 }
 
 /// Smallest accepted error of results in T, for numbers near 1.

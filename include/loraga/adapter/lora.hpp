@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
-#include <loraga/linalg/random.hpp>
+#include <loraga/adapter/dropout.hpp>
+#include <loraga/linalg/reductions.hpp>
 
 namespace loraga {
 
@@ -8,30 +9,6 @@ struct lora_options {
   double dropout = 0;      ///< probability that an input of A is zeroed, in training; the rest is scaled by 1/(1-p)
   std::uint64_t seed = 0;  ///< of the dropout masks; give layers different ones
 };
-
-namespace functor {
-
-/// out = beta*out + mask*x/(1-p), the mask a function of (stream, row, column): four rows share a block of bits.
-template <class X, class Y>
-struct dropout {
-  using C = compute_t<typename Y::value_type>;
-  X x;
-  Y out;
-  C beta, keep_scale;
-  std::uint32_t threshold;  // dropped if the random word is below
-  random_stream stream;
-  LORAGA_HD void operator()(index_t g, index_t j) const {
-    auto const bits =
-        philox(stream.seed, static_cast<std::uint64_t>(g) << 32 | static_cast<std::uint64_t>(j), stream.id);
-    for (index_t i = 4 * g, b = 0; i < out.rows && b < 4; ++i, ++b) {
-      C const kept = bits.word[b] < threshold ? C(0) : keep_scale * static_cast<C>(x(i, j));
-      C const old = beta == C(0) ? C(0) : beta * static_cast<C>(out(i, j));
-      out(i, j) = static_cast<typename Y::value_type>(kept + old);
-    }
-  }
-};
-
-}  // namespace functor
 
 /// LoRA: y = W*x + s*B*A*drop(x), W the caller's own. T is how A and B are stored; 16-bit ones have a float master
 /// copy, and all products and gradients are float then.
@@ -50,7 +27,7 @@ class lora {
     matrix<compute, B> h;  // A*drop(X), r x (at least tokens)
     index_t tokens = 0;
     bool dropped = false;
-    std::uint64_t pass = 0;  // number of the dropout mask
+    matrix<std::uint64_t, B> pass;  // number of the dropout mask, 1x1
   };
 
   /// A = B = 0: does nothing until it is initialised.
@@ -68,6 +45,7 @@ class lora {
     gradients_ = matrix<compute, B>(be, rank * (in + out), 1);
     fill(be, values_.view(), 0);
     fill(be, gradients_.view(), 0);
+    if (options.dropout > 0) restart_dropout(be, 0);
     if constexpr (is_16bit<T>) {
       masters_ = matrix<compute, B>(be, rank * (in + out), 1);
       fill(be, masters_.view(), 0);
@@ -101,8 +79,13 @@ class lora {
   void train(bool on) { training_ = on; }
   bool training() const { return training_; }
   /// Training passes with dropout so far, which number its masks: kept in a checkpoint, put back on resume.
-  std::uint64_t dropout_passes() const { return passes_; }
-  void restart_dropout(std::uint64_t passes) { passes_ = passes; }
+  /// Reading waits for the backend.
+  std::uint64_t dropout_passes(B& be) const { return passes_.rows() > 0 ? read_scalar(be, passes_.view()) : 0; }
+  void restart_dropout(B& be, std::uint64_t passes) {
+    if (passes_.rows() == 0) passes_ = matrix<std::uint64_t, B>(be, 1, 1);
+    be.copy(col_major(&passes, 1, 1), passes_.view());
+    be.synchronize();
+  }
 
   /// Y += s*B*A*drop(X), minus the frozen start where there is one; W is not used (a merged adapter adds nothing).
   /// errors  shape_error, alias_error
@@ -112,7 +95,7 @@ class lora {
     if (t.h.rows() != rank_ || t.h.cols() < x.cols) t.h = matrix<compute, B>(be, rank_, x.cols);
     t.tokens = merged() ? -1 : x.cols;
     t.dropped = training_ && options_.dropout > 0;
-    if (t.dropped) t.pass = ++passes_;
+    if (t.dropped) count_pass(be, t);
     if (merged()) return;
     auto const h = t.h.view().columns(0, t.tokens);
     scratch<B> temporary(be);
@@ -202,20 +185,29 @@ class lora {
     if (subtracted_)
       raise<state_error>("initialise", "adapter", "anchored in place already", "new, or with a frozen pair");
   }
-  /// A and B were filled: master copies follow, gradients and an old frozen pair go.
-  void start(B& be) {
+  /// A, B become a, b: master copies follow, gradients go, an old frozen pair gives way to the one prepared, if any.
+  /// Takes no memory, so that it cannot fail half way.
+  void start(B& be, matrix_view<T const, space> a, matrix_view<T const, space> b) {
+    be.copy(a, this->a());
+    be.copy(b, this->b());
     values_changed(be);
     zero_gradient(be);
-    start_ = {};
+    start_ = std::exchange(next_start_, {});
   }
+  /// W -= s*b*a, in one step at its end.
   template <MutableViewIn<space> W>
-  void subtract_start(B& be, W w) {
-    add_change(be, w, -1);
+  void subtract_start(B& be, W w, matrix_view<T const, space> a, matrix_view<T const, space> b) {
+    require_shape(w, out_, in_, "lora::subtract_start", "W");
+    [[maybe_unused]] auto const precise = be.full_precision();
+    be.gemm(-scale_, b, a, 1.0, w);
     subtracted_ = true;
   }
-  void freeze_start(B& be) {
-    start_ = matrix<T, B>(be, rank_ * (in_ + out_), 1);
-    be.copy(values_.view(), start_.view());
+  /// Prepares a, b as the frozen pair of the start to come.
+  void freeze_start(B& be, matrix_view<T const, space> a, matrix_view<T const, space> b) {
+    matrix<T, B> pair(be, rank_ * (in_ + out_), 1);
+    be.copy(a, a_of(pair.view()));
+    be.copy(b, b_of(pair.view()));
+    next_start_ = std::move(pair);
   }
 
   /// A0 and B0 of the frozen pair; empty views without one. [B, -B0]*[A; A0] at the same s is the whole change of W.
@@ -227,10 +219,10 @@ class lora {
   index_t out_, in_, rank_;
   double scale_ = 0;
   lora_options options_;
-  matrix<T, B> values_, start_, merged_;    // A row-major, then B column-major, as one column
-  matrix<compute, B> gradients_, masters_;  // the same
+  matrix<T, B> values_, start_, next_start_, merged_;  // A row-major, then B column-major, as one column
+  matrix<compute, B> gradients_, masters_;             // the same
   bool training_ = true, subtracted_ = false;
-  std::uint64_t passes_ = 0;  // forward passes with dropout so far
+  matrix<std::uint64_t, B> passes_;  // forward passes with dropout so far, 1x1; empty without dropout
 
   template <class U>
   matrix_view<U, space> a_of(matrix_view<U, space> flat) const {
@@ -248,6 +240,7 @@ class lora {
   void add_product(B& be, matrix_view<T const, space> values, W w, double factor) const {
     require_shape(w, out_, in_, "lora::add_change", "W");
     require_matrix(w, "lora::add_change", "W");
+    [[maybe_unused]] auto const precise = be.full_precision();
     if (!paired()) return be.gemm(factor * scale_, b_of(values), a_of(values), 1.0, w);
     scratch<B> temporary(be);  // so that W is rounded once
     auto const change = temporary.template matrix<compute>(out_, in_);
@@ -264,16 +257,17 @@ class lora {
     require_distinct(y, x, where, name, "X");
   }
 
+  void count_pass(B& be, tape& t) {
+    if (t.pass.rows() == 0) t.pass = matrix<std::uint64_t, B>(be, 1, 1);
+    be.for_each(1, 1, functor::next_pass<decltype(passes_.view())>{passes_.view(), t.pass.view()});
+  }
   template <class X, class D>
   void mask(B& be, X x, double beta, D out, tape const& t) const {
     using C = compute_t<typename D::value_type>;
-    functor::dropout<X, D> const f{x,
-                                   out,
-                                   static_cast<C>(beta),
-                                   static_cast<C>(1 / (1 - options_.dropout)),
-                                   static_cast<std::uint32_t>(options_.dropout * 4294967296.0),
-                                   {options_.seed, t.pass}};
-    be.for_each((out.rows + 3) / 4, out.cols, f);
+    be.for_each((out.rows + 3) / 4, out.cols,
+                functor::dropout<X, D, decltype(t.pass.view())>{
+                    x, out, static_cast<C>(beta), static_cast<C>(1 / (1 - options_.dropout)),
+                    static_cast<std::uint32_t>(options_.dropout * 4294967296.0), options_.seed, t.pass.view()});
   }
   template <class X>
   matrix_view<compute, space> dropped(B& be, scratch<B>& temporary, X x, tape const& t) const {

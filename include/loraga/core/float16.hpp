@@ -53,10 +53,14 @@ inline constexpr bool is_16bit = std::is_same_v<T, bf16> || std::is_same_v<T, ha
 template <class T>
 using compute_t = std::conditional_t<is_16bit<T>, float, T>;
 
-/// The value of any element, in double.
+/// The value of any element as a C (float or double).
+template <class C, class T>
+LORAGA_HD C value_as(T x) {
+  return static_cast<C>(static_cast<compute_t<T>>(x));
+}
 template <class T>
 LORAGA_HD double as_double(T x) {
-  return static_cast<double>(static_cast<compute_t<T>>(x));
+  return value_as<double>(x);
 }
 
 /// What a matrix may hold.

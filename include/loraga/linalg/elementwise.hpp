@@ -25,7 +25,7 @@ struct axpby {
   Y y;
   LORAGA_HD void operator()(index_t i, index_t j) const {
     C const old = b == C(0) ? C(0) : b * static_cast<C>(y(i, j));
-    y(i, j) = static_cast<typename Y::value_type>(a * static_cast<C>(x(i, j)) + old);
+    y(i, j) = static_cast<typename Y::value_type>(a * value_as<C>(x(i, j)) + old);
   }
 };
 
@@ -42,7 +42,7 @@ struct convert {
   Y y;
   LORAGA_HD void operator()(index_t i, index_t j) const {
     using C = compute_t<typename Y::value_type>;
-    y(i, j) = static_cast<typename Y::value_type>(static_cast<C>(x(i, j)));
+    y(i, j) = static_cast<typename Y::value_type>(value_as<C>(x(i, j)));
   }
 };
 

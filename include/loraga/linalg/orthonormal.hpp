@@ -134,6 +134,7 @@ bool svqb(B& be, matrix_view<T, typename B::space> y, random_stream stream) {
       for (index_t i = 0; i < l; ++i)
         host[at(i, j)] *= inverse_norm[static_cast<std::size_t>(i)] / std::sqrt(lambda[static_cast<std::size_t>(j)]);
     upload();
+    be.synchronize();  // `host` ends before the next wait
     auto const q = temporary.template matrix<T>(y.rows, l), w = temporary.template matrix<T>(l, l);
     convert(be, s[0], w);
     be.gemm(1.0, y, w.columns(0, kept), 0.0, q.columns(0, kept));
@@ -151,6 +152,7 @@ void orthonormalize(B& be, matrix_view<T, typename B::space> y, random_stream st
   if (y.rows < y.cols)
     raise<shape_error>("orthonormalize", "y", shape_text(y.rows, y.cols), "at least as many rows as columns");
   if (y.cols == 0) return;
+  [[maybe_unused]] auto const precise = be.full_precision();
   {
     scratch<B> temporary(be);
     auto const largest = temporary.template matrix<double>(1, 1);

@@ -14,9 +14,9 @@ struct uniform {
   random_stream stream;
   double low, high;
   LORAGA_HD void operator()(index_t i, index_t j) const {
-    double const x = random_uniform(stream, static_cast<std::uint64_t>(j * y.rows + i));
-    y(i, j) =
-        static_cast<typename Y::value_type>(static_cast<compute_t<typename Y::value_type>>(low + (high - low) * x));
+    double const u = random_uniform(stream, static_cast<std::uint64_t>(j * y.rows + i));
+    double const x = fma(high - low, u, low);  // said outright: some compilers fuse, some do not, and bits would differ
+    y(i, j) = static_cast<typename Y::value_type>(static_cast<compute_t<typename Y::value_type>>(x));
   }
 };
 

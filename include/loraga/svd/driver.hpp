@@ -28,6 +28,7 @@ svd_result<compute_t<std::remove_const_t<T>>, B> factor_batch(B& be, Method cons
   using C = compute_t<std::remove_const_t<T>>;
   using space = typename B::space;
   require_batch(a, k, where);
+  [[maybe_unused]] auto const precise = be.full_precision();
   svd_result<C, B> result(be, a.count, a.rows, a.cols, k);
   triplet_slabs<C, space> const out{result.u.view(), result.s.view(), result.v.view()};
   {
@@ -49,11 +50,16 @@ svd_result<compute_t<std::remove_const_t<T>>, B> factor_batch(B& be, Method cons
     auto found = read_all(worker, flags.side_by_side());
     for (index_t b = 0; b < op.count(); ++b) {
       auto& flag = found[static_cast<std::size_t>(b)];
-      if (flag & svd_ill_conditioned) {
+      if ((flag & svd_ill_conditioned) && !(flag & svd_not_converged)) {
         fill(worker, flags[b], 0);
-        method.run(worker, op.one(b), to.matrices(b, 1), flags.matrices(b, 1), caution::safe);
-        flag = read_scalar(worker, flags[b]);
+        try {
+          method.run(worker, op.one(b), to.matrices(b, 1), flags.matrices(b, 1), caution::safe);
+          flag = read_scalar(worker, flags[b]);
+        } catch (numeric_error const&) {  // a solver gave up and left NaN, which the safe way refuses to work on
+          flag = svd_not_converged;
+        }
       }
+      flag &= ~svd_ill_conditioned;
       result.flags[static_cast<std::size_t>(first + b)] |= flag;
     }
     if (op.scale != 1.0) axpby(worker, 1 / op.scale, to.s.side_by_side(), 0.0, to.s.side_by_side());
