@@ -5,8 +5,10 @@
 #include <loraga/diagnostics/alignment.hpp>
 #include <loraga/diagnostics/similarity.hpp>
 #include <loraga/diagnostics/spectrum.hpp>
+#include <loraga/gradient/background.hpp>
 #include <loraga/gradient/dense.hpp>
 #include <loraga/gradient/incremental.hpp>
+#include <loraga/gradient/offloaded.hpp>
 #include <loraga/init/gaussian.hpp>
 #include <loraga/init/kaiming.hpp>
 #include <loraga/init/lora_ga.hpp>

@@ -107,8 +107,9 @@ void check_accumulator(Make const& make, double tolerance) {
     using G = decltype(a);
     G const* const both[] = {&a, &b};
     auto const r = G::top(be, svd, both, k);
-    CHECK(loraga::read_all(be, r[0].u) == loraga::read_all(be, a.top(be, svd, k)[0].u));
-    CHECK(loraga::read_all(be, r[1].v) == loraga::read_all(be, b.top(be, svd, k)[0].v));
+    double const most = batches_keep_bits ? 0 : 1e-4;
+    CHECK(distance(download(be, r[0].u), download(be, a.top(be, svd, k)[0].u)) <= most);
+    CHECK(distance(download(be, r[1].v), download(be, b.top(be, svd, k)[0].v)) <= most);
     auto other = make(be, in, out);
     add_all<T>(be, other, sample(in, out, 10, 1), true);
     G const* const unequal[] = {&a, &other};

@@ -70,8 +70,8 @@ TEST_CASE("tiny and huge gradients keep their directions", "[gradient]") {
 TEST_CASE("bits repeat, for any number of threads; the seed decides them", "[gradient]") {
   auto const batches = test::sample(700, 600, 64, 2);
   auto const bits = [&](int threads, std::uint64_t seed) {
-    loraga::cpu be(threads);
-    loraga::incremental_gradient<loraga::cpu> g(be, 700, 600, {.rank = 8, .seed = seed});
+    auto be = test::make_backend(threads);
+    loraga::incremental_gradient<test::backend> g(be, 700, 600, {.rank = 8, .seed = seed});
     for (auto const& b : batches)
       g.add_outer(be, test::upload<float>(be, b.dy).view(), test::upload<float>(be, b.x).view(), b.weight);
     return loraga::read_all(be, g.top(be, loraga::gram{}, 16)[0].u);

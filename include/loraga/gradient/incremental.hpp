@@ -146,6 +146,7 @@ class incremental_gradient {
   template <class Op>
   void absorb(B& be, Op op) {
     if (flags_ & svd_not_finite) return;  // poisoned
+    [[maybe_unused]] auto const precise = be.full_precision();
     if (any_) op.base = state();
     index_t const l = std::min({width_ + std::max<index_t>(8, width_ / 4), rows_, cols_});
     scratch<B> temporary(be);

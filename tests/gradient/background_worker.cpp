@@ -1,0 +1,95 @@
+#include <loraga/gradient/background_worker.hpp>
+
+#include <atomic>
+#include <chrono>
+
+#include "../support/backend.hpp"
+#include "../support/catch.hpp"
+
+using namespace loraga;
+using test::backend;
+using worker = background_worker<backend>;
+
+namespace {
+
+/// Something a task waits for, so that tests decide when it ends.
+struct gate {
+  std::atomic<bool> open{false};
+  void wait() const {
+    while (!open) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("tasks run in order, on what was staged, while the caller goes on", "[gradient]") {
+  auto be = test::make_backend();
+  worker w(be, 2);
+  auto source = test::upload<float>(be, test::host(3, 1, 1));
+  gate g;
+  std::vector<double> seen;
+  std::atomic<int> done{0};
+  for (int i = 0; i < 2; ++i) {
+    w.submit(
+        be, 12,
+        [&](std::byte* p) { be.copy(source.view(), col_major<test::space>(reinterpret_cast<float*>(p), 3, 1)); },
+        [&](backend& side, std::byte* p) {
+          g.wait();
+          seen.push_back(test::download(side, col_major<test::space>(reinterpret_cast<float*>(p), 3, 1))(2, 0));
+          ++done;
+        });
+    fill(be, source.view(), 5 + i);  // what was handed over is not changed by this
+  }
+  CHECK(done == 0);
+  g.open = true;
+  w.join();
+  CHECK(seen == std::vector<double>{1, 5});
+}
+
+TEST_CASE("a submission waits for a slot, not for the work behind it", "[gradient]") {
+  auto be = test::make_backend();
+  worker w(be, 1);
+  std::atomic<int> done{0};
+  for (int i = 0; i < 20; ++i)
+    w.submit(
+        be, 100 * (i + 1), [](std::byte*) {}, [&](backend&, std::byte*) { ++done; });
+  w.join();
+  CHECK(done == 20);
+  CHECK_THROWS_AS(worker(be, 0), value_error);
+}
+
+TEST_CASE("what a task throws reaches the caller", "[gradient]") {
+  auto be = test::make_backend();
+  worker w(be);
+  CHECK_THROWS_AS(w.run([](backend&) { throw shape_error("here"); }), shape_error);
+  CHECK_NOTHROW(w.run([](backend&) {}));  // the caller was told; nothing is lost
+  std::atomic<int> later{0};
+  gate g;
+  w.submit(
+      be, 8, [](std::byte*) {},
+      [&](backend&, std::byte*) {
+        g.wait();
+        throw numeric_error("there");
+      });
+  w.submit(
+      be, 8, [](std::byte*) {}, [&](backend&, std::byte*) { ++later; });
+  g.open = true;
+  CHECK_THROWS_AS(w.join(), numeric_error);
+  CHECK_THROWS_AS(w.join(), numeric_error);
+  CHECK_THROWS_AS(w.submit(
+                      be, 8, [](std::byte*) {}, [&](backend&, std::byte*) { ++later; }),
+                  numeric_error);
+  CHECK(later == 0);
+}
+
+TEST_CASE("work that was given is finished before the worker goes", "[gradient]") {
+  auto be = test::make_backend();
+  std::atomic<int> done{0};
+  {
+    worker w(be, 3);
+    for (int i = 0; i < 3; ++i)
+      w.submit(
+          be, 8, [](std::byte*) {}, [&](backend&, std::byte*) { ++done; });
+  }
+  CHECK(done == 3);
+}
