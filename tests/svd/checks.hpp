@@ -125,9 +125,11 @@ void check_hard_inputs(Svd const& svd, index_t rows, index_t cols, index_t k, bo
   }
 }
 
-/// A batch gives the bits of its members one by one, for any number of threads; bad members do not disturb good ones.
+/// A batch gives its members' triplets (on a CPU bit for bit, for any number of threads); bad members do not disturb
+/// good ones.
+/// `repeats`: the same call on another backend has the same bits.
 template <class Svd>
-void check_batch(Svd const& svd, index_t rows, index_t cols, index_t k) {
+void check_batch(Svd const& svd, index_t rows, index_t cols, index_t k, bool repeats = true) {
   std::vector<host> matrices;
   for (std::uint64_t i = 0; i < 6; ++i)
     matrices.push_back(with_spectrum(rows, cols, stepped(std::min(rows, cols), k), 20 + i));
@@ -136,9 +138,9 @@ void check_batch(Svd const& svd, index_t rows, index_t cols, index_t k) {
   matrices[5] = 1e-24 * matrices[5];
   std::vector<std::vector<float>> first;
   for (int const threads : {1, 2, 4}) {
-    loraga::cpu be(threads);
-    std::vector<loraga::matrix<float, loraga::cpu>> memory;
-    std::vector<loraga::const_view<float, loraga::host_space>> views;
+    auto be = make_backend(threads);
+    std::vector<loraga::matrix<float, backend>> memory;
+    std::vector<loraga::const_view<float, space>> views;
     for (auto const& m : matrices) {
       memory.push_back(upload<float>(be, m));
       views.push_back(memory.back().view());
@@ -147,12 +149,13 @@ void check_batch(Svd const& svd, index_t rows, index_t cols, index_t k) {
     CHECK(all.flags == std::vector<int>{0, 0, loraga::svd_zero, 0, loraga::svd_not_finite, 0});
     for (index_t b = 0; b < 6; ++b) {
       auto const one = svd.top(be, loraga::view_list(&views[static_cast<std::size_t>(b)], 1), k);
-      CHECK(loraga::read_all(be, all[b].u) == loraga::read_all(be, one[0].u));
-      CHECK(loraga::read_all(be, all[b].s) == loraga::read_all(be, one[0].s));
-      CHECK(loraga::read_all(be, all[b].v) == loraga::read_all(be, one[0].v));
+      double const most = batches_keep_bits ? 0 : 1e-2;
+      CHECK(distance(download(be, all[b].u), download(be, one[0].u)) <= most);
+      CHECK(distance(download(be, all[b].s), download(be, one[0].s)) <= most);
+      CHECK(distance(download(be, all[b].v), download(be, one[0].v)) <= most);
       auto const bits = loraga::read_all(be, all[b].v);
       if (threads == 1) first.push_back(bits);
-      else CHECK(bits == first[static_cast<std::size_t>(b)]);
+      else if (repeats) CHECK(bits == first[static_cast<std::size_t>(b)]);
     }
   }
 }

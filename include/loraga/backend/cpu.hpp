@@ -1,5 +1,6 @@
 #pragma once
 #include <algorithm>
+#include <loraga/backend/checks.hpp>
 #include <loraga/backend/eigen_kernels.hpp>
 #include <loraga/backend/householder.hpp>
 #include <loraga/backend/thread_pool.hpp>
@@ -50,7 +51,15 @@ class cpu {
   }
   int threads() const { return threads_; }
   auto& memory() { return memory_; }
+
+  // Calls are finished when they return, and products never round below their type.
+  struct event {};
+  void record(event&) {}
+  void wait(event const&) {}
   void synchronize() {}
+  void attach_thread() const {}
+  std::unique_ptr<cpu> fork() const { return std::make_unique<cpu>(1); }
+  event full_precision() { return {}; }
 
   template <class T>
   std::unique_ptr<T[], free_aligned> allocate(index_t n) {
@@ -119,15 +128,15 @@ class cpu {
 
   template <BatchIn<space> A, BatchIn<space> Bb, BatchIn<space> C>
   void gemm_batched(double alpha, A const& a, Bb const& b, double beta, C const& c) {
-    require_batch(a, c.count, "cpu::gemm_batched", "a");
-    require_batch(b, c.count, "cpu::gemm_batched", "b");
+    require_count(a, c.count, "cpu::gemm_batched", "a");
+    require_count(b, c.count, "cpu::gemm_batched", "b");
     for (index_t i = 0; i < c.count; ++i) gemm(alpha, a[i], b[i], beta, c[i]);
   }
 
   /// math    s_i = y_iT*y_i in double, whatever y's type, summed over fixed row ranges
   template <BatchIn<space> Y>
   void gram_batched(Y const& y, slab_view<double, space> s) {
-    require_batch(y, s.count, "cpu::gram_batched", "y");
+    require_count(y, s.count, "cpu::gram_batched", "y");
     for (index_t i = 0; i < s.count; ++i) gram<typename Y::value_type>(y[i], s[i]);
   }
 
@@ -177,7 +186,7 @@ class cpu {
   void product(double alpha, matrix_view<TA const, space> a, matrix_view<TB const, space> b, double beta,
                matrix_view<TC, space> c) {
     using T = compute_t<TC>;
-    check_product(a, b, c);
+    require_product(a, b, c, "cpu::gemm");
     if (c.row_stride != 1 && c.rows > 1)
       return product<TB, TA, TC>(alpha, b.transposed(), a.transposed(), beta, c.transposed());
     scratch<cpu> temporary(*this);
@@ -224,21 +233,6 @@ class cpu {
       for_each(v.rows, v.cols, functor::convert<decltype(v), matrix_view<T, space>>{v, out});
       return out;
     }
-  }
-
-  template <class A, class Bv, class C>
-  static void check_product(A const& a, Bv const& b, C const& c) {
-    require_matrix(a, "cpu::gemm", "a");
-    require_matrix(b, "cpu::gemm", "b");
-    require_matrix(c, "cpu::gemm", "c");
-    require_shape(b, a.cols, c.cols, "cpu::gemm", "b");
-    require_shape(a, c.rows, b.rows, "cpu::gemm", "a");
-    require_distinct(c, a, "cpu::gemm", "c", "a");
-    require_distinct(c, b, "cpu::gemm", "c", "b");
-  }
-  template <class L>
-  static void require_batch(L const& l, index_t count, char const* where, char const* name) {
-    if (l.count != count) raise<shape_error>(where, name, std::to_string(l.count) + " matrices", std::to_string(count));
   }
 
   template <class T>

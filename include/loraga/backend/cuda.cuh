@@ -1,0 +1,295 @@
+#pragma once
+#include <algorithm>
+#include <loraga/backend/cuda_factorisations.cuh>
+#include <loraga/backend/cuda_handles.cuh>
+#include <loraga/backend/cuda_kernels.cuh>
+#include <loraga/backend/cuda_products.cuh>
+#include <loraga/backend/cuda_transfer.cuh>
+#include <loraga/linalg/elementwise.hpp>
+#include <memory>
+#include <vector>
+
+namespace loraga {
+
+struct cuda_options {
+  float_products products = float_products::fp32;
+};
+
+/// A GPU through CUDA: one stream of the device that was current when the object was made. Calls are asynchronous on
+/// that stream unless they say otherwise; one object serves one host thread, with that device current.
+/// A stream or a handle that is given is borrowed: it must outlive this object and all memory taken from it. A stream
+/// of its own lives as long as any of that memory.
+/// errors  backend_error naming the CUDA call that failed; state_error if a borrowed handle is on another stream
+class cuda {
+  std::shared_ptr<gpu::stream> stream_;
+  std::vector<std::byte> host_work_;  // before the handles: cuBLAS waits for the device when it goes
+  gpu::handle<cublasHandle_t> blas_;
+  gpu::handle<cusolverDnHandle_t> solver_;
+  gpu::handle<cusolverDnParams_t> parameters_;
+  cuda_options options_;
+  std::unique_ptr<std::byte[], gpu::free_on_stream> blas_work_;
+  workspace<std::unique_ptr<std::byte[], gpu::free_on_stream>> memory_;
+
+ public:
+  using space = device_space;
+  using event = gpu::event;
+
+  /// A stream of its own.
+  explicit cuda(cuda_options options = {}) : stream_(std::make_shared<gpu::stream>()), options_(options) {
+    use_own_handles();
+  }
+  /// On the caller's stream (null is CUDA's default stream), with handles of its own.
+  explicit cuda(cudaStream_t stream, cuda_options options = {})
+      : stream_(std::make_shared<gpu::stream>(stream)), options_(options) {
+    use_own_handles();
+  }
+  /// All borrowed. The handles must be set to that stream.
+  cuda(cudaStream_t stream, cublasHandle_t blas, cusolverDnHandle_t solver, cuda_options options = {})
+      : stream_(std::make_shared<gpu::stream>(stream)), blas_(blas), solver_(solver), options_(options) {
+    gpu::product_settings const looked_at(blas_, stream);
+    require_stream_of_solver();
+  }
+  cuda(cuda const&) = delete;
+  cuda& operator=(cuda const&) = delete;
+
+  cudaStream_t stream() const { return stream_->get(); }
+  cublasHandle_t blas() const { return blas_.get(); }
+  gpu::handle<cublasHandle_t> const& blas_handle() const { return blas_; }
+  /// For one call; a borrowed handle's stream is looked at each time.
+  cusolverDnHandle_t solver() const {
+    if (!solver_.owned()) require_stream_of_solver();
+    return solver_.get();
+  }
+  cusolverDnParams_t solver_parameters() const { return parameters_.get(); }
+  auto& memory() { return memory_; }
+  /// At least that many bytes of host memory for a cuSOLVER call.
+  void* host_work(std::size_t bytes) {
+    if (host_work_.size() < bytes) {
+      synchronize();  // a call before this one may still copy from it
+      host_work_.resize(bytes);
+    }
+    return host_work_.data();
+  }
+
+  /// Waits for the stream; errors of kernels that ran on it surface here at the latest.
+  void synchronize() { gpu::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize"); }
+
+  /// Another backend beside this one: same device and options, a stream of its own.
+  std::unique_ptr<cuda> fork() const {
+    gpu::device_scope const here(stream_->device());
+    return std::make_unique<cuda>(options_);
+  }
+  /// Makes this backend's device the calling thread's.
+  void attach_thread() const { gpu::check(cudaSetDevice(stream_->device()), "cudaSetDevice"); }
+  void record(event& e) { gpu::check(cudaEventRecord(e.get(), stream()), "cudaEventRecord"); }
+  /// Later work on this stream waits for the event; the host does not.
+  void wait(event const& e) { gpu::check(cudaStreamWaitEvent(stream(), e.get(), 0), "cudaStreamWaitEvent"); }
+
+  void products(float_products how) { options_.products = how; }
+  float_products products() const { return options_.products; }
+  /// While the returned object lives, products round no operand.
+  auto full_precision() {
+    auto const restore = [before = options_.products](cuda* be) { be->options_.products = before; };
+    options_.products = float_products::fp32;
+    return std::unique_ptr<cuda, decltype(restore)>(this, restore);
+  }
+
+  /// Stream-ordered device memory.
+  /// errors  backend_error if there is not enough; state_error while the stream is being captured: a graph would own
+  ///         the memory, so run a step once before capturing it
+  template <class T>
+  std::unique_ptr<T[], gpu::free_on_stream> allocate(index_t n) {
+    auto capture = cudaStreamCaptureStatusNone;
+    gpu::check(cudaStreamIsCapturing(stream(), &capture), "cudaStreamIsCapturing");
+    if (capture != cudaStreamCaptureStatusNone)
+      raise<state_error>("cuda::allocate", "stream", "being captured",
+                         "all memory taken before, by running the same step once");
+    void* p = nullptr;
+    auto const bytes = static_cast<std::size_t>(std::max<index_t>(n, 1)) * sizeof(T);
+    if (auto const e = cudaMallocAsync(&p, bytes, stream()); e != cudaSuccess)
+      gpu::check(e, ("cudaMallocAsync of " + std::to_string(bytes) + " bytes").c_str());
+    return {static_cast<T*>(p), gpu::free_on_stream{stream_}};
+  }
+  /// Pinned host memory.
+  template <class T>
+  std::unique_ptr<T[], gpu::free_pinned> allocate_host(index_t n) {
+    void* p = nullptr;
+    auto const bytes = static_cast<std::size_t>(std::max<index_t>(n, 1)) * sizeof(T);
+    if (auto const e = cudaMallocHost(&p, bytes); e != cudaSuccess)
+      gpu::check(e, ("cudaMallocHost of " + std::to_string(bytes) + " bytes").c_str());
+    return {static_cast<T*>(p), {}};
+  }
+
+  /// dst = src on the device, or between device and host. Asynchronous: host memory must stay as it is until
+  /// synchronize().
+  /// errors  shape_error, alias_error; value_error if a view's pointer is not in the space its type says
+  template <class S, class D>
+  requires(ViewIn<S, device_space> || ViewIn<S, host_space>) &&
+      (MutableViewIn<D, device_space> || MutableViewIn<D, host_space>)&&(
+          std::same_as<typename S::space, device_space> ||
+          std::same_as<typename D::space, device_space>)&&std::same_as<typename S::value_type,
+                                                                       typename D::value_type>  //
+      void copy(S src, D dst) {
+    require_shape(src, dst.rows, dst.cols, "cuda::copy", "source");
+    if (dst.rows == 0 || dst.cols == 0) return;
+    if constexpr (std::is_same_v<typename S::space, typename D::space>) {
+      require_same_or_distinct(dst, src, "cuda::copy", "destination", "source");
+      if (runs_by_rows(dst)) return copy(src.transposed(), dst.transposed());
+      for_each(dst.rows, dst.cols, functor::copy<S, D>{src, dst});
+    } else {
+      gpu::require_space(src, "cuda::copy", "source");
+      gpu::require_space(dst, "cuda::copy", "destination");
+      gpu::transfer(*this, src, dst);
+    }
+  }
+
+  template <class F>
+  void for_each(index_t rows, index_t cols, F f) {
+    gpu::for_each(stream(), rows, cols, f);
+  }
+  template <class F>
+  void reduce_columns(index_t rows, index_t cols, F f) {
+    gpu::reduce_columns(*this, rows, cols, f);
+  }
+
+  /// math    c = alpha*a*b + beta*c, sums in compute_t of c's type, rounded to it once
+  /// errors  shape_error for shapes that do not fit or views without a unit stride; alias_error if c overlaps a or b
+  /// cost    2*rows*cols*depth operations; scratch for operands of types cuBLAS does not take together
+  template <ViewIn<space> A, ViewIn<space> Bv, MutableViewIn<space> C>
+  void gemm(double alpha, A a, Bv b, double beta, C c) {
+    product<typename A::value_type, typename Bv::value_type, typename C::value_type>(alpha, a, b, beta, c);
+  }
+
+  /// One call for the whole batch where members are alike; one per member where types or strides differ.
+  template <BatchIn<space> A, BatchIn<space> Bb, BatchIn<space> C>
+  void gemm_batched(double alpha, A const& a, Bb const& b, double beta, C const& c) {
+    require_count(a, c.count, "cuda::gemm_batched", "a");
+    require_count(b, c.count, "cuda::gemm_batched", "b");
+    constexpr bool direct = gpu::has_product<typename A::value_type, typename Bb::value_type, typename C::value_type>;
+    if constexpr (direct) {
+      bool const scalar_kernels =
+          sizeof(typename A::value_type) >= sizeof(float) && options_.products == float_products::fp32;
+      auto const fits = [&](auto const& l) { return gpu::uniform(l) && (scalar_kernels || gpu::aligned(l)); };
+      if (c.count > 1 && a.cols > 0 && fits(a) && fits(b) && fits(c)) {
+        for (index_t i = 0; i < c.count; ++i) require_product(a[i], b[i], c[i], "cuda::gemm_batched");
+        if (c.rows * c.cols == 0) return;
+        if (by_columns(c[0])) return together(alpha, a, b, beta, c);
+        return together(alpha, b.transposed(), a.transposed(), beta, c.transposed());
+      }
+    }
+    for (index_t i = 0; i < c.count; ++i) gemm(alpha, a[i], b[i], beta, c[i]);
+  }
+
+  /// math    s_i = y_iT*y_i in double, whatever y's type, over fixed row ranges
+  /// cost    scratch for at most 64 MB of widened rows
+  template <BatchIn<space> Y>
+  void gram_batched(Y const& y, slab_view<double, space> s) {
+    require_count(y, s.count, "cuda::gram_batched", "y");
+    if (s.count == 0 || y.cols == 0) return;
+    require_shape(s[0], y.cols, y.cols, "cuda::gram_batched", "s");
+    scratch<cuda> temporary(*this);
+    index_t const most = (index_t{64} << 20) / static_cast<index_t>(sizeof(double));
+    index_t const piece = std::clamp<index_t>(most / (y.cols * s.count), 1, std::max<index_t>(y.rows, 1));
+    auto const wide = temporary.slab<double>(s.count, piece, y.cols);
+    for (index_t first = 0; first < std::max<index_t>(y.rows, 1); first += piece) {
+      index_t const rows = std::min(piece, y.rows - first);
+      slab_view<double, space> part(wide.data, s.count, rows, y.cols, 1, piece, piece * y.cols);
+      for (index_t b = 0; b < s.count; ++b) convert(*this, y[b].row_range(first, rows), part[b]);
+      gemm_batched(1.0, part.transposed(), part, first == 0 ? 0.0 : 1.0, s);
+    }
+  }
+
+  template <std::same_as<double> T>
+  void cholesky_inverse_batched(slab_view<T, space> s, double relative, double absolute, slab_view<int, space> flags) {
+    require_count(flags, s.count, "cuda::cholesky_inverse_batched", "flags");
+    gpu::cholesky_inverse(*this, s, relative, absolute, flags);
+  }
+  template <std::same_as<double> T>
+  void eigh_batched(slab_view<T, space> s, index_t k, slab_view<T, space> values, slab_view<int, space> flags) {
+    require_count(values, s.count, "cuda::eigh_batched", "values");
+    require_count(flags, s.count, "cuda::eigh_batched", "flags");
+    gpu::eigh(*this, s, k, values, flags);
+  }
+  template <class T>
+  void householder(matrix_view<T, space> y) {
+    gpu::householder(*this, y);
+  }
+
+  /// task(backend, first, n): the whole batch at once.
+  template <class F>
+  void for_each_chunk(index_t count, F const& task) {
+    if (count > 0) task(*this, index_t{0}, count);
+  }
+
+ private:
+  void require_stream_of_solver() const {
+    cudaStream_t current = nullptr;
+    gpu::check(cusolverDnGetStream(solver_.get(), &current), "cusolverDnGetStream");
+    if (current != stream())
+      raise<state_error>("cuda", "stream of the borrowed cuSOLVER handle", "another one", "the backend's own stream");
+  }
+  void use_own_handles() {
+    gpu::check(cublasSetStream(blas(), stream()), "cublasSetStream");
+    gpu::check(cublasSetMathMode(blas(), gpu::product_settings::math), "cublasSetMathMode");
+    gpu::check(cusolverDnSetStream(solver_.get(), stream()), "cusolverDnSetStream");
+    // Memory of its own keeps cuBLAS from allocating inside a captured step; NVIDIA's size for the newest devices.
+    constexpr index_t bytes = index_t{32} << 20;
+    blas_work_ = allocate<std::byte>(bytes);
+    gpu::check(cublasSetWorkspace(blas(), blas_work_.get(), bytes), "cublasSetWorkspace");
+  }
+
+  template <class TA, class TB, class TC>
+  void product(double alpha, matrix_view<TA const, space> a, matrix_view<TB const, space> b, double beta,
+               matrix_view<TC, space> c) {
+    require_product(a, b, c, "cuda::gemm");
+    if (!by_columns(c)) return product<TB, TA, TC>(alpha, b.transposed(), a.transposed(), beta, c.transposed());
+    if (c.rows == 0 || c.cols == 0) return;
+    if (a.cols == 0) return beta == 0 ? fill(*this, c, 0) : axpby(*this, beta, c, 0.0, c);  // cuBLAS may leave c alone
+    if constexpr (gpu::has_product<TA, TB, TC>) {
+      gpu::product_settings const settings(blas_, stream());
+      gpu::multiply(blas(), options_.products, alpha, a, b, beta, c);
+    } else {
+      using T = compute_t<TC>;
+      scratch<cuda> temporary(*this);
+      auto const wide_a = widened<T, TA>(temporary, a);
+      auto const wide_b = widened<T, TB>(temporary, b);
+      if constexpr (std::is_same_v<T, TC>) {
+        product<T, T, T>(alpha, wide_a, wide_b, beta, c);
+      } else {
+        auto const sum = temporary.template matrix<T>(c.rows, c.cols);
+        product<T, T, T>(alpha, wide_a, wide_b, 0.0, sum);
+        axpby(*this, 1.0, sum, beta, c);
+      }
+    }
+  }
+
+  template <class T, class U>
+  matrix_view<T const, space> widened(scratch<cuda>& temporary, matrix_view<U const, space> v) {
+    if constexpr (std::is_same_v<U, T>) {
+      return v;
+    } else {
+      if (!by_columns(v)) return widened<T, U>(temporary, v.transposed()).transposed();
+      auto const out = temporary.template matrix<T>(v.rows, v.cols);
+      convert(*this, v, out);
+      return out;
+    }
+  }
+
+  /// A batch of alike members in one call, for a column-major c.
+  template <class A, class Bb, class C>
+  void together(double alpha, A const& a, Bb const& b, double beta, C const& c) {
+    gpu::product_settings const settings(blas_, stream());
+    if constexpr (gpu::is_slab<A> && gpu::is_slab<Bb> && gpu::is_slab<C>) {
+      gpu::multiply_strided(blas(), options_.products, alpha, a, b, beta, c);
+    } else {
+      scratch<cuda> temporary(*this);
+      auto const list = [&](auto const& l) {
+        return gpu::addresses(*this, temporary, c.count, [&](index_t i) { return l[i].data; });
+      };
+      gpu::multiply_listed(blas(), options_.products, alpha, a[0], list(a), b[0], list(b), beta, c[0], list(c),
+                           c.count);
+    }
+  }
+};
+
+}  // namespace loraga

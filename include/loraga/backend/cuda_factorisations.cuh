@@ -1,0 +1,197 @@
+#pragma once
+#include <loraga/backend/cuda_products.cuh>
+#include <loraga/linalg/elementwise.hpp>
+#include <loraga/linalg/reductions.hpp>
+#include <vector>
+
+// Batched Cholesky and symmetric eigenproblems, and Householder QR, through cuSOLVER. What went wrong with a matrix is
+// noted in flags on the device; nothing here waits.
+
+namespace loraga::gpu {
+
+/// Flags of a batch as one row.
+inline matrix_view<int, device_space> flag_row(slab_view<int, device_space> flags) {
+  return {flags.data, 1, flags.count, 1, flags.batch_stride};
+}
+
+/// All matrices of a batch side by side, wherever they lie.
+template <class T>
+struct slab_element {
+  T* data;
+  index_t cols, row_stride, col_stride, batch_stride;
+  explicit slab_element(slab_view<T, device_space> s)
+      : data(s.data), cols(s.cols), row_stride(s.row_stride), col_stride(s.col_stride), batch_stride(s.batch_stride) {}
+  /// Element (i, j % cols) of matrix j/cols.
+  LORAGA_HD T& operator()(index_t i, index_t j) const {
+    return data[i * row_stride + j % cols * col_stride + j / cols * batch_stride];
+  }
+};
+
+/// Keeps the diagonal of every matrix, and starts an identity beside it.
+struct prepare_inverse {
+  slab_element<double> s;
+  matrix_view<double, device_space> diagonal;  // n x count
+  slab_element<double> inverse;
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    bool const on_diagonal = i == j % s.cols;
+    inverse(i, j) = on_diagonal;
+    if (on_diagonal) diagonal(i, j / s.cols) = s(i, j);
+  }
+};
+
+/// Looks at the pivots of matrix b; info becomes 1 where they, or the factorisation, failed.
+struct judge_pivots {
+  slab_element<double> r;
+  matrix_view<double, device_space> diagonal;
+  double relative, absolute;
+  matrix_view<int, device_space> info, flags;  // 1 x count
+  LORAGA_HD void operator()(index_t, index_t b) const {
+    bool good = info(0, b) == 0;
+    for (index_t j = 0; good && j < r.cols; ++j) {
+      double const pivot = r(j, b * r.cols + j) * r(j, b * r.cols + j);
+      good = is_finite(pivot) && pivot > relative * diagonal(j, b) && pivot > absolute;
+    }
+    info(0, b) = !good;
+    if (!good) flags(0, b) |= svd_ill_conditioned;
+  }
+};
+
+struct accept_inverse {
+  slab_element<double> inverse, s;
+  matrix_view<int, device_space> info;
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    index_t const column = j % s.cols;
+    double const fallback = i == column;
+    s(i, j) = info(0, j / s.cols) != 0 ? fallback : i <= column ? inverse(i, j) : 0.0;
+  }
+};
+
+/// See the contract's cholesky_inverse_batched.
+template <class B>
+void cholesky_inverse(B& be, slab_view<double, device_space> s, double relative, double absolute,
+                      slab_view<int, device_space> flags) {
+  index_t const n = s.cols, count = s.count;
+  if (n == 0 || count == 0) return;
+  if (!by_columns(s[0]) || s.rows != n)
+    raise<shape_error>("cuda::cholesky_inverse_batched", "s", shape_text(s.rows, n), "square and column-major");
+  scratch<B> temporary(be);
+  auto const inverse = temporary.template slab<double>(count, n, n);
+  auto const diagonal = temporary.template matrix<double>(n, count);
+  auto const info = temporary.template matrix<int>(1, count);
+  slab_element<double> const in(s), out(inverse);
+  be.for_each(n, n * count, prepare_inverse{in, diagonal, out});
+  auto const at = [](auto const& slab) { return [&slab](index_t b) { return slab[b].data; }; };
+  auto** const r_list = reinterpret_cast<double**>(addresses(be, temporary, count, at(s)));
+  auto** const x_list = reinterpret_cast<double**>(addresses(be, temporary, count, at(inverse)));
+  check(cusolverDnDpotrfBatched(be.solver(), CUBLAS_FILL_MODE_UPPER, static_cast<int>(n), r_list,
+                                static_cast<int>(s.col_stride), info.data, static_cast<int>(count)),
+        "cusolverDnDpotrfBatched");
+  be.for_each(1, count, judge_pivots{in, diagonal, relative, absolute, info, flag_row(flags)});
+  double const one = 1;
+  {
+    product_settings const settings(be.blas_handle(), be.stream());
+    check(cublasDtrsmBatched_64(be.blas(), CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT,
+                                n, n, &one, r_list, s.col_stride, x_list, n, count),
+          "cublasDtrsmBatched");
+  }
+  be.for_each(n, n * count, accept_inverse{out, in, info});
+}
+
+/// Every matrix to a largest entry between 1 and 2, by a power of two; one that is not finite becomes the identity.
+struct normalise_matrix {
+  matrix_view<double, device_space> largest, s;  // count x 1; n^2 x count
+  index_t n;
+  LORAGA_HD static double unit(double largest) { return largest > 0 ? ldexp(1.0, -ilogb(largest)) : 1.0; }
+  LORAGA_HD void operator()(index_t e, index_t b) const {
+    double const m = largest(b, 0);
+    s(e, b) = is_finite(m) ? s(e, b) * unit(m) : double(e % n == e / n);
+  }
+};
+
+struct normalise_largest {
+  matrix_view<double, device_space> largest, y;  // 1 x 1; any
+  LORAGA_HD void operator()(index_t i, index_t j) const { y(i, j) *= normalise_matrix::unit(largest(0, 0)); }
+};
+
+/// From ascending pairs of the scaled matrices to the leading ones of the matrices themselves.
+struct descending_values {
+  matrix_view<double, device_space> found, largest;  // n x count, count x 1
+  slab_element<double> values;
+  matrix_view<int, device_space> info, flags;
+  LORAGA_HD void operator()(index_t i, index_t b) const {
+    double const m = largest(b, 0);
+    values(i, b) = found(found.rows - 1 - i, b) / normalise_matrix::unit(is_finite(m) ? m : 1.0);
+    if (i == 0 && (!is_finite(m) || info(0, b) != 0)) flags(0, b) |= svd_not_converged;
+  }
+};
+struct leading_vectors {
+  slab_element<double> found, s;  // n x n and n x k each
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    index_t const b = j / s.cols, from = found.cols - 1 - j % s.cols;
+    s(i, j) = found(i, b * found.cols + from);
+  }
+};
+
+/// See the contract's eigh_batched.
+template <class B>
+void eigh(B& be, slab_view<double, device_space> s, index_t k, slab_view<double, device_space> values,
+          slab_view<int, device_space> flags) {
+  index_t const n = s.cols, count = s.count;
+  if (n == 0 || count == 0) return;
+  scratch<B> temporary(be);
+  auto const work = temporary.template slab<double>(count, n, n);
+  auto const flat = matrix_view<double, device_space>(work.data, n * n, count, 1, n * n);
+  auto const found = temporary.template matrix<double>(n, count), largest = temporary.template matrix<double>(count, 1);
+  auto const info = temporary.template matrix<int>(1, count);
+  slab_element<double> const from(s), to(work);
+  be.for_each(n, n * count, functor::copy<slab_element<double>, slab_element<double>>{from, to});
+  be.reduce_columns(n * n, count, functor::max_abs<decltype(flat), decltype(largest)>{flat, largest});
+  be.for_each(n * n, count, normalise_matrix{largest, flat, n});
+
+  std::size_t device_bytes = 0, host_bytes = 0;
+  check(cusolverDnXsyevBatched_bufferSize(be.solver(), be.solver_parameters(), CUSOLVER_EIG_MODE_VECTOR,
+                                          CUBLAS_FILL_MODE_UPPER, n, CUDA_R_64F, work.data, n, CUDA_R_64F, found.data,
+                                          CUDA_R_64F, &device_bytes, &host_bytes, count),
+        "cusolverDnXsyevBatched_bufferSize");
+  auto const buffer = temporary.template matrix<std::byte>(static_cast<index_t>(device_bytes), 1);
+  check(cusolverDnXsyevBatched(be.solver(), be.solver_parameters(), CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_UPPER, n,
+                               CUDA_R_64F, work.data, n, CUDA_R_64F, found.data, CUDA_R_64F, buffer.data, device_bytes,
+                               be.host_work(host_bytes), host_bytes, info.data, count),
+        "cusolverDnXsyevBatched");
+  be.for_each(n, count, descending_values{found, largest, slab_element<double>(values), info, flag_row(flags)});
+  be.for_each(n, k * count, leading_vectors{to, slab_element<double>(s.columns(0, k))});
+}
+
+/// Householder QR in double, whatever T: columns of y become an orthonormal basis of a space that holds them.
+template <class B, class T>
+void householder(B& be, matrix_view<T, device_space> y) {
+  if (y.rows < y.cols)
+    raise<shape_error>("cuda::householder", "y", shape_text(y.rows, y.cols), "at least as many rows as columns");
+  if (y.cols == 0) return;
+  scratch<B> temporary(be);
+  index_t const m = y.rows, n = y.cols;
+  auto const q = temporary.template matrix<double>(m, n), tau = temporary.template matrix<double>(n, 1);
+  auto const info = temporary.template matrix<int>(1, 1);
+  auto const largest = temporary.template matrix<double>(1, 1);
+  convert(be, y, q);
+  max_abs(be, q, largest);
+  be.for_each(m, n, normalise_largest{largest, q});
+  std::size_t device_bytes = 0, host_bytes = 0;
+  check(cusolverDnXgeqrf_bufferSize(be.solver(), be.solver_parameters(), m, n, CUDA_R_64F, q.data, m, CUDA_R_64F,
+                                    tau.data, CUDA_R_64F, &device_bytes, &host_bytes),
+        "cusolverDnXgeqrf_bufferSize");
+  auto const buffer = temporary.template matrix<std::byte>(static_cast<index_t>(device_bytes), 1);
+  check(cusolverDnXgeqrf(be.solver(), be.solver_parameters(), m, n, CUDA_R_64F, q.data, m, CUDA_R_64F, tau.data,
+                         CUDA_R_64F, buffer.data, device_bytes, be.host_work(host_bytes), host_bytes, info.data),
+        "cusolverDnXgeqrf");
+  int length = 0;
+  auto const rows = static_cast<int>(m), cols = static_cast<int>(n);
+  check(cusolverDnDorgqr_bufferSize(be.solver(), rows, cols, cols, q.data, rows, tau.data, &length),
+        "cusolverDnDorgqr_bufferSize");
+  auto const work = temporary.template matrix<double>(length, 1);
+  check(cusolverDnDorgqr(be.solver(), rows, cols, cols, q.data, rows, tau.data, work.data, length, info.data),
+        "cusolverDnDorgqr");
+  convert(be, q, y);
+}
+
+}  // namespace loraga::gpu

@@ -1,0 +1,141 @@
+#pragma once
+#include <cuda_runtime_api.h>
+#include <thrust/execution_policy.h>
+#include <thrust/for_each.h>
+#include <thrust/iterator/counting_iterator.h>
+#include <thrust/system_error.h>
+#if THRUST_DEVICE_SYSTEM == THRUST_DEVICE_SYSTEM_CUDA
+#include <thrust/system/cuda/execution_policy.h>
+#endif
+
+#include <loraga/backend/split_index.hpp>
+#include <loraga/core/workspace.hpp>
+
+// The two shapes of device work everything else is made of: one element at a time, and one column to one number. Both
+// run on any of Thrust's systems.
+
+namespace loraga::gpu {
+
+/// Thrust's device system on a stream: CUDA, asynchronous, under nvcc. A program compiled for Thrust's CPP or OMP
+/// system runs the same functors on the host instead, which is how they are tested where there is no GPU.
+inline auto policy([[maybe_unused]] cudaStream_t stream) {
+#if THRUST_DEVICE_SYSTEM == THRUST_DEVICE_SYSTEM_CUDA
+  return thrust::cuda::par_nosync.on(stream);
+#else
+  return thrust::device;
+#endif
+}
+
+template <class F>
+struct on_grid {
+  F f;
+  split_index split;
+  index_t rows;
+  LORAGA_HD void operator()(index_t e) const {
+    index_t const j = split.column(e);
+    f(e - j * rows, j);
+  }
+};
+
+/// f(i, j) for every element of a grid, asynchronously.  errors  backend_error if the launch fails
+template <class F>
+void for_each(cudaStream_t stream, index_t rows, index_t cols, F f) {
+  if (rows <= 0 || cols <= 0) return;
+  try {
+    thrust::for_each_n(policy(stream), thrust::counting_iterator<index_t>(0), rows * cols,
+                       on_grid<F>{f, split_index(rows, cols), rows});
+  } catch (thrust::system_error const& failure) {
+    (void)cudaGetLastError();
+    throw backend_error(std::string("cuda::for_each: launch failed (") + failure.what() + "), expected success",
+                        failure.code().value());
+  }
+}
+
+/// Rows a thread combines before it hands on: fixed, because the order of sums is part of the result.
+inline constexpr index_t rows_per_thread = 32;
+
+/// part(p, j) = combination of map(i, j) over i = p, p + parts, ...: neighbouring threads read neighbouring rows.
+template <class F, class P>
+struct reduce_rows {
+  F f;
+  P part;
+  index_t rows;
+  LORAGA_HD void operator()(index_t p, index_t j) const {
+    auto sum = F::identity();
+    for (index_t i = p; i < rows; i += part.rows) sum = F::combine(sum, f.map(i, j));
+    part(p, j) = sum;
+  }
+};
+/// The same over what another pass left.
+template <class F, class P>
+struct reduce_parts {
+  P from, to;
+  LORAGA_HD void operator()(index_t p, index_t j) const {
+    auto sum = F::identity();
+    for (index_t i = p; i < from.rows; i += to.rows) sum = F::combine(sum, from(i, j));
+    to(p, j) = sum;
+  }
+};
+template <class F, class P>
+struct finish_parts {
+  F f;
+  P from;
+  LORAGA_HD void operator()(index_t, index_t j) const {
+    auto sum = F::identity();
+    for (index_t i = 0; i < from.rows; ++i) sum = F::combine(sum, from(i, j));
+    f.finish(j, sum);
+  }
+};
+template <class F>
+struct reduce_short_column {
+  F f;
+  index_t rows;
+  LORAGA_HD void operator()(index_t, index_t j) const {
+    auto sum = F::identity();
+    for (index_t i = 0; i < rows; ++i) sum = F::combine(sum, f.map(i, j));
+    f.finish(j, sum);
+  }
+};
+
+/// f.finish(j, combination over i of f.map(i, j)), in an order that depends on the shape alone: passes over the rows,
+/// each leaving one part for every 32, until one thread can combine a column's.
+template <class B, class F>
+void reduce_columns(B& be, index_t rows, index_t cols, F f) {
+  using V = typename F::value_type;
+  if (rows <= rows_per_thread) return be.for_each(1, cols, reduce_short_column<F>{f, rows});
+  auto const fewer = [](index_t n) { return (n + rows_per_thread - 1) / rows_per_thread; };
+  scratch<B> temporary(be);
+  using parts = matrix_view<V, typename B::space>;
+  parts part = temporary.template matrix<V>(fewer(rows), cols);
+  be.for_each(part.rows, cols, reduce_rows<F, parts>{f, part, rows});
+  while (part.rows > rows_per_thread) {
+    parts const next = temporary.template matrix<V>(fewer(part.rows), cols);
+    be.for_each(next.rows, cols, reduce_parts<F, parts>{part, next});
+    part = next;
+  }
+  be.for_each(1, cols, finish_parts<F, parts>{f, part});
+}
+
+/// Addresses to device memory through a kernel's parameters: nothing on the host must outlive the call, so that it
+/// may be captured in a graph.
+struct place_addresses {
+  static constexpr index_t most = 64;
+  void* from[most];
+  matrix_view<void*, device_space> to;  // n x 1
+  LORAGA_HD void operator()(index_t i, index_t) const { to(i, 0) = from[i]; }
+};
+
+/// A device array of n addresses, address_of(i) on the host, in scratch memory.
+template <class B, class F>
+void** addresses(B& be, scratch<B>& temporary, index_t n, F const& address_of) {
+  auto const list = temporary.template matrix<void*>(n, 1);
+  for (index_t first = 0; first < n; first += place_addresses::most) {
+    index_t const now = std::min(place_addresses::most, n - first);
+    place_addresses some{{}, list.row_range(first, now)};
+    for (index_t i = 0; i < now; ++i) some.from[i] = const_cast<void*>(static_cast<void const*>(address_of(first + i)));
+    be.for_each(now, 1, some);
+  }
+  return list.data;
+}
+
+}  // namespace loraga::gpu
