@@ -1,25 +1,46 @@
 #!/usr/bin/env bash
 # The tests: sets up what is missing, builds, and runs them through ctest.
 # --sanitize: with the address and undefined-behaviour sanitizers, compiled for this machine's processor.
-# Further arguments go to ctest (for example -R lora).
+# --cuda: on the CUDA backend; needs nvcc. Without a GPU everything is built and every test reported as skipped.
+# --cuda --record: on a GPU also under compute-sanitizer, and the main job on both devices, into a result file.
+# --only REGEX: only unit tests whose file matches. Further arguments go to ctest (for example -R lora).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source cmake/setup.sh
 
-kind=plain flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O2)
-case ${1:-} in
-  --sanitize)
-    kind=sanitize
-    flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O1
-      "-Dloraga_test_options=-march=native;-fsanitize=address,undefined;-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1")
-    shift ;;
-  --help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
-esac
-need_packages g++ cmake ninja-build libeigen3-dev catch2
+kind=plain record= only= flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O2) target=all
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --sanitize)
+      kind=sanitize
+      flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O1
+        "-Dloraga_test_options=-march=native;-fsanitize=address,undefined;-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1") ;;
+    --cuda)
+      kind=cuda target=unit_cuda
+      architecture=90
+      if nvidia-smi > /dev/null 2>&1; then architecture=native; fi
+      flags=(-DLORAGA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$architecture -DCMAKE_CUDA_FLAGS_RELEASE=-O1) ;;
+    --record) record=yes ;;
+    --only) only=$2; shift ;;
+    --help) sed -n '2,7s/^# //p' "$0"; exit 0 ;;
+    *) break ;;
+  esac
+  shift
+done
+if [[ $kind == cuda ]]; then
+  command -v nvcc > /dev/null || { echo "--cuda needs the CUDA toolkit's compiler nvcc on PATH (often in /usr/local/cuda/bin)" >&2; exit 1; }
+fi
+if [[ -d .deps ]]; then  # packages brought along, for machines without a network (cmake/bring_packages.sh)
+  flags+=("-DCMAKE_PREFIX_PATH=$PWD/.deps/usr")
+else
+  need_packages g++ cmake ninja-build libeigen3-dev catch2
+fi
 
 build=build/tests-$kind
-cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release "${flags[@]}" \
+cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release "-DLORAGA_TEST_ONLY=$only" "${flags[@]}" \
   > $build.configure.log 2>&1 || { cat $build.configure.log; exit 1; }
 echo "building the tests (first time: some minutes)"
-cmake --build $build -j 2
-ctest --test-dir $build --output-on-failure --parallel 2 "$@"
+cmake --build $build -j "$(nproc)" --target $target
+if [[ -n $record ]]; then exec bash tests/cuda/record.sh $build; fi
+[[ $kind == cuda ]] && set -- -L cuda "$@"
+ctest --test-dir $build --output-on-failure --parallel "$(nproc)" "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # check.sh INCLUDE_FOLDER COMPILER FLAG...
 # Every header compiles alone; third-party headers appear in the wing only; includes go down the floors and never in a
-# circle. Where nvcc is at hand, all portable headers also compile as CUDA.
+# circle. Where nvcc is at hand, all portable headers also compile as CUDA, and the CUDA wing as both.
 set -u
 include=$1
 shift
@@ -10,8 +10,8 @@ fail=0
 
 floor_of() {
   case $1 in
-    loraga/cpu.hpp|loraga/loraga.hpp) echo 7 ;;
-    loraga/backend/*|loraga/svd/eigen.hpp) echo 6 ;;
+    loraga/cpu.hpp|loraga/cuda.cuh|loraga/loraga.hpp) echo 7 ;;
+    loraga/backend/*|loraga/svd/eigen.hpp|loraga/svd/cusolver.cuh) echo 6 ;;
     loraga/initialise.hpp) echo 5 ;;
     loraga/adapter/*|loraga/optim/*|loraga/diagnostics/*) echo 4 ;;
     loraga/svd/*|loraga/gradient/*|loraga/init/*|loraga/anchor.hpp) echo 3 ;;
@@ -22,7 +22,7 @@ floor_of() {
   esac
 }
 
-mapfile -t headers < <(find loraga -name '*.hpp' | sort)
+mapfile -t headers < <(find loraga -name '*.hpp' -o -name '*.cuh' | sort)
 edges=$(mktemp)
 trap 'rm -f "$edges"' EXIT
 for header in "${headers[@]}"; do
@@ -44,10 +44,18 @@ tsort "$edges" > /dev/null || { echo "includes form a circle"; fail=1; }
 
 alone() { "$@" || { echo "does not compile alone: ${*: -1}"; exit 1; }; }
 export -f alone
-printf '%s\n' "${headers[@]}" | xargs -P "$(nproc)" -I{} bash -c 'alone "$@"' _ "$@" -fsyntax-only -x c++ {} || fail=1
+all_alone() { xargs -P "$(nproc)" -I{} bash -c 'alone "$@"' _ "$@" -fsyntax-only -x c++ {} || fail=1; }
+printf '%s\n' "${headers[@]}" | grep 'hpp$' > "$edges"
+all_alone "$@" < "$edges"
 
 if command -v nvcc > /dev/null; then
-  echo '#include <loraga/loraga.hpp>' | nvcc -x cu -std=c++20 -arch=sm_80 -I. -c - -o /dev/null ||
-    { echo "the portable headers do not compile as CUDA"; fail=1; }
+  toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
+  printf '%s\n' "${headers[@]}" | grep 'cuh$' > "$edges"
+  all_alone "$@" -isystem "$toolkit/include" -isystem "$toolkit/include/cccl" -DTHRUST_HOST_SYSTEM=THRUST_HOST_SYSTEM_CPP \
+    -DTHRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP < "$edges"
+  for roof in loraga/loraga.hpp loraga/cuda.cuh; do
+    echo "#include <$roof>" | nvcc -x cu -std=c++20 -arch=sm_80 -I. -c - -o /dev/null ||
+      { echo "$roof does not compile as CUDA"; fail=1; }
+  done
 fi
 exit $fail

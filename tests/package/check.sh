@@ -1,20 +1,26 @@
 #!/usr/bin/env bash
-# check.sh KIND SOURCE BUILD WORK: a fresh consumer project of KIND (installed | subdirectory) is configured, built and run.
+# check.sh KIND SOURCE BUILD WORK: a fresh consumer project of KIND (installed | subdirectory, or either with _cuda) is
+# configured, built and run.
 set -eu
 export CMAKE_GENERATOR=Ninja  # what the tests themselves are built with; make may be missing
 kind=$1 source=$2 build=$3 work=$4
 rm -rf "$work"
 mkdir -p "$work"
-if [[ $kind == installed ]]; then
+if [[ $kind == installed* ]]; then
   cmake --install "$build" --prefix "$work/prefix" > /dev/null
-  cmake -S "$source/tests/package/installed" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix" > "$work/log" || { cat "$work/log"; exit 1; }
-  if cmake -S "$source/tests/package/installed" -B "$work/missing" -DCMAKE_PREFIX_PATH="$work/prefix" -DCOMPONENT=cuda > "$work/log" 2>&1; then
-    echo "a component that is not installed was found"; exit 1
+  cmake -S "$source/tests/package/$kind" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix" > "$work/log" || { cat "$work/log"; exit 1; }
+  refused() {  # COMPONENT MESSAGE
+    if cmake -S "$source/tests/package/installed" -B "$work/missing" -DCMAKE_PREFIX_PATH="$work/prefix" -DCOMPONENT=$1 > "$work/log" 2>&1; then
+      echo "component $1 was found"; exit 1
+    fi
+    tr '\n' ' ' < "$work/log" | tr -s ' ' | grep -q "$2" || { echo "$1 is not refused by name:"; cat "$work/log"; exit 1; }
+  }
+  if [[ $kind == installed ]]; then
+    refused mpi "component 'mpi' is not part of this installation"
+    refused cuda "component 'cuda' needs the language CUDA"
   fi
-  tr '\n' ' ' < "$work/log" | tr -s ' ' | grep -q "component 'cuda' is not part of this installation" ||
-    { echo "a missing component is not named:"; cat "$work/log"; exit 1; }
 else
-  cmake -S "$source/tests/package/subdirectory" -B "$work/build" -DLORAGA_SOURCE="$source" > "$work/log" || { cat "$work/log"; exit 1; }
+  cmake -S "$source/tests/package/$kind" -B "$work/build" -DLORAGA_SOURCE="$source" > "$work/log" || { cat "$work/log"; exit 1; }
 fi
 cmake --build "$work/build" > "$work/log" || { cat "$work/log"; exit 1; }
 "$work/build/consumer"

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Copies the headers of installed Debian packages that the tests need into .deps, which run.sh uses where it is found:
+# for machines without a network, to which the working tree is copied.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source cmake/setup.sh
+need_packages libeigen3-dev catch2 nlohmann-json3-dev libcli11-dev
+rm -rf .deps && mkdir .deps
+dpkg -L libeigen3-dev catch2 nlohmann-json3-dev libcli11-dev |
+  grep -E '^/usr/(include|lib/.*cmake|share/(cmake|eigen3))/' |
+  while read -r path; do [[ -d $path ]] || echo "${path#/}"; done > .deps/list
+tar -C / -cf - -T .deps/list | tar -C .deps -xf -
+du -sh .deps

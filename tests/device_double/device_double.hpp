@@ -1,0 +1,40 @@
+#pragma once
+#include <cstddef>
+#include <string_view>
+
+// A CPU double of the parts of the CUDA runtime, cuBLAS and cuSOLVER that the library calls, linked in their place.
+// Every call runs at once, which is one legal schedule; what a call is given is checked more strictly than on a GPU. It
+// shows wrong shapes, bounds, call orders and leaks. It says nothing about races, kernels' launches or speed.
+//
+// Functions are named as the linker sees them: "cudaMallocAsync", "cublasCreate_v2", "cublasGemmEx_64".
+
+namespace device_double {
+
+/// The nth next call of that function (1: the next one) does nothing and returns that status, once.
+void fail_next(std::string_view function, int status);
+void fail_next(std::string_view function, int status, int nth);
+/// The next call of that cuSOLVER function does its work and then reports that info for its first matrix.
+void info_next(std::string_view function, int info);
+/// Failures and infos asked for that have not happened yet, and the way to drop them.
+std::size_t pending();
+void forget_requests();
+
+/// Calls of one function so far, failed ones included.
+long calls(std::string_view function);
+
+/// What has been taken and not been given back. Handles are streams, events, graphs, and the libraries' handles,
+/// parameters and infos.
+std::size_t live_device_allocations();
+std::size_t live_host_allocations();
+std::size_t live_device_bytes();
+std::size_t live_handles();
+
+/// Device memory in use may not exceed that; the size of the device at first.
+inline constexpr std::size_t whole_device = std::size_t{64} << 30;
+void device_limit(std::size_t bytes);
+
+/// Misuses seen so far, each also a line on stderr. A destructor drops the status of what it calls: a test that wants
+/// to know looks here.
+long complaints();
+
+}  // namespace device_double
