@@ -1,22 +1,32 @@
 #!/usr/bin/env bash
 # The main job: sets up what is missing, builds, and runs the comparison. `bash examples/run.sh --help` lists options;
-# `--sweep` chooses each method's learning rate anew and writes examples/finetune/best_rates.json.
+# `--device cuda` builds with CUDA, runs on a GPU and writes to out/finetune-cuda; `--sweep` chooses each method's
+# learning rate anew and writes examples/finetune/best_rates.json; `--build-only`, as the only or last word, stops there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source cmake/setup.sh
 
 need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libcli11-dev dataset-fashion-mnist gnuplot-nox
-build=build/release
-out=out/finetune before=
+device=cpu out= before=
 for word in "$@"; do
-  [[ $before == --out ]] && out=$word
-  [[ $word == --out=* ]] && out=${word#--out=}
+  case $before in --out) out=$word ;; --device) device=$word ;; esac
+  case $word in --out=*) out=${word#--out=} ;; --device=*) device=${word#--device=} ;; esac
   before=$word
 done
+build=build/release cuda=OFF usual_out=out/finetune
+if [[ $device == cuda ]]; then
+  build=build/release-cuda cuda=ON usual_out=out/finetune-cuda
+  command -v nvcc > /dev/null || {
+    echo "--device cuda needs the CUDA toolkit's compiler nvcc on PATH (often in /usr/local/cuda/bin)" >&2
+    exit 1
+  }
+fi
+out=${out:-$usual_out}
 cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OFF -DLORAGA_BUILD_EXAMPLES=ON \
-  > $build.configure.log || { cat $build.configure.log; exit 1; }
+  -DLORAGA_CUDA=$cuda > $build.configure.log || { cat $build.configure.log; exit 1; }
 echo "building (first time: about a minute)"
-cmake --build $build --target finetune
+cmake --build $build
+[[ $before == --build-only ]] && exit
 
 data=build/fashion-mnist
 bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist $data

@@ -123,6 +123,7 @@ class batch_buffer {
       which_ = {be, 1, n};
     }
     be.copy(loraga::col_major(items.data(), 1, n), which_.view());
+    be.synchronize();  // `items` may end with the call
     gather(be, all.images, images_.view());
     gather(be, all.labels, labels_.view());
     return {images_.view(), labels_.view()};

@@ -3,25 +3,6 @@
 
 namespace finetune {
 
-/// How much of a layer's gradient its adapter can see: panel (c), first half.
-struct layer_coverage {
-  std::string name;
-  index_t out, in, rank;
-  double coverage, effective_rank;
-};
-
-/// Cosine of a method's first update with minus the gradient, over layers: panel (c), second half.
-struct method_alignment {
-  std::string method;
-  std::vector<double> sgd, adamw;  // per layer
-};
-
-inline double mean(std::vector<double> const& x) {
-  double sum = 0;
-  for (double const v : x) sum += v;
-  return sum / static_cast<double>(x.size());
-}
-
 template <class B>
 std::vector<layer_coverage> measure_coverage(B& be, task<B> const& t, settings const& s, std::uint64_t seed) {
   model::vision_transformer<B> m(be, t.shape);

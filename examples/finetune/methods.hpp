@@ -1,4 +1,5 @@
 #pragma once
+#include <loraga/core/config.hpp>
 #include <string>
 #include <vector>
 

@@ -1,15 +1,22 @@
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "alignment.hpp"
+#include "records.hpp"
 
 namespace finetune {
 
 using json = nlohmann::ordered_json;
+
+inline double mean(std::vector<double> const& x) {
+  double sum = 0;
+  for (double const v : x) sum += v;
+  return sum / static_cast<double>(x.size());
+}
 
 /// Mean and standard deviation over seeds. A missing value (NaN: never reached, diverged) makes both null.
 struct spread {

@@ -4,11 +4,9 @@
 
 #include "../data/fashion_mnist.hpp"
 #include "../model/vision_transformer.hpp"
-#include "methods.hpp"
+#include "records.hpp"
 
 namespace finetune {
-
-using loraga::index_t;
 
 inline double seconds_since(std::chrono::steady_clock::time_point t) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
@@ -157,7 +155,8 @@ void copy_merged(B& be, model::vision_transformer<B>& from, model::vision_transf
 template <class B>
 model::batch_result evaluate(B& be, model::vision_transformer<B>& m, data::device_set<B> const& set, index_t first,
                              index_t n) {
-  index_t const chunk = 10;  // keeps the activations in a CPU core's own cache
+  // the activations of few images stay in a CPU core's own cache; a GPU needs many to be busy
+  index_t const chunk = std::is_same_v<typename B::space, loraga::host_space> ? 10 : 500;
   model::batch_result total;
   for (index_t i = first; i < first + n; i += chunk) {
     auto const batch = set.range(i, std::min(chunk, first + n - i));
@@ -168,24 +167,6 @@ model::batch_result evaluate(B& be, model::vision_transformer<B>& m, data::devic
   }
   return total;
 }
-
-struct run_record {
-  std::string method;
-  double rate = 0;
-  std::uint64_t seed = 0;
-  index_t trainable = 0;
-  double init_seconds = 0, seconds = 0, accuracy = 0;
-  std::vector<index_t> steps;
-  std::vector<double> losses;  // on the fixed evaluation images, at `steps`
-
-  double final_loss() const { return losses.back(); }
-  /// First evaluation at or below `loss`; -1 if there is none.
-  index_t steps_to(double loss) const {
-    for (std::size_t i = 0; i < losses.size(); ++i)
-      if (losses[i] <= loss) return steps[i];
-    return -1;
-  }
-};
 
 /// What all runs share: the pre-trained model and the data of the new task. `held_out` is what losses are measured on:
 /// its first `held_out_images` at every evaluation, all of it for the final accuracy.

@@ -14,7 +14,7 @@ model::vision_transformer_shape const small{
     .side = 8, .patch = 4, .width = 16, .layers = 2, .heads = 2, .hidden = 24, .classes = 3};
 
 struct trained_model {
-  backend be{1};
+  backend be = test::make_backend(1);
   model::vision_transformer<backend> m{be, small};
   matrix<float, backend> images = test::upload<float>(be, test::random(64, 5, 1));
   matrix<index_t, backend> labels{be, 1, 5};
@@ -28,7 +28,9 @@ struct trained_model {
       fill_normal(be, noise, {4, stream++}, 0.2);
       axpby(be, 1, noise, 1, t->value.view());
     }
-    for (index_t j = 0; j < 5; ++j) labels.view()(0, j) = (2 * j) % 3;
+    index_t const classes[] = {0, 2, 1, 0, 2};
+    be.copy(col_major(classes, 1, 5), labels.view());
+    be.synchronize();
   }
   std::uint64_t stream = 0;
   double loss() {
@@ -94,7 +96,7 @@ TEST_CASE("through adapters as well", "[examples]") {
 }
 
 TEST_CASE("a block that serves the class token alone gives what the whole block gives it", "[examples]") {
-  backend be(1);
+  auto be = test::make_backend(1);
   index_t const width = 16, tokens = 5, count = 3;
   model::block<backend> whole(be, "b", width, 2, 24, false), alone(be, "b", width, 2, 24, true);
   std::uint64_t stream = 0;

@@ -2,7 +2,6 @@
 #include "../../examples/finetune/trainer.hpp"
 
 #include <filesystem>
-#include <loraga/cpu.hpp>
 #include <set>
 
 #include "../support/backend.hpp"
@@ -30,7 +29,7 @@ data::image_set images(index_t count) {
 }
 
 struct bench {
-  backend be{1};
+  backend be = test::make_backend(1);
   data::device_set<backend> set{be, images(60)};
   finetune::settings s{.rank = 3, .steps = 10, .batch = 6, .evaluate_every = 5, .sample_batches = 2, .sample_batch = 8};
   finetune::task<backend> task;
