@@ -1,10 +1,11 @@
 """Measures what the headers cost to compile, as ratios to #include <Eigen/Core> in the same run (docs/house.md has the
-budgets): every header alone, and a user's whole training file (the README's program). CPU seconds of g++ -O2, medians
-of interleaved runs. Ends with status 1 if a budget is missed."""
+budgets): every header alone, and a user's whole training file (the README's program), with g++ -O2; the CUDA roof with
+nvcc, where there is one. CPU seconds, medians of interleaved runs. Ends with status 1 if a budget is missed."""
 import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COMPILER = ["g++", "-std=c++20", "-O2", "-I", os.path.join(ROOT, "include"), "-isystem", "/usr/include/eigen3", "-c", "-o",
             "/dev/null"]
+NVCC = ["nvcc", "-x", "cu", "-std=c++20", "-O2", "-arch=sm_80", "-I", os.path.join(ROOT, "include"), "-c", "-o", "/dev/null"]
 WING = ("loraga/backend/", "loraga/svd/eigen.hpp")
 
 
@@ -21,12 +23,13 @@ def headers():
     base = os.path.join(ROOT, "include")
     for folder, _, files in os.walk(os.path.join(base, "loraga")):
         for name in files:
-            yield os.path.relpath(os.path.join(folder, name), base)
+            if name.endswith(".hpp"):
+                yield os.path.relpath(os.path.join(folder, name), base)
 
 
 def seconds(path, work):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(COMPILER + ["-I", work, path], check=True)
+    subprocess.run((NVCC if path.endswith(".cu") else COMPILER) + ["-I", work, path], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -45,6 +48,11 @@ def main():
                 out.write(f"#include <{header}>\n")
             budget = 1.7 if header == "loraga/cpu.hpp" else None if header.startswith(WING) or header == "Eigen/Core" else 1.0
             cases[header] = (path, budget)
+        if shutil.which("nvcc"):
+            path = os.path.join(work, "cuda.cu")
+            with open(path, "w") as out:
+                out.write("#include <loraga/cuda.cuh>\n")
+            cases["loraga/cuda.cuh (nvcc)"] = (path, 10.0)
         times = {name: [] for name in cases}
         for repeat in range(args.repeats):
             for name, (path, _) in cases.items():
