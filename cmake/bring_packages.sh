@@ -5,9 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source cmake/setup.sh
 need_packages libeigen3-dev catch2 nlohmann-json3-dev libcli11-dev
-rm -rf .deps && mkdir .deps
+rm -rf .deps .deps.new && mkdir .deps.new
 dpkg -L libeigen3-dev catch2 nlohmann-json3-dev libcli11-dev |
   grep -E '^/usr/(include|lib/.*cmake|share/(cmake|eigen3))/' |
-  while read -r path; do [[ -d $path ]] || echo "${path#/}"; done > .deps/list
-tar -C / -cf - -T .deps/list | tar -C .deps -xf -
+  while read -r path; do [[ -d $path ]] || echo "${path#/}"; done > .deps.new/list
+tar -C / -cf - -T .deps.new/list | tar -C .deps.new -xf -
+mv .deps.new .deps
 du -sh .deps

@@ -3,19 +3,23 @@
 # --sanitize: with the address and undefined-behaviour sanitizers, compiled for this machine's processor.
 # --cuda: on the CUDA backend; needs nvcc. Without a GPU everything is built and every test reported as skipped.
 # --cuda --record: on a GPU also under compute-sanitizer, and the main job on both devices, into a result file.
-# --only REGEX: only unit tests whose file matches. Further arguments go to ctest (for example -R lora).
+# --only REGEX: of the unit tests shared by all backends only files that match. Further arguments go to ctest (for example -R lora).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source cmake/setup.sh
+mkdir -p build
 
+refuse() { echo "tests/run.sh: $1" >&2; exit 2; }
 kind=plain record= only= flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O2) target=all
 while [[ $# -gt 0 ]]; do
   case $1 in
     --sanitize)
+      [[ $kind == plain ]] || refuse "--sanitize and --cuda exclude each other"
       kind=sanitize
       flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O1
         "-Dloraga_test_options=-march=native;-fsanitize=address,undefined;-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1") ;;
     --cuda)
+      [[ $kind == plain ]] || refuse "--sanitize and --cuda exclude each other"
       kind=cuda target=unit_cuda
       architecture=90
       if nvidia-smi > /dev/null 2>&1; then architecture=native; fi
@@ -27,11 +31,15 @@ while [[ $# -gt 0 ]]; do
   esac
   shift
 done
+for word in "$@"; do
+  case $word in --sanitize | --cuda | --record | --only) refuse "$word comes before arguments for ctest" ;; esac
+done
+[[ -z $record || ($kind == cuda && -z $only && $# -eq 0) ]] || refuse "--record goes with --cuda alone"
 if [[ $kind == cuda ]]; then
   command -v nvcc > /dev/null || { echo "--cuda needs the CUDA toolkit's compiler nvcc on PATH (often in /usr/local/cuda/bin)" >&2; exit 1; }
 fi
 if [[ -d .deps ]]; then  # packages brought along, for machines without a network (cmake/bring_packages.sh)
-  flags+=("-DCMAKE_PREFIX_PATH=$PWD/.deps/usr")
+  export CMAKE_PREFIX_PATH=$PWD/.deps/usr
 else
   need_packages g++ cmake ninja-build libeigen3-dev catch2
 fi
@@ -43,4 +51,4 @@ echo "building the tests (first time: some minutes)"
 cmake --build $build -j "$(nproc)" --target $target
 if [[ -n $record ]]; then exec bash tests/cuda/record.sh $build; fi
 [[ $kind == cuda ]] && set -- -L cuda "$@"
-ctest --test-dir $build --output-on-failure --parallel "$(nproc)" "$@"
+ctest --test-dir $build --no-tests=error --output-on-failure --parallel "$(nproc)" "$@"

@@ -63,7 +63,8 @@ void check_layers(std::span<layer<A, W, G> const> layers, I const& init, X const
 /// and anchors. New values are made beside the old ones and looked at before any layer changes.
 /// errors  all that check_layers, init.check and `svd` refuse, before any change; then numeric_error naming every layer
 ///         whose gradient or weight is zero, not finite or not factored, or whose A or B would not be finite: those are
-///         left as they were, the others are initialised
+///         left as they were, the others are initialised; backend_error naming the layer at which memory ran out or the
+///         device failed
 template <Backend B, class A, class W, class G, Initialiser<B> I, class Svd, Anchor X>
 void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Svd const& svd, X const& anchor) {
   using space = typename B::space;
@@ -152,8 +153,15 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
       continue;
     }
     const_view<value, space> const a = beginnings[i].a.view().transposed(), b = beginnings[i].b.view();
-    if constexpr (!I::starts_at_zero) anchor.apply(be, *l.adapter, l.weight, a, b);
-    l.adapter->start(be, a, b);
+    try {
+      if constexpr (!I::starts_at_zero) anchor.apply(be, *l.adapter, l.weight, a, b);
+      l.adapter->start(be, a, b);
+    } catch (backend_error const& failure) {
+      throw backend_error("initialise(" + l.label(i) + "): " + failure.what() +
+                              "; layers before it are initialised, it and those after it are as they were" +
+                              (bad.empty() ? "" : "; " + bad),
+                          failure.code);
+    }
   }
   if (!bad.empty())
     throw numeric_error("initialise: " + bad + "; expected finite, non-zero numbers (these layers are unchanged)");

@@ -74,6 +74,25 @@ TEST_CASE("types that cuBLAS does not take together go through float", "[cuda]")
   CHECK(test::distance(test::download(be, y.view()[1]), test::download(be, a.view()) * test::random(4, 3, 8)) < 1e-5);
 }
 
+TEST_CASE("listed members that do not begin on 16 bytes go one by one", "[cuda]") {
+  auto be = test::make_backend();
+  auto const big = test::upload<bf16>(be, test::random(33, 24, 1));
+  auto const b = test::upload<bf16>(be, test::random(8, 5, 2));
+  slab<float, backend> c(be, 2, 16, 5);
+  for (index_t const offset : {0, 1}) {
+    const_view<bf16, device_space> const listed[] = {big.view().row_range(offset, 16).columns(0, 8),
+                                                     big.view().row_range(offset, 16).columns(9, 8)};
+    const_view<bf16, device_space> const same[] = {b.view(), b.view()};
+    CHECK(!gpu::aligned(view_list(listed, 2)));
+    be.gemm_batched(1.0, view_list(listed, 2), view_list(same, 2), 0.0, c.view());
+    for (index_t i = 0; i < 2; ++i)
+      CHECK(test::distance(test::download(be, c.view()[i]),
+                           test::download(be, listed[i]) * test::download(be, b.view())) < 1e-5);
+  }
+  const_view<bf16, device_space> const whole[] = {b.view(), b.view()};
+  CHECK(gpu::aligned(view_list(whole, 2)));
+}
+
 TEST_CASE("TF32 is used where asked for, and never where precision is asked for", "[cuda]") {
   backend be({.products = float_products::tf32});
   CHECK(be.products() == float_products::tf32);

@@ -26,6 +26,8 @@ static_assert(GradientAccumulator<incremental_gradient<backend>, backend> &&
               GradientAccumulator<incremental_gradient<backend, double>, backend>);
 static_assert(GradientAccumulator<offloaded_gradient<backend>, backend> &&
               GradientAccumulator<background_gradient<incremental_gradient<backend>, backend>, backend>);
+static_assert(!std::is_copy_constructible_v<offloaded_gradient<backend>> &&
+              !std::is_copy_constructible_v<background_gradient<incremental_gradient<backend>, backend>>);
 static_assert(!GradientAccumulator<matrix<float, backend>, backend>);
 
 static_assert(Scaling<classic_scaling> && Scaling<rank_stable_scaling> && Scaling<constant_scaling>);

@@ -1,6 +1,7 @@
 """record.py RESULT PART EXIT_CODE SECONDS WORK: adds one part of a recorded GPU run to the result file."""
 import csv
 import datetime
+import hashlib
 import json
 import pathlib
 import re
@@ -17,6 +18,15 @@ def machine():
     name, driver = command("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader").split("\n")[0].split(", ")
     release = re.search(r"release ([\d.]+)", command("nvcc", "--version"))
     return {"gpu": name, "driver": driver, "cuda": release.group(1) if release else "unknown"}
+
+
+def sources():
+    """What was run, as one hash: parts of different sources are not put together."""
+    files = sorted(p for folder in ("include", "tests", "examples") for p in pathlib.Path(folder).rglob("*") if p.is_file())
+    whole = hashlib.sha256()
+    for path in files:
+        whole.update(str(path).encode() + b"\0" + path.read_bytes())
+    return whole.hexdigest()[:16]
 
 
 def test_counts(work):
@@ -63,9 +73,8 @@ def job_comparison(work):
 def main():
     result, part, code, seconds, work = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), pathlib.Path(sys.argv[5])
     old = json.loads(result.read_text()) if result.exists() else {}
-    record = old if old.get("machine") == machine() else {}
-    record["command"] = "bash tests/run.sh --cuda --record"
-    record["machine"] = machine()
+    fresh = {"command": "bash tests/run.sh --cuda --record", "machine": machine(), "sources": sources()}
+    record = old if all(old.get(key) == value for key, value in fresh.items()) else fresh
     entry = {"exit_code": code, "seconds": seconds, "date": datetime.date.today().isoformat()}
     try:
         if part == "tests":

@@ -72,7 +72,7 @@ cusolverStatus_t syev_batched(bool vectors, cublasFillMode_t uplo, int64_t n, T*
   for (int64_t i = 0; i < count; ++i) {
     int const found = syev(vectors, uplo, a + i * lda * n, n, lda, w + i * n);
     info[i] = i == 0 ? reported_info(found) : found;
-    if (info[i] != 0) view(a + i * lda * n, n, n, lda).setConstant(nan<T>);  // as a solver may that gave up
+    if (info[i] != 0) view(a + i * lda * n, n, n, lda).setConstant(not_a_number<T>);  // as a solver may that gave up
   }
   return CUSOLVER_STATUS_SUCCESS;
 }

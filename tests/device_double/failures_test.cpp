@@ -97,9 +97,14 @@ TEST_CASE("a failed CUDA call is named, whichever it is, and leaks nothing", "[f
     CHECK(survives_failures_of(function, CUSOLVER_STATUS_INTERNAL_ERROR));
 }
 
-TEST_CASE("running out of memory in initialise leaves every layer as it was", "[failures]") {
-  backend be;
-  auto dw = test::upload<float>(be, test::random(40, 30, 1)), w = test::upload<float>(be, test::random(40, 30, 2));
+namespace {
+
+/// Fails every allocation of one `initialise` in turn: until one passes, the layer must be as it was.
+template <class W, class Anchor>
+void check_memory_failures(Anchor anchor) {
+  auto be = test::make_backend();
+  auto dw = test::upload<float>(be, test::random(40, 30, 1));
+  auto w = test::upload<W>(be, test::random(40, 30, 2));
   dense_gradient<backend> g(be, 40, 30);
   g.add(be, dw.view());
   lora<float, backend> ad(be, 40, 30, 4, rank_stable_scaling{});
@@ -110,7 +115,7 @@ TEST_CASE("running out of memory in initialise leaves every layer as it was", "[
     device_double::fail_next("cudaMallocAsync", cudaErrorMemoryAllocation, nth);
     bool failed = false;
     try {
-      initialise(fresh, ad, lora_ga_init{}, w.view(), subspace{.width = 12}, g, in_place_anchor{});
+      initialise(fresh, ad, lora_ga_init{}, w.view(), subspace{.width = 12}, g, anchor);
     } catch (backend_error const& e) {
       failed = true;
       CHECK(e.code == cudaErrorMemoryAllocation);
@@ -121,9 +126,18 @@ TEST_CASE("running out of memory in initialise leaves every layer as it was", "[
     INFO("allocation " << nth);
     CHECK(test::distance(test::download(fresh, w.view()), before) == 0);
     CHECK(test::largest(test::download(fresh, ad.a())) == 0);
+    CHECK(!ad.paired());
   }
   CHECK(failures > 5);
   CHECK(test::largest(test::download(be, ad.a())) > 0);
+}
+
+}  // namespace
+
+TEST_CASE("running out of memory in initialise leaves the layer as it was", "[failures]") {
+  check_memory_failures<float>(in_place_anchor{});
+  check_memory_failures<bf16>(in_place_anchor{});  // whose product needs scratch of W's size
+  check_memory_failures<float>(frozen_pair_anchor{});
 }
 
 TEST_CASE("a bad layer of a batch is named, the others are initialised, nothing leaks", "[failures]") {
@@ -195,6 +209,7 @@ TEST_CASE("a fork, a background worker and an offloaded sum leak nothing", "[fai
     auto const dy = test::upload<float>(be, test::random(12, 5, 1)), x = test::upload<float>(be, test::random(9, 5, 2));
     home.add_outer(be, dy.view(), x.view());
     behind.add_outer(be, dy.view(), x.view());
+    worker.join();
     device_double::fail_next("cudaMallocAsync", cudaErrorMemoryAllocation);
     CHECK_THROWS_AS(home.top(be, gram{}, 2), backend_error);
     CHECK(home.top(be, gram{}, 2).flags[0] == svd_usable);

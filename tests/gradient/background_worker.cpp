@@ -23,10 +23,10 @@ struct gate {
 }  // namespace
 
 TEST_CASE("tasks run in order, on what was staged, while the caller goes on", "[gradient]") {
+  gate g;
   auto be = test::make_backend();
   worker w(be, 2);
   auto source = test::upload<float>(be, test::host(3, 1, 1));
-  gate g;
   std::vector<double> seen;
   std::atomic<int> done{0};
   for (int i = 0; i < 2; ++i) {
@@ -47,24 +47,41 @@ TEST_CASE("tasks run in order, on what was staged, while the caller goes on", "[
 }
 
 TEST_CASE("a submission waits for a slot, not for the work behind it", "[gradient]") {
+  gate g;
   auto be = test::make_backend();
   worker w(be, 1);
-  std::atomic<int> done{0};
-  for (int i = 0; i < 20; ++i)
-    w.submit(
-        be, 100 * (i + 1), [](std::byte*) {}, [&](backend&, std::byte*) { ++done; });
+  auto const number = [](std::byte* p) { return col_major<test::space>(reinterpret_cast<float*>(p), 1, 1); };
+  std::vector<double> seen;
+  std::atomic<int> submitted{0};
+  std::thread training([&] {
+    be.attach_thread();
+    for (int i = 0; i < 20; ++i) {
+      w.submit(
+          be, 100 * (i + 1), [&](std::byte* p) { fill(be, number(p), i); },
+          [&](backend& side, std::byte* p) {
+            g.wait();
+            seen.push_back(static_cast<double>(read_scalar(side, number(p))));
+          });
+      ++submitted;
+    }
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  CHECK(submitted == 1);  // the only slot is full until the gate opens
+  g.open = true;
+  training.join();
   w.join();
-  CHECK(done == 20);
+  REQUIRE(seen.size() == 20);
+  for (std::size_t i = 0; i < 20; ++i) CHECK(seen[i] == static_cast<double>(i));
   CHECK_THROWS_AS(worker(be, 0), value_error);
 }
 
 TEST_CASE("what a task throws reaches the caller", "[gradient]") {
+  gate g;
   auto be = test::make_backend();
   worker w(be);
   CHECK_THROWS_AS(w.run([](backend&) { throw shape_error("here"); }), shape_error);
   CHECK_NOTHROW(w.run([](backend&) {}));  // the caller was told; nothing is lost
   std::atomic<int> later{0};
-  gate g;
   w.submit(
       be, 8, [](std::byte*) {},
       [&](backend&, std::byte*) {

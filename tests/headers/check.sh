@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # check.sh INCLUDE_FOLDER COMPILER FLAG...
 # Every header compiles alone; third-party headers appear in the wing only; includes go down the floors and never in a
-# circle. Where nvcc is at hand, all portable headers also compile as CUDA, and the CUDA wing as both.
+# circle. With the folder of a CUDA toolkit in LORAGA_TOOLKIT, all portable headers also compile as CUDA, and the CUDA
+# wing as both.
 set -u
 include=$1
 shift
@@ -48,13 +49,13 @@ all_alone() { xargs -P "$(nproc)" -I{} bash -c 'alone "$@"' _ "$@" -fsyntax-only
 printf '%s\n' "${headers[@]}" | grep 'hpp$' > "$edges"
 all_alone "$@" < "$edges"
 
-if command -v nvcc > /dev/null; then
-  toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
+toolkit=${LORAGA_TOOLKIT:-}
+if [[ -n $toolkit ]]; then
   printf '%s\n' "${headers[@]}" | grep 'cuh$' > "$edges"
   all_alone "$@" -isystem "$toolkit/include" -isystem "$toolkit/include/cccl" -DTHRUST_HOST_SYSTEM=THRUST_HOST_SYSTEM_CPP \
     -DTHRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP < "$edges"
   for roof in loraga/loraga.hpp loraga/cuda.cuh; do
-    echo "#include <$roof>" | nvcc -x cu -std=c++20 -arch=sm_80 -I. -c - -o /dev/null ||
+    echo "#include <$roof>" | "$toolkit/bin/nvcc" -x cu -std=c++20 -arch=sm_80 -I. -c - -o /dev/null ||
       { echo "$roof does not compile as CUDA"; fail=1; }
   done
 fi

@@ -9,5 +9,6 @@ int main() try {
   return 0;
 } catch (loraga::backend_error const& failure) {
   std::puts(failure.what());
-  return 0;
+  int devices = 0;
+  return cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0;
 }

@@ -199,6 +199,7 @@ class lora {
   void subtract_start(B& be, W w, matrix_view<T const, space> a, matrix_view<T const, space> b) {
     require_shape(w, out_, in_, "lora::subtract_start", "W");
     [[maybe_unused]] auto const precise = be.full_precision();
+    next_start_ = {};
     be.gemm(-scale_, b, a, 1.0, w);
     subtracted_ = true;
   }

@@ -124,12 +124,8 @@ class cuda {
   /// synchronize().
   /// errors  shape_error, alias_error; value_error if a view's pointer is not in the space its type says
   template <class S, class D>
-  requires(ViewIn<S, device_space> || ViewIn<S, host_space>) &&
-      (MutableViewIn<D, device_space> || MutableViewIn<D, host_space>)&&(
-          std::same_as<typename S::space, device_space> ||
-          std::same_as<typename D::space, device_space>)&&std::same_as<typename S::value_type,
-                                                                       typename D::value_type>  //
-      void copy(S src, D dst) {
+  requires gpu::Copyable<S, D>
+  void copy(S src, D dst) {
     require_shape(src, dst.rows, dst.cols, "cuda::copy", "source");
     if (dst.rows == 0 || dst.cols == 0) return;
     if constexpr (std::is_same_v<typename S::space, typename D::space>) {

@@ -7,6 +7,12 @@
 
 namespace loraga::gpu {
 
+/// What copies take: elements of one type, a destination that may be written, and the device on at least one side.
+template <class S, class D>
+concept Copyable = ViewIn<S, typename S::space> && MutableViewIn<D, typename D::space> &&
+    std::same_as<typename S::value_type, typename D::value_type> &&
+    (std::same_as<typename S::space, device_space> || std::same_as<typename D::space, device_space>);
+
 /// Throws value_error if a view is tagged as device memory and its pointer is ordinary host memory, or the other way
 /// round: the type is what the caller said, and a kernel would fail on it much later.
 template <class V>

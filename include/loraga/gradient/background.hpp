@@ -28,6 +28,8 @@ class background_gradient {
       : worker_(&worker), rows_(out), cols_(in) {
     worker.run([&](B& side) { inner_ = std::make_shared<G>(side, out, in, options...); });
   }
+  background_gradient(background_gradient&&) = default;  // no copies: they would share the sum
+  background_gradient& operator=(background_gradient&&) = default;
   index_t rows() const { return rows_; }
   index_t cols() const { return cols_; }
   index_t count() const { return count_; }

@@ -14,7 +14,8 @@ namespace loraga {
 /// slots of device memory, so that the training may overwrite its buffers at once; only where all slots are full does
 /// the host wait for the oldest. The training stream itself never waits.
 /// An exception of submitted work ends all of it: every later call throws it.
-/// For one training thread. Outlives what it works for.
+/// For one training thread. Outlives what it works for, and is outlived by the training's stream. Tasks must not call
+/// run or join, which would wait for themselves.
 /// memory  slots * the largest data handed over in one call
 /// errors  value_error if slots < 1
 template <ForkableBackend B>

@@ -43,6 +43,8 @@ class offloaded_gradient {
     sum_->view = col_major(sum_->memory.get(), out, in);
     reset(be);
   }
+  offloaded_gradient(offloaded_gradient&&) = default;  // no copies: they would share the sum
+  offloaded_gradient& operator=(offloaded_gradient&&) = default;
   index_t rows() const { return sum_->view.rows; }
   index_t cols() const { return sum_->view.cols; }
   index_t count() const { return count_; }

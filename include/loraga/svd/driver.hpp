@@ -50,7 +50,7 @@ svd_result<compute_t<std::remove_const_t<T>>, B> factor_batch(B& be, Method cons
     auto found = read_all(worker, flags.side_by_side());
     for (index_t b = 0; b < op.count(); ++b) {
       auto& flag = found[static_cast<std::size_t>(b)];
-      if ((flag & svd_ill_conditioned) && !(flag & svd_not_converged)) {
+      if (flag & svd_ill_conditioned) {
         fill(worker, flags[b], 0);
         try {
           method.run(worker, op.one(b), to.matrices(b, 1), flags.matrices(b, 1), caution::safe);
