@@ -65,9 +65,9 @@ void fail_next(std::string_view function, int status, int nth) {
   lock const guard(state().mutex);
   state().failures[std::string(function)].push_back({nth, status});
 }
-void info_next(std::string_view function, int info) {
+void info_next(std::string_view function, int info, int nth) {
   lock const guard(state().mutex);
-  state().infos[std::string(function)].push_back({1, info});
+  state().infos[std::string(function)].push_back({nth, info});
 }
 std::size_t pending() {
   lock const guard(state().mutex);

@@ -13,8 +13,8 @@ namespace device_double {
 /// The nth next call of that function (1: the next one) does nothing and returns that status, once.
 void fail_next(std::string_view function, int status);
 void fail_next(std::string_view function, int status, int nth);
-/// The next call of that cuSOLVER function does its work and then reports that info for its first matrix.
-void info_next(std::string_view function, int info);
+/// The nth next call of that cuSOLVER function does its work and then reports that info for its first matrix.
+void info_next(std::string_view function, int info, int nth = 1);
 /// Failures and infos asked for that have not happened yet, and the way to drop them.
 std::size_t pending();
 void forget_requests();

@@ -71,8 +71,12 @@ class device_scope {
 struct free_on_stream {
   std::shared_ptr<stream> on;
   void operator()(void* p) const {
-    device_scope const here(on->device());  // a default stream is that of the current device
-    cudaFreeAsync(p, on->get());
+    if (on->get()) {
+      cudaFreeAsync(p, on->get());
+    } else {
+      device_scope const here(on->device());  // the default stream is that of the current device
+      cudaFreeAsync(p, nullptr);
+    }
   }
 };
 struct free_pinned {
