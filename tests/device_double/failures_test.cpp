@@ -16,31 +16,47 @@ struct inventory {
   bool operator==(inventory const&) const = default;
 };
 
-/// LoRA-GA over three layers, then a training step, then a merge: most of what the library asks of CUDA.
-void whole_life() {
-  backend be;
-  index_t const out = 40, in = 30, tokens = 20;
+/// Three layers of one shape with their gradients, ready to be initialised together.
+struct three_layers {
+  static constexpr index_t out = 40, in = 30, tokens = 20;
   using adapter = lora<float, backend>;
   using gradient = dense_gradient<backend>;
+  using layer_of = layer<adapter, test::view<float>, gradient>;
+  backend be;
   std::vector<adapter> adapters;
   std::vector<gradient> gradients;
   std::vector<matrix<float, backend>> weights;
-  for (std::uint64_t i = 0; i < 3; ++i) {
-    adapters.emplace_back(be, out, in, 4, rank_stable_scaling{});
-    gradients.emplace_back(be, out, in);
-    weights.push_back(test::upload<float>(be, test::random(out, in, i)));
-    auto const dy = test::upload<float>(be, test::random(out, tokens, 10 + i)),
-               x = test::upload<float>(be, test::random(in, tokens, 20 + i));
-    gradients.back().add_outer(be, dy.view(), x.view());
+  std::vector<layer_of> layers;
+
+  three_layers() {
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      adapters.emplace_back(be, out, in, 4, rank_stable_scaling{});
+      gradients.emplace_back(be, out, in);
+      weights.push_back(test::upload<float>(be, test::random(out, in, i)));
+      auto const dy = test::upload<float>(be, test::random(out, tokens, 10 + i)),
+                 x = test::upload<float>(be, test::random(in, tokens, 20 + i));
+      gradients.back().add_outer(be, dy.view(), x.view());
+    }
+    for (std::size_t i = 0; i < 3; ++i)
+      layers.push_back({&adapters[i], weights[i].view(), &gradients[i], "layer-" + std::to_string(i)});
   }
-  using weight = test::view<float>;
-  std::vector<layer<adapter, weight, gradient>> layers;
-  for (std::size_t i = 0; i < 3; ++i) layers.push_back({&adapters[i], weights[i].view(), &gradients[i]});
-  initialise(be, std::span<layer<adapter, weight, gradient> const>(layers), lora_ga_init{},
-             subspace{.width = 12, .iterations = 1}, in_place_anchor{});
+  template <class Svd>
+  void start(Svd const& svd) {
+    initialise(be, std::span<layer_of const>(layers), lora_ga_init{}, svd, in_place_anchor{});
+  }
+};
+
+/// LoRA-GA over three layers, then a training step, then a merge: most of what the library asks of CUDA.
+void whole_life() {
+  three_layers l;
+  auto& be = l.be;
+  auto& adapters = l.adapters;
+  auto& weights = l.weights;
+  index_t const out = l.out, in = l.in, tokens = l.tokens;
+  l.start(subspace{.width = 12, .iterations = 1});
   auto x = test::upload<float>(be, test::random(in, tokens, 1));
   matrix<float, backend> y(be, out, tokens), dx(be, in, tokens);
-  adapter::tape tape;
+  three_layers::adapter::tape tape;
   be.gemm(1, weights[0].view(), x.view(), 0, y.view());
   adapters[0].forward(be, weights[0].view(), x.view(), y.view(), tape);
   adapters[0].backward(be, weights[0].view(), x.view(), y.view(), tape, 0, dx.view());
@@ -143,29 +159,15 @@ TEST_CASE("running out of memory in initialise leaves the layer as it was", "[fa
 TEST_CASE("a bad layer of a batch is named, the others are initialised, nothing leaks", "[failures]") {
   inventory const before;
   {
-    backend be;
-    using adapter = lora<float, backend>;
-    using gradient = dense_gradient<backend>;
-    std::vector<adapter> adapters;
-    std::vector<gradient> gradients;
-    std::vector<matrix<float, backend>> weights;
-    for (std::uint64_t i = 0; i < 3; ++i) {
-      adapters.emplace_back(be, 40, 30, 4, rank_stable_scaling{});
-      gradients.emplace_back(be, 40, 30);
-      weights.push_back(test::upload<float>(be, test::random(40, 30, i)));
-      host dw = test::random(40, 30, 10 + i);
-      if (i == 1) dw(3, 5) = NAN;
-      gradients.back().add(be, test::upload<float>(be, dw).view());
-    }
-    std::vector<layer<adapter, test::view<float>, gradient>> layers;
-    for (std::size_t i = 0; i < 3; ++i)
-      layers.push_back({&adapters[i], weights[i].view(), &gradients[i], "layer-" + std::to_string(i)});
-    CHECK_THROWS_WITH(initialise(be, std::span<layer<adapter, test::view<float>, gradient> const>(layers),
-                                 lora_ga_init{}, automatic_svd{}, in_place_anchor{}),
+    three_layers l;
+    host bad = test::random(l.out, l.in, 10);
+    bad(3, 5) = NAN;
+    l.gradients[1].add(l.be, test::upload<float>(l.be, bad).view());
+    CHECK_THROWS_WITH(l.start(automatic_svd{}),
                       Catch::Contains("layer-1 is not finite") && !Catch::Contains("layer-0"));
-    CHECK(test::largest(test::download(be, adapters[0].a())) > 0);
-    CHECK(test::largest(test::download(be, adapters[1].a())) == 0);
-    CHECK(test::largest(test::download(be, adapters[2].a())) > 0);
+    CHECK(test::largest(test::download(l.be, l.adapters[0].a())) > 0);
+    CHECK(test::largest(test::download(l.be, l.adapters[1].a())) == 0);
+    CHECK(test::largest(test::download(l.be, l.adapters[2].a())) > 0);
   }
   CHECK(inventory() == before);
 }
