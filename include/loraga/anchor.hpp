@@ -12,8 +12,8 @@ concept Anchor = requires {
 };
 
 /// W -= s*B0*A0, with A0, B0 rounded to their storage type first, so that the adapter cancels the offset. Costs
-/// nothing later; needs a mutable W; in 16 bit about 0.25 % of rms(W) remains; an adapter saved alone is then wrong on
-/// the original W; weight decay pulls towards the changed W.
+/// passes nothing; needs a mutable W; in 16 bit about 0.25 % of rms(W) remains; A and B alone are wrong on the original
+/// W, so the adapter keeps A0 and B0 for saving; weight decay pulls towards the changed W.
 struct in_place_anchor {
   static constexpr bool changes_weight = true;
   template <Backend B, Adapter<B> A, MutableViewIn<typename B::space> W, class F>

@@ -13,7 +13,7 @@ floor_of() {
   case $1 in
     loraga/cpu.hpp|loraga/cuda.cuh|loraga/loraga.hpp) echo 7 ;;
     loraga/backend/*|loraga/svd/eigen.hpp|loraga/svd/cusolver.cuh) echo 6 ;;
-    loraga/initialise.hpp) echo 5 ;;
+    loraga/initialise.hpp|loraga/io/*) echo 5 ;;
     loraga/adapter/*|loraga/optim/*|loraga/diagnostics/*) echo 4 ;;
     loraga/svd/*|loraga/gradient/*|loraga/init/*|loraga/anchor.hpp) echo 3 ;;
     loraga/linalg/*) echo 2 ;;
@@ -37,8 +37,11 @@ for header in "${headers[@]}"; do
     [[ $floor -lt 6 && $(floor_of "$used") -ge 6 ]] && { echo "$header includes the wing: $used"; fail=1; }
   done < <(sed -n 's|^#include <\(loraga/.*\)>|\1|p' "$header")
   if [[ $floor -lt 6 || $header == loraga/loraga.hpp ]] &&
-     grep -nE '#include *[<"](Eigen|cuda|cublas|cusolver|thrust|cub|nlohmann|CLI)' "$header"; then
+     grep -nE '#include *[<"](Eigen|cuda|cublas|cusolver|thrust|cub|CLI)' "$header"; then
     echo "$header: a third-party header outside the wing"; fail=1
+  fi
+  if [[ $header != loraga/io/* ]] && grep -nE '#include *[<"](nlohmann|loraga/io/)' "$header"; then
+    echo "$header: includes io, or JSON outside io"; fail=1
   fi
 done
 tsort "$edges" > /dev/null || { echo "includes form a circle"; fail=1; }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# check.sh KIND SOURCE BUILD WORK: a fresh consumer project of KIND (installed | subdirectory, or either with _cuda) is
+# check.sh KIND SOURCE BUILD WORK: a fresh consumer project of KIND (installed | subdirectory, or either with _cuda or _io) is
 # configured, built and run.
 set -eu
 export CMAKE_GENERATOR=Ninja  # what the tests themselves are built with; make may be missing
@@ -23,4 +23,4 @@ else
   cmake -S "$source/tests/package/$kind" -B "$work/build" -DLORAGA_SOURCE="$source" > "$work/log" || { cat "$work/log"; exit 1; }
 fi
 cmake --build "$work/build" > "$work/log" || { cat "$work/log"; exit 1; }
-"$work/build/consumer"
+cd "$work" && build/consumer

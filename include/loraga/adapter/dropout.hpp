@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/linalg/random.hpp>
+#include <loraga/linalg/reductions.hpp>
 
 // Dropout without stored masks: backward draws again what forward drew.
 
@@ -35,5 +36,48 @@ struct dropout {
 };
 
 }  // namespace functor
+
+/// The masks of one adapter, numbered by the passes that drew one.
+template <class B>
+class dropout_masks {
+  using cell = matrix<std::uint64_t, B>;
+  double probability_;
+  std::uint64_t seed_;
+  cell passes_;  // forward passes with dropout so far, 1x1; empty without dropout
+
+ public:
+  /// errors  value_error if the probability is outside [0, 1)
+  dropout_masks(B& be, double probability, std::uint64_t seed) : probability_(probability), seed_(seed) {
+    require_value(probability >= 0 && probability < 1, probability, "lora", "dropout", "in [0, 1)");
+    if (probability > 0) restart(be, 0);
+  }
+  bool active() const { return probability_ > 0; }
+  std::uint64_t passes(B& be) const { return passes_.rows() > 0 ? read_scalar(be, passes_.view()) : 0; }
+  void restart(B& be, std::uint64_t passes) {
+    if (passes_.rows() == 0) passes_ = cell(be, 1, 1);
+    be.copy(col_major(&passes, 1, 1), passes_.view());
+    be.synchronize();
+  }
+  /// The number of a new pass.
+  void count(B& be, cell& pass) {
+    if (pass.rows() == 0) pass = cell(be, 1, 1);
+    be.for_each(1, 1, functor::next_pass<decltype(passes_.view())>{passes_.view(), pass.view()});
+  }
+  /// out = beta*out + mask*x/(1-p), with the mask of that pass.
+  template <class X, class D>
+  void apply(B& be, X x, double beta, D out, cell const& pass) const {
+    using C = compute_t<typename D::value_type>;
+    be.for_each((out.rows + 3) / 4, out.cols,
+                functor::dropout<X, D, decltype(pass.view())>{
+                    x, out, static_cast<C>(beta), static_cast<C>(1 / (1 - probability_)),
+                    static_cast<std::uint32_t>(probability_ * 4294967296.0), seed_, pass.view()});
+  }
+  template <class C>
+  void visit_state(C& c) {
+    c.same("probability", probability_);
+    c.same("seed", seed_);
+    c.optional("passes", passes_, 1, 1);
+  }
+};
 
 }  // namespace loraga

@@ -1,7 +1,7 @@
 #pragma once
 #include <array>
+#include <loraga/adapter/difference.hpp>
 #include <loraga/adapter/dropout.hpp>
-#include <loraga/linalg/reductions.hpp>
 
 namespace loraga {
 
@@ -34,18 +34,16 @@ class lora {
   /// errors  value_error if rank < 1, a size is < 1, or dropout is outside [0, 1)
   template <Scaling S>
   lora(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options = {})
-      : out_(out), in_(in), rank_(rank), options_(options) {
+      : out_(out), in_(in), rank_(rank), dropout_(be, options.dropout, options.seed) {
     index_t const most = index_t{1} << 31;  // so that sizes below do not overflow
     require_value(rank >= 1 && rank <= most, static_cast<double>(rank), "lora", "rank", "at least 1 (and below 2^31)");
     require_value(out <= most && in <= most, static_cast<double>(std::max(out, in)), "lora", "out or in", "below 2^31");
     require_value(out >= 1 && in >= 1, static_cast<double>(std::min(out, in)), "lora", "out or in", "at least 1");
-    require_value(options.dropout >= 0 && options.dropout < 1, options.dropout, "lora", "dropout", "in [0, 1)");
     scale_ = scaling.scale(out, in, rank);
     values_ = matrix<T, B>(be, rank * (in + out), 1);
     gradients_ = matrix<compute, B>(be, rank * (in + out), 1);
     fill(be, values_.view(), 0);
     fill(be, gradients_.view(), 0);
-    if (options.dropout > 0) restart_dropout(be, 0);
     if constexpr (is_16bit<T>) {
       masters_ = matrix<compute, B>(be, rank * (in + out), 1);
       fill(be, masters_.view(), 0);
@@ -78,24 +76,20 @@ class lora {
   /// Dropout works in training only, which is how an adapter starts out.
   void train(bool on) { training_ = on; }
   bool training() const { return training_; }
-  /// Training passes with dropout so far, which number its masks: kept in a checkpoint, put back on resume.
-  /// Reading waits for the backend.
-  std::uint64_t dropout_passes(B& be) const { return passes_.rows() > 0 ? read_scalar(be, passes_.view()) : 0; }
-  void restart_dropout(B& be, std::uint64_t passes) {
-    if (passes_.rows() == 0) passes_ = matrix<std::uint64_t, B>(be, 1, 1);
-    be.copy(col_major(&passes, 1, 1), passes_.view());
-    be.synchronize();
-  }
+  /// Training passes with dropout so far, which number its masks. Reading waits for the backend.
+  std::uint64_t dropout_passes(B& be) const { return dropout_.passes(be); }
+  void restart_dropout(B& be, std::uint64_t passes) { dropout_.restart(be, passes); }
 
   /// Y += s*B*A*drop(X), minus the frozen start where there is one; W is not used (a merged adapter adds nothing).
   /// errors  shape_error, alias_error
   template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
   void forward(B& be, W const&, X x, Y y, tape& t) {
     check_activations(x, y, "lora::forward", "Y");
+    require_anchored_weight("lora::forward");
     if (t.h.rows() != rank_ || t.h.cols() < x.cols) t.h = matrix<compute, B>(be, rank_, x.cols);
     t.tokens = merged() ? -1 : x.cols;
-    t.dropped = training_ && options_.dropout > 0;
-    if (t.dropped) count_pass(be, t);
+    t.dropped = training_ && dropout_.active();
+    if (t.dropped) dropout_.count(be, t.pass);
     if (merged()) return;
     auto const h = t.h.view().columns(0, t.tokens);
     scratch<B> temporary(be);
@@ -104,7 +98,7 @@ class lora {
     if (!paired()) return be.gemm(scale_, b(), h, 1.0, y);
     auto const h0 = temporary.template matrix<compute>(rank_, x.cols);
     be.gemm(1.0, start_a(), x, 0.0, h0);
-    add_difference(be, scale_, b(), h, start_b(), h0, 1.0, y);
+    add_product_difference(be, scale_, b(), h, start_b(), h0, 1.0, y);
   }
 
   /// math    dB += s*dY*HT; dA += dH*drop(X)T with dH = s*BT*dY; dX = beta*dX + AT*dH through the same mask
@@ -141,10 +135,10 @@ class lora {
     if (t.dropped) {
       auto const through = rest.template matrix<compute>(in_, x.cols);
       be.gemm(1.0, a().transposed(), dh, 0.0, through);
-      mask(be, through, beta, dx, t);
+      dropout_.apply(be, through, beta, dx, t.pass);
       if (paired()) be.gemm(-1.0, start_a().transposed(), dh0, 1.0, dx);
     } else if (paired()) {
-      add_difference(be, 1.0, a().transposed(), dh, start_a().transposed(), dh0, beta, dx);
+      add_product_difference(be, 1.0, a().transposed(), dh, start_a().transposed(), dh0, beta, dx);
     } else {
       be.gemm(1.0, a().transposed(), dh, beta, dx);
     }
@@ -194,12 +188,13 @@ class lora {
     zero_gradient(be);
     start_ = std::exchange(next_start_, {});
   }
-  /// W -= s*b*a, in one step at its end.
+  /// W -= s*b*a, in one step at its end. The pair is kept, unused by passes: without it the adapter could never be
+  /// saved for the W there was.
   template <MutableViewIn<space> W>
   void subtract_start(B& be, W w, matrix_view<T const, space> a, matrix_view<T const, space> b) {
     require_shape(w, out_, in_, "lora::subtract_start", "W");
+    freeze_start(be, a, b);
     [[maybe_unused]] auto const precise = be.full_precision();
-    next_start_ = {};
     be.gemm(-scale_, b, a, 1.0, w);
     subtracted_ = true;
   }
@@ -211,19 +206,55 @@ class lora {
     next_start_ = std::move(pair);
   }
 
-  /// A0 and B0 of the frozen pair; empty views without one. [B, -B0]*[A; A0] at the same s is the whole change of W.
+  /// A0 and B0 of an anchored start; empty views without one. [B, -B0]*[A; A0] at the same s is the whole change of
+  /// the W there was before.
   matrix_view<T const, space> start_a() const { return a_of(start_.view()); }
   matrix_view<T const, space> start_b() const { return b_of(start_.view()); }
-  bool paired() const { return start_.rows() > 0; }
+  bool anchored_in_place() const { return subtracted_; }
+  bool paired() const { return start_.rows() > 0 && !subtracted_; }  ///< passes subtract the start
+
+  /// For checkpoints: all but the shape. errors  state_error if merged
+  template <class C>
+  void visit_state(C& c) {
+    if (merged()) raise<state_error>("lora::visit_state", "adapter", "merged", "not merged");
+    c.same("out", out_);
+    c.same("in", in_);
+    c.same("rank", rank_);
+    c.same("scale", scale_);
+    c("values", values_.view());
+    c("gradients", gradients_.view());
+    if constexpr (is_16bit<T>) c("masters", masters_.view());
+    c.optional("start", start_, values_.rows(), 1);
+    bool const was = subtracted_;
+    if (was) c.same("anchored_in_place", true);
+    else c("anchored_in_place", subtracted_);
+    awaits_weight_ = awaits_weight_ || subtracted_ != was;
+    c("training", training_);
+    c("dropout", dropout_);
+  }
+  /// Brings a W read anew to where the anchor had brought it: W -= s*B0*A0, bit for bit what `initialise` did. An
+  /// adapter anchored in place refuses to work between the loading of a checkpoint and this.
+  /// errors  shape_error; state_error if the adapter is not anchored in place, or W is where it should be already
+  template <MutableViewIn<space> W>
+  void anchor_again(B& be, W w) {
+    require_shape(w, out_, in_, "lora::anchor_again", "W");
+    require_matrix(w, "lora::anchor_again", "W");
+    if (!awaits_weight_)
+      raise<state_error>("lora::anchor_again", "W", "not awaited",
+                         "awaited: a checkpoint was loaded into a new adapter");
+    [[maybe_unused]] auto const precise = be.full_precision();
+    be.gemm(-scale_, start_b(), start_a(), 1.0, w);
+    awaits_weight_ = false;
+  }
 
  private:
   index_t out_, in_, rank_;
   double scale_ = 0;
-  lora_options options_;
   matrix<T, B> values_, start_, next_start_, merged_;  // A row-major, then B column-major, as one column
   matrix<compute, B> gradients_, masters_;             // the same
   bool training_ = true, subtracted_ = false;
-  matrix<std::uint64_t, B> passes_;  // forward passes with dropout so far, 1x1; empty without dropout
+  bool awaits_weight_ = false;  // W was anchored, but not since a checkpoint was loaded
+  dropout_masks<B> dropout_;
 
   template <class U>
   matrix_view<U, space> a_of(matrix_view<U, space> flat) const {
@@ -241,14 +272,19 @@ class lora {
   void add_product(B& be, matrix_view<T const, space> values, W w, double factor) const {
     require_shape(w, out_, in_, "lora::add_change", "W");
     require_matrix(w, "lora::add_change", "W");
+    require_anchored_weight("lora::add_change");
     [[maybe_unused]] auto const precise = be.full_precision();
     if (!paired()) return be.gemm(factor * scale_, b_of(values), a_of(values), 1.0, w);
     scratch<B> temporary(be);  // so that W is rounded once
     auto const change = temporary.template matrix<compute>(out_, in_);
-    add_difference(be, scale_, b_of(values), a_of(values), start_b(), start_a(), 0.0, change);
+    add_product_difference(be, scale_, b_of(values), a_of(values), start_b(), start_a(), 0.0, change);
     axpby(be, factor, change, 1.0, w);
   }
 
+  void require_anchored_weight(char const* where) const {
+    if (awaits_weight_)
+      raise<state_error>(where, "W", "not anchored since a checkpoint was loaded", "anchored: anchor_again(be, W)");
+  }
   template <class X, class Y>
   void check_activations(X const& x, Y const& y, char const* where, char const* name) const {
     require_shape(x, in_, x.cols, where, "X");
@@ -258,36 +294,11 @@ class lora {
     require_distinct(y, x, where, name, "X");
   }
 
-  void count_pass(B& be, tape& t) {
-    if (t.pass.rows() == 0) t.pass = matrix<std::uint64_t, B>(be, 1, 1);
-    be.for_each(1, 1, functor::next_pass<decltype(passes_.view())>{passes_.view(), t.pass.view()});
-  }
-  template <class X, class D>
-  void mask(B& be, X x, double beta, D out, tape const& t) const {
-    using C = compute_t<typename D::value_type>;
-    be.for_each((out.rows + 3) / 4, out.cols,
-                functor::dropout<X, D, decltype(t.pass.view())>{
-                    x, out, static_cast<C>(beta), static_cast<C>(1 / (1 - options_.dropout)),
-                    static_cast<std::uint32_t>(options_.dropout * 4294967296.0), options_.seed, t.pass.view()});
-  }
   template <class X>
   matrix_view<compute, space> dropped(B& be, scratch<B>& temporary, X x, tape const& t) const {
     auto const out = temporary.template matrix<compute>(in_, x.cols);
-    mask(be, x, 0.0, out, t);
+    dropout_.apply(be, x, 0.0, out, t.pass);
     return out;
-  }
-
-  /// y = beta*y + scale*(left*right - left0*right0). Both products are formed and then subtracted, so that the
-  /// difference is exactly 0 as long as they are the same; one accumulated onto the other would leave rounding.
-  template <class L, class R, class L0, class Y>
-  static void add_difference(B& be, double scale, L left, R right, L0 left0, R right0, double beta, Y y) {
-    scratch<B> temporary(be);
-    auto const now = temporary.template matrix<compute>(y.rows, y.cols);
-    auto const start = temporary.template matrix<compute>(y.rows, y.cols);
-    be.gemm(1.0, left, right, 0.0, now);
-    be.gemm(1.0, left0, right0, 0.0, start);
-    axpby(be, -1.0, start, 1.0, now);
-    axpby(be, scale, now, beta, y);
   }
 };
 

@@ -36,6 +36,16 @@ struct backend_error : error {
   backend_error(std::string const& what, int code_) : error(what), code(code_) {}
 };
 
+/// A file that cannot be opened, read or written, with errno.
+struct file_error : error {
+  int code;
+  file_error(std::string const& what, int code_) : error(what), code(code_) {}
+};
+/// A file whose contents break its format.
+struct format_error : error {
+  using error::error;
+};
+
 /// Throws E with the house's message. Kept out of line of the check, so that a passing check builds no string.
 template <class E>
 [[noreturn]] void raise(std::string_view where, std::string_view argument, std::string const& found,

@@ -101,6 +101,15 @@ class background_gradient {
     return top(be, svd, self, k);
   }
 
+  /// Waits for the background first.
+  template <class C>
+  void visit_state(C& c) {
+    worker_->join();
+    c("inner", *inner_);
+    c("weight", weight_);
+    c("count", count_);
+  }
+
   /// The accumulator behind, when all it was given has arrived.
   G const& finished() const {
     worker_->join();

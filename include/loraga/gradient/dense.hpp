@@ -85,6 +85,13 @@ class dense_gradient {
   /// The weighted sum (not yet divided by weight()): what ranks of a data-parallel job add up.
   matrix_view<T const, space> sum() const { return sum_.view(); }
 
+  template <class C>
+  void visit_state(C& c) {
+    c("sum", sum_.view());
+    c("weight", weight_);
+    c("count", count_);
+  }
+
   /// k leading triplets of every member's mean; see GradientAccumulator.
   /// errors  state_error if a member is empty, shape_error if shapes differ; numeric faults are flags of the result
   template <class Svd>

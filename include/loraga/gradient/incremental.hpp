@@ -111,6 +111,19 @@ class incremental_gradient {
   /// Triplets of the weighted sum (not yet divided by weight()).
   svd_factors<T const, space> state() const { return {u_.view()[0], s_.view()[0], v_.view()[0]}; }
 
+  template <class C>
+  void visit_state(C& c) {
+    c.same("power_steps", options_.power_steps);
+    c.same("seed", options_.seed);
+    c("u", u_.view()[0]);
+    c("s", s_.view()[0]);
+    c("v", v_.view()[0]);
+    c("weight", weight_);
+    c("count", count_);
+    c("flags", flags_);
+    c("any", any_);
+  }
+
   /// k leading triplets of every member's mean; the SVD was done on the way, so `svd` is not used.
   /// errors  state_error if a member is empty; shape_error if k exceeds a member's width; numeric faults are flags
   template <class Svd>

@@ -100,6 +100,16 @@ class offloaded_gradient {
     return sum_->view;
   }
 
+  /// Waits for what is on its way.
+  template <class C>
+  void visit_state(C& c) {
+    worker_->join();
+    require_whole();
+    c("sum", sum_->view);
+    c("weight", weight_);
+    c("count", count_);
+  }
+
   /// k leading triplets of every member's mean; members visit the device one after another.
   /// errors  state_error if a member is empty, shape_error if shapes differ; numeric faults are flags of the result
   template <class Svd>

@@ -131,6 +131,30 @@ class adamw {
     fill(be, entries_.back().second.view(), 0);
   }
 
+  template <class C>
+  void visit_state(C& c) {
+    c.same("groups", static_cast<index_t>(groups_.size()));
+    c.same("parameters", static_cast<index_t>(entries_.size()));
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+      auto const& g = groups_[i];
+      auto const of = "group." + std::to_string(i) + ".";
+      c.setting(of + "learning_rate", g.learning_rate);
+      c.setting(of + "ratio", g.ratio);
+      c.setting(of + "beta1", g.beta1);
+      c.setting(of + "beta2", g.beta2);
+      c.setting(of + "epsilon", g.epsilon);
+      c.setting(of + "weight_decay", g.weight_decay);
+    }
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+      auto& e = entries_[i];
+      auto const of = "parameter." + std::to_string(i) + ".";
+      c.same(of + "group", static_cast<index_t>(e.group));
+      c(of + "first", e.first.view());
+      c(of + "second", e.second.view());
+    }
+    c("steps", clock_.view());
+  }
+
   /// Steps every parameter by its gradient; gradients are left as they are.
   void step(B& be) {
     auto const clock = clock_.view();

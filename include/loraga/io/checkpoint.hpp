@@ -1,0 +1,260 @@
+#pragma once
+#include <loraga/concepts.hpp>
+#include <loraga/io/safetensors_writer.hpp>
+
+// A training's whole state in one file, from which it goes on bit for bit. The file is a safetensors file, so that it
+// can be looked at with any tool that reads those.
+
+namespace loraga {
+
+struct checkpoint_options {
+  bool settings_may_change = false;  ///< go on with this program's rates and decays where the file has others
+};
+
+namespace format {
+
+inline std::map<std::string, std::string> const checkpoint_metadata{{"format", "loraga-checkpoint"}, {"version", "1"}};
+
+template <class T>
+concept Number = std::is_arithmetic_v<T>;
+
+/// What all three visits share: names, and how objects, strings, lists and matrices come down to tensors. `Visit` has
+///   number(name, Number&, fixed), list(name, std::vector<Number>&), tensor(name, view), optional(name, matrix&, rows,
+///   cols), and `changeable`.
+template <class B, class Visit>
+class checkpoint_visitor {
+ protected:
+  B& be_;
+  std::string prefix_;
+  Visit& self() { return static_cast<Visit&>(*this); }
+  std::string full(std::string_view name) const { return prefix_ + std::string(name); }
+
+ public:
+  explicit checkpoint_visitor(B& be) : be_(be) {}
+
+  template <class T>
+  void operator()(std::string_view name, T&& item) {
+    using U = std::remove_cvref_t<T>;
+    if constexpr (Number<U>) {
+      self().number(full(name), item, false);
+    } else if constexpr (std::is_same_v<U, std::string>) {
+      std::vector<std::uint8_t> bytes(item.begin(), item.end());
+      self().list(full(name), bytes);
+      if constexpr (Visit::changes) item.assign(bytes.begin(), bytes.end());
+    } else if constexpr (requires {
+                           typename U::value_type;
+                           requires Number<typename U::value_type>;
+                           item.resize(1);
+                         }) {
+      self().list(full(name), item);
+    } else if constexpr (ViewIn<U, typename B::space> || ViewIn<U, host_space>) {
+      self().tensor(full(name), item);
+    } else {
+      auto const outside = prefix_;
+      prefix_ = full(name) + ".";
+      item.visit_state(self());
+      prefix_ = outside;
+    }
+  }
+  /// A number that must be the same in the program that loads.
+  template <Number T>
+  void same(std::string_view name, T value) {
+    self().number(full(name), value, true);
+  }
+  /// The same, unless checkpoint_options allow another one.
+  template <Number T>
+  void setting(std::string_view name, T value) {
+    self().number(full(name), value, !self().settings_may_change());
+    // without it the program's own value stays: `value` is a copy
+  }
+  /// A matrix that may be missing (rows() = 0), in the object or in the file.
+  template <class T>
+  void optional(std::string_view name, matrix<T, B>& m, index_t rows, index_t cols) {
+    self().optional_matrix(full(name), m, rows, cols);
+  }
+};
+
+/// First visit of saving: names, types, shapes.
+template <class B>
+struct checkpoint_survey : checkpoint_visitor<B, checkpoint_survey<B>> {
+  static constexpr bool changes = false;
+  std::vector<tensor_spec> specs;
+  using checkpoint_visitor<B, checkpoint_survey>::checkpoint_visitor;
+  bool settings_may_change() const { return false; }
+
+  template <Number T>
+  void number(std::string const& name, T, bool) {
+    specs.push_back({name, dtype_of<T>, {}});
+  }
+  template <class T>
+  void list(std::string const& name, std::vector<T> const& values) {
+    specs.push_back({name, dtype_of<T>, {static_cast<index_t>(values.size())}});
+  }
+  template <class V>
+  void tensor(std::string const& name, V v) {
+    specs.push_back({name, dtype_of<typename V::value_type>, {v.rows, v.cols}});
+  }
+  template <class T>
+  void optional_matrix(std::string const& name, matrix<T, B>& m, index_t, index_t) {
+    if (m.rows() > 0) tensor(name, m.view());
+  }
+};
+
+/// Second visit of saving.
+template <class B>
+struct checkpoint_writing : checkpoint_visitor<B, checkpoint_writing<B>> {
+  static constexpr bool changes = false;
+  safetensors_writer& writer;
+  checkpoint_writing(B& be, safetensors_writer& w) : checkpoint_visitor<B, checkpoint_writing>(be), writer(w) {}
+  bool settings_may_change() const { return false; }
+
+  template <Number T>
+  void number(std::string const& name, T value, bool) {
+    writer.write(name, std::as_bytes(std::span(&value, 1)));
+  }
+  template <class T>
+  void list(std::string const& name, std::vector<T> const& values) {
+    writer.write(name, std::as_bytes(std::span(values)));
+  }
+  template <class V>
+  void tensor(std::string const& name, V v) {
+    using T = typename V::value_type;
+    auto const host = this->be_.template allocate_host<T>(v.rows * v.cols);
+    auto const packed = row_major(host.get(), v.rows, v.cols);
+    this->be_.copy(const_view<T, typename V::space>(v), packed);
+    this->be_.synchronize();
+    writer.write(name, packed);
+  }
+  template <class T>
+  void optional_matrix(std::string const& name, matrix<T, B>& m, index_t, index_t) {
+    if (m.rows() > 0) tensor(name, m.view());
+  }
+};
+
+/// Both visits of loading: the first only looks.
+template <class B>
+class checkpoint_reading : public checkpoint_visitor<B, checkpoint_reading<B>> {
+  safetensors_file const& file_;
+  checkpoint_options options_;
+  bool look_only_;
+  std::set<std::string> seen_;
+
+  [[noreturn]] void refuse(std::string const& name, std::string const& found, std::string const& expected) const {
+    raise<state_error>("load_checkpoint(" + file_.path().string() + ")", name, found + " in the file", expected);
+  }
+  /// The tensor, if the file has it as this type and shape (-1: any length).
+  stored_tensor fetch(std::string const& name, dtype type, std::vector<index_t> const& shape) {
+    auto const where = "load_checkpoint(" + file_.path().string() + ")";
+    if (!file_.contains(name)) raise<state_error>(where, "'" + name + "'", "missing", "there");
+    if (!seen_.insert(name).second && look_only_)
+      raise<value_error>(where, "'" + name + "'", "asked for twice", "each name once");
+    auto const t = file_[name];
+    bool fits = t.type == type && t.shape.size() == shape.size();
+    for (std::size_t i = 0; fits && i < shape.size(); ++i) fits = shape[i] == t.shape[i] || shape[i] == -1;
+    if (!fits)
+      refuse("'" + name + "'", std::string(dtype_name(t.type)) + " " + shape_text(t.shape),
+             std::string(dtype_name(type)) + " " + shape_text(shape));
+    return t;
+  }
+  template <class T>
+  static T element(stored_tensor const& t, std::size_t i) {
+    if constexpr (std::is_same_v<T, bool>) {
+      if (t.bytes[i] > std::byte{1}) raise<format_error>(t.label, "value", "no truth value", "0 or 1");
+      return t.bytes[i] == std::byte{1};
+    } else {
+      return load_element<T>(t.bytes.data() + i * sizeof(T));
+    }
+  }
+
+ public:
+  static constexpr bool changes = true;
+  checkpoint_reading(B& be, safetensors_file const& file, checkpoint_options options, bool look_only)
+      : checkpoint_visitor<B, checkpoint_reading>(be), file_(file), options_(options), look_only_(look_only) {}
+  bool settings_may_change() const { return options_.settings_may_change; }
+
+  template <Number T>
+  void number(std::string const& name, T& value, bool fixed) {
+    T const found = element<T>(fetch(name, dtype_of<T>, {}), 0);
+    auto const text = [](T x) { return std::is_floating_point_v<T> ? nlohmann::json(x).dump() : std::to_string(x); };
+    if (fixed && std::memcmp(&found, &value, sizeof(T)) != 0) refuse("'" + name + "'", text(found), text(value));
+    if (!look_only_) value = found;
+  }
+  template <class T>
+  void list(std::string const& name, std::vector<T>& values) {
+    auto const t = fetch(name, dtype_of<T>, {-1});
+    std::vector<T> found;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(t.shape[0]); ++i) found.push_back(element<T>(t, i));
+    if (!look_only_) values = std::move(found);
+  }
+  template <class V>
+  void tensor(std::string const& name, V v) {
+    using T = typename V::value_type;
+    auto const t = fetch(name, dtype_of<T>, {v.rows, v.cols});
+    if (look_only_) return;
+    auto const host = this->be_.template allocate_host<T>(v.rows * v.cols);
+    if (!t.bytes.empty()) std::memcpy(host.get(), t.bytes.data(), t.bytes.size());
+    this->be_.copy(row_major(static_cast<T const*>(host.get()), v.rows, v.cols), v);
+    this->be_.synchronize();
+    file_.forget(t);
+  }
+  template <class T>
+  void optional_matrix(std::string const& name, matrix<T, B>& m, index_t rows, index_t cols) {
+    if (!file_.contains(name)) {
+      if (!look_only_) m = {};
+      return;
+    }
+    if (look_only_) return void(fetch(name, dtype_of<T>, {rows, cols}));
+    matrix<T, B> found(this->be_, rows, cols);
+    tensor(name, found.view());
+    m = std::move(found);
+  }
+  /// Nothing in the file may stay behind.
+  void require_all_seen() const {
+    for (auto const& t : file_.tensors())
+      if (!seen_.contains(t.name)) refuse("'" + t.name + "'", "present", "nothing of that name in this program");
+  }
+};
+
+}  // namespace format
+
+/// Writes a checkpoint; the file before it stays until the new one is whole and on disk.
+/// `items` is called twice with a visitor c and names everything: c("adapter.0", adapter), c("optimiser", optimiser),
+/// c("gradient.0", accumulator), c("step", step), ... Adapters, optimisers and accumulators of this library, numbers,
+/// strings, std::vectors of numbers, views of matrices, and classes of your own with
+///   template <class C> void visit_state(C& c) { c("name", member); ... c.same("name", number that must agree);
+///   }
+/// Both visits must name the same things.
+/// errors  file_error; state_error for a merged adapter; value_error for a name given twice
+template <Backend B, class Items>
+void save_checkpoint(B& be, std::filesystem::path const& path, Items const& items) {
+  format::checkpoint_survey<B> survey(be);
+  items(survey);
+  safetensors_writer writer(path, survey.specs, format::checkpoint_metadata, overwrite::yes);
+  format::checkpoint_writing<B> writing(be, writer);
+  items(writing);
+  writer.commit();
+}
+
+/// Reads a checkpoint into objects built as when it was saved; `items` names the same things. All of the file is
+/// compared with them before anything changes. W of adapters anchored in place comes from the caller: if it was read
+/// anew, call the adapter's anchor_again.
+/// errors  file_error; format_error for a broken file; state_error naming what is missing, left over, or of another
+/// type,
+///         shape or setting; nothing changes then
+template <Backend B, class Items>
+void load_checkpoint(B& be, std::filesystem::path const& path, Items const& items, checkpoint_options options = {}) {
+  safetensors_file const file(path);
+  if (file.metadata() != format::checkpoint_metadata)
+    raise<format_error>("load_checkpoint", path.string(), "no checkpoint of this format and version",
+                        "loraga-checkpoint, version 1");
+  {
+    format::checkpoint_reading<B> look(be, file, options, true);
+    items(look);
+    look.require_all_seen();
+  }
+  format::checkpoint_reading<B> reading(be, file, options, false);
+  items(reading);
+  be.synchronize();
+}
+
+}  // namespace loraga

@@ -1,0 +1,249 @@
+#pragma once
+#include <cfloat>
+#include <loraga/io/adapter_record.hpp>
+#include <loraga/io/file.hpp>
+#include <map>
+
+// LoRA adapters as llama.cpp loads them. Its own converter knows one lora_alpha for all layers, so that rank-stable
+// scales and patterns are lost; written here, every layer counts as it was trained.
+
+namespace loraga {
+
+/// What llama.cpp has to know about the base model.
+struct gguf_options {
+  std::string architecture = {};    ///< its general.architecture: llama (also Mistral), qwen2, qwen3, gpt2, bert or t5
+  index_t heads = 0, kv_heads = 0;  ///< num_attention_heads, num_key_value_heads; llama's q_proj and k_proj need them
+  std::string name = {};            ///< general.name of the adapter; left out if empty
+  dtype type = dtype::F32;          ///< of the matrices: F32, F16 or BF16
+  overwrite may_replace = overwrite::no;
+};
+
+namespace format {
+/// How a module of a Hugging Face model is called in GGUF, without ".weight"; '#' is the layer's number.
+struct gguf_rule {
+  std::string_view module, tensor;
+};
+// Only what llama.cpp applies adapters to: it loads them for other tensors too, and then ignores them.
+inline constexpr gguf_rule gguf_decoder[] = {
+    {"layers.#.self_attn.q_proj", "blk.#.attn_q"}, {"layers.#.self_attn.k_proj", "blk.#.attn_k"},
+    {"layers.#.self_attn.v_proj", "blk.#.attn_v"}, {"layers.#.self_attn.o_proj", "blk.#.attn_output"},
+    {"layers.#.mlp.gate_proj", "blk.#.ffn_gate"},  {"layers.#.mlp.up_proj", "blk.#.ffn_up"},
+    {"layers.#.mlp.down_proj", "blk.#.ffn_down"},  {"lm_head", "output"}};
+inline constexpr gguf_rule gguf_gpt2[] = {{"h.#.attn.c_attn", "blk.#.attn_qkv"},
+                                          {"h.#.attn.c_proj", "blk.#.attn_output"},
+                                          {"h.#.mlp.c_fc", "blk.#.ffn_up"},
+                                          {"h.#.mlp.c_proj", "blk.#.ffn_down"},
+                                          {"lm_head", "output"}};
+inline constexpr gguf_rule gguf_bert[] = {{"encoder.layer.#.attention.self.query", "blk.#.attn_q"},
+                                          {"encoder.layer.#.attention.self.key", "blk.#.attn_k"},
+                                          {"encoder.layer.#.attention.self.value", "blk.#.attn_v"},
+                                          {"encoder.layer.#.attention.output.dense", "blk.#.attn_output"},
+                                          {"encoder.layer.#.intermediate.dense", "blk.#.ffn_up"},
+                                          {"encoder.layer.#.output.dense", "blk.#.ffn_down"}};
+inline constexpr gguf_rule gguf_t5[] = {{"encoder.block.#.layer.0.SelfAttention.q", "enc.blk.#.attn_q"},
+                                        {"encoder.block.#.layer.0.SelfAttention.k", "enc.blk.#.attn_k"},
+                                        {"encoder.block.#.layer.0.SelfAttention.v", "enc.blk.#.attn_v"},
+                                        {"encoder.block.#.layer.0.SelfAttention.o", "enc.blk.#.attn_o"},
+                                        {"encoder.block.#.layer.1.DenseReluDense.wi", "enc.blk.#.ffn_up"},
+                                        {"encoder.block.#.layer.1.DenseReluDense.wi_0", "enc.blk.#.ffn_gate"},
+                                        {"encoder.block.#.layer.1.DenseReluDense.wi_1", "enc.blk.#.ffn_up"},
+                                        {"encoder.block.#.layer.1.DenseReluDense.wo", "enc.blk.#.ffn_down"},
+                                        {"decoder.block.#.layer.0.SelfAttention.q", "dec.blk.#.attn_q"},
+                                        {"decoder.block.#.layer.0.SelfAttention.k", "dec.blk.#.attn_k"},
+                                        {"decoder.block.#.layer.0.SelfAttention.v", "dec.blk.#.attn_v"},
+                                        {"decoder.block.#.layer.0.SelfAttention.o", "dec.blk.#.attn_o"},
+                                        {"decoder.block.#.layer.1.EncDecAttention.q", "dec.blk.#.cross_attn_q"},
+                                        {"decoder.block.#.layer.1.EncDecAttention.k", "dec.blk.#.cross_attn_k"},
+                                        {"decoder.block.#.layer.1.EncDecAttention.v", "dec.blk.#.cross_attn_v"},
+                                        {"decoder.block.#.layer.1.EncDecAttention.o", "dec.blk.#.cross_attn_o"},
+                                        {"decoder.block.#.layer.2.DenseReluDense.wi", "dec.blk.#.ffn_up"},
+                                        {"decoder.block.#.layer.2.DenseReluDense.wi_0", "dec.blk.#.ffn_gate"},
+                                        {"decoder.block.#.layer.2.DenseReluDense.wi_1", "dec.blk.#.ffn_up"},
+                                        {"decoder.block.#.layer.2.DenseReluDense.wo", "dec.blk.#.ffn_down"},
+                                        {"lm_head", "output"}};
+
+struct gguf_family {
+  std::string_view architecture, prefix;  ///< the prefix is optional: a model without a head has none
+  std::span<gguf_rule const> rules;
+};
+inline constexpr gguf_family gguf_families[] = {{"llama", "model.", gguf_decoder}, {"qwen2", "model.", gguf_decoder},
+                                                {"qwen3", "model.", gguf_decoder}, {"gpt2", "transformer.", gguf_gpt2},
+                                                {"bert", "bert.", gguf_bert},      {"t5", "", gguf_t5}};
+
+/// The rule's tensor if the rule is about this module, else nothing.
+inline std::string gguf_match(gguf_rule rule, std::string_view module) {
+  std::string tensor(rule.tensor);
+  auto const hole = rule.module.find('#');
+  if (hole == std::string_view::npos) return module == rule.module ? tensor : std::string();
+  auto const tail = rule.module.substr(hole + 1);
+  if (module.size() < rule.module.size() || module.substr(0, hole) != rule.module.substr(0, hole)) return {};
+  if (module.substr(module.size() - tail.size()) != tail) return {};
+  auto const number = module.substr(hole, module.size() - tail.size() - hole);
+  if (number.find_first_not_of("0123456789") != std::string_view::npos) return {};
+  return tensor.replace(tensor.find('#'), 1, number);
+}
+
+/// Numbers and texts in GGUF's encoding.
+struct gguf_bytes {
+  std::string bytes;
+
+  template <class T>
+  void number(T x) {
+    for (std::size_t i = 0; i < sizeof(T); ++i)
+      bytes += static_cast<char>(static_cast<std::uint64_t>(x) >> 8 * i & 0xff);
+  }
+  void text(std::string_view s) {
+    number<std::uint64_t>(s.size());
+    bytes += s;
+  }
+  void entry(std::string_view key, std::string_view value) {
+    text(key);
+    number<std::uint32_t>(8);  // a string
+    text(value);
+  }
+  void entry(std::string_view key, float value) {
+    text(key);
+    number<std::uint32_t>(6);  // a float32
+    number(bits_as<std::uint32_t>(value));
+  }
+  void align() { bytes.append((32 - bytes.size() % 32) % 32, '\0'); }  // the default of general.alignment
+};
+
+/// How GGUF counts types.  errors  value_error
+inline std::uint32_t gguf_type(dtype t) {
+  if (t != dtype::F32 && t != dtype::F16 && t != dtype::BF16)
+    raise<value_error>("save_gguf_adapter", "type", std::string(dtype_name(t)), "F32, F16 or BF16");
+  return t == dtype::F32 ? 0 : t == dtype::F16 ? 1 : 30;
+}
+
+/// A matrix's bytes, each number times `factor` and rounded to the type.
+inline std::string gguf_values(record_matrix const& m, double factor, dtype type, std::string_view where) {
+  std::string bytes;
+  with_float_type(type, where, "type", [&]<class T>(T) {
+    bytes.reserve(m.values.size() * sizeof(T));
+    for (float const x : m.values) {
+      T const y(static_cast<float>(factor * static_cast<double>(x)));
+      if (!is_finite(as_double(y)))
+        raise<numeric_error>(where, "a number", std::to_string(factor * static_cast<double>(x)),
+                             "within " + std::string(dtype_name(type)));
+      bytes.append(reinterpret_cast<char const*>(&y), sizeof(T));
+    }
+  });
+  return bytes;
+}
+
+/// Rows of a llama's q or k in llama.cpp's order, which pairs neighbours where Hugging Face pairs halves of a head.
+/// math    row h*d + 2*i + j of the result is row h*d + j*d/2 + i, for d rows per head, i < d/2, j < 2
+inline record_matrix gguf_rotary_rows(record_matrix const& b, index_t heads) {
+  record_matrix to(b.rows, b.cols);
+  index_t const half = b.rows / heads / 2;
+  for (index_t row = 0; row < b.rows; ++row) {
+    index_t const first = row / (2 * half) * 2 * half, within = row - first;
+    auto const from = b.values.begin() + (first + within % 2 * half + within / 2) * b.cols;
+    std::copy(from, from + b.cols, to.values.begin() + row * b.cols);
+  }
+  return to;
+}
+}  // namespace format
+
+/// What llama.cpp calls the weight of a module: "blk.0.attn_q.weight" for "model.layers.0.self_attn.q_proj".
+/// errors  value_error for an architecture not listed at gguf_options, or a module that is not adapted
+inline std::string gguf_tensor_name(std::string_view architecture, std::string_view module) {
+  auto const family = std::find_if(std::begin(format::gguf_families), std::end(format::gguf_families),
+                                   [&](auto const& f) { return f.architecture == architecture; });
+  if (family == std::end(format::gguf_families))
+    raise<value_error>("gguf_tensor_name", "architecture", "'" + std::string(architecture) + "'",
+                       "llama, qwen2, qwen3, gpt2, bert or t5");
+  auto rest = module;
+  if (rest.substr(0, family->prefix.size()) == family->prefix) rest.remove_prefix(family->prefix.size());
+  for (auto const& rule : family->rules)
+    if (auto tensor = format::gguf_match(rule, rest); !tensor.empty()) return tensor + ".weight";
+  raise<value_error>("gguf_tensor_name(" + std::string(architecture) + ")", "module", "'" + std::string(module) + "'",
+                     "a linear layer that llama.cpp applies adapters to");
+}
+
+/// Writes adapters as one GGUF file for llama.cpp (`--lora FILE`), sorted by name, so that the same records give the
+/// same bytes. Modules are called as in the Hugging Face model.
+/// math    llama.cpp adds (alpha/r)*B'*A with one alpha for all: alpha = max|s*r| and B' = B*s*r/alpha, so that B stays
+///         as it is where all layers share s*r
+/// errors  file_error (EEXIST unless overwrite::yes); check_record's; numeric_error for numbers outside the type;
+///         state_error for an anchored record: the file adds to the base it is loaded with, so pass widened(record)
+///         where that is the original base, or merge start_of(record) into the base; value_error for no or double
+///         modules, those of gguf_tensor_name, and heads that are missing or do not fit
+inline void save_gguf_adapter(std::filesystem::path const& path, std::span<adapter_record const> records,
+                              gguf_options const& options) {
+  auto const type = format::gguf_type(options.type);
+  auto const label = [](adapter_record const& r) { return "save_gguf_adapter(" + r.module + ")"; };
+  std::map<std::string, adapter_record const*> sorted;
+  double largest = 0;
+  index_t head_size = 0;  // one for q and k: a wrong number of heads would give wrong answers, and no error
+  auto const heads_of = [&](std::string const& tensor) -> index_t const* {
+    bool const q = tensor.find(".attn_q.") != std::string::npos, k = tensor.find(".attn_k.") != std::string::npos;
+    return options.architecture != "llama" || !(q || k) ? nullptr : q ? &options.heads : &options.kv_heads;
+  };
+  for (auto const& r : records) {
+    check_record(r, "save_gguf_adapter");
+    if (r.anchored())
+      raise<state_error>(label(r), "record", "anchored: it holds A0 and B0", "a plain one; see widened");
+    auto const tensor = gguf_tensor_name(options.architecture, r.module);
+    if (!sorted.emplace(tensor, &r).second) raise<value_error>(label(r), "module", tensor + ", twice", "each once");
+    largest = std::max(largest, std::abs(r.scale) * static_cast<double>(r.rank()));
+    if (auto const heads = heads_of(tensor)) {
+      require_value(*heads >= 1 && *heads <= r.b.rows, static_cast<double>(*heads), label(r), "heads or kv_heads",
+                    "the base model's");
+      if (r.b.rows % (2 * *heads) != 0 || (head_size != 0 && r.b.rows / *heads != head_size))
+        raise<value_error>(label(r), "heads or kv_heads",
+                           std::to_string(*heads) + " for " + std::to_string(r.b.rows) + " rows",
+                           "heads of one even size");
+      head_size = r.b.rows / *heads;
+    }
+  }
+  if (sorted.empty()) raise<value_error>("save_gguf_adapter", "records", "empty", "one record at least");
+  // llama.cpp takes an alpha of 0 for a scale of 1.
+  float const alpha = largest >= FLT_MIN && largest <= FLT_MAX ? static_cast<float>(largest) : 1;
+
+  format::gguf_bytes head;
+  head.bytes = "GGUF";
+  head.number<std::uint32_t>(3);
+  head.number<std::uint64_t>(2 * sorted.size());
+  head.number<std::uint64_t>(options.name.empty() ? 4 : 5);
+  head.entry("general.architecture", options.architecture);
+  head.entry("general.type", "adapter");
+  if (!options.name.empty()) head.entry("general.name", options.name);
+  head.entry("adapter.type", "lora");
+  head.entry("adapter.lora.alpha", alpha);
+  std::uint64_t at = 0;
+  auto const describe = [&](std::string const& name, record_matrix const& m) {
+    head.text(name);
+    head.number<std::uint32_t>(2);
+    head.number(m.cols);  // ne: the size that lies together comes first
+    head.number(m.rows);
+    head.number(type);
+    head.number(at);
+    at += (m.values.size() * static_cast<std::size_t>(dtype_bits(options.type) / 8) + 31) / 32 * 32;
+  };
+  for (auto const& [tensor, r] : sorted) {
+    describe(tensor + ".lora_a", r->a);
+    describe(tensor + ".lora_b", r->b);
+  }
+  head.align();
+
+  output_file file(path, options.may_replace);
+  file.write(0, head.bytes);
+  at = head.bytes.size();
+  auto const write = [&](std::string const& where, record_matrix const& m, double factor) {
+    format::gguf_bytes data{format::gguf_values(m, factor, options.type, where)};
+    data.align();
+    file.write(at, data.bytes);
+    at += data.bytes.size();
+  };
+  for (auto const& [tensor, r] : sorted) {
+    auto const heads = heads_of(tensor);
+    write(label(*r), r->a, 1);
+    write(label(*r), heads ? format::gguf_rotary_rows(r->b, *heads) : r->b,
+          r->scale * static_cast<double>(r->rank()) / static_cast<double>(alpha));
+  }
+  file.commit();
+}
+
+}  // namespace loraga

@@ -1,0 +1,134 @@
+#pragma once
+#include <loraga/core/config.hpp>
+#include <loraga/core/error.hpp>
+#include <regex>
+#include <vector>
+
+// Which modules an adapter is for, and which of several patterns fits one: by PEFT's rules.
+
+namespace loraga {
+
+/// A regular expression as Python's re and C++'s ECMAScript both read it, tried on whole names in time polynomial in
+/// their length (configurations come from strangers).
+/// errors  format_error naming `where` for syntax that C++ does not have, or more than 1000 characters
+class module_pattern {
+  std::string text_;
+  std::regex compiled_;
+  bool plain_;
+
+ public:
+  module_pattern(std::string text, std::string const& where) : text_(std::move(text)) {
+    plain_ = text_.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == text_.npos;
+    if (plain_) return;
+    auto const refuse = [&](std::string const& why) {
+      raise<format_error>(where, "pattern", "'" + text_.substr(0, 80) + "' (" + why + ")", "a regular expression");
+    };
+    if (text_.size() > 1000) refuse("over 1000 characters");
+    for (auto at = text_.find("(?"); at != text_.npos; at = text_.find("(?", at + 1))
+      if (at + 2 >= text_.size() || (text_[at + 2] != ':' && text_[at + 2] != '=' && text_[at + 2] != '!'))
+        refuse("a group of Python's own");
+    auto flags = std::regex::ECMAScript | std::regex::optimize;
+#ifdef __GLIBCXX__
+    flags |= std::regex_constants::__polynomial;
+#endif
+    try {
+      compiled_ = std::regex(text_, flags);
+    } catch (std::regex_error const& e) {
+      refuse(e.what());
+    }
+  }
+  std::string const& text() const { return text_; }
+
+  /// re.fullmatch
+  bool fits(std::string_view name) const {
+    if (!plain_) return std::regex_match(name.begin(), name.end(), compiled_);
+    if (name.size() != text_.size()) return false;
+    for (std::size_t i = 0; i < name.size(); ++i)
+      if (text_[i] != '.' && text_[i] != name[i]) return false;
+    return true;
+  }
+  /// The whole name, or what follows one of its dots: how PEFT tries the keys of rank_pattern and alpha_pattern.
+  bool fits_end(std::string_view name) const {
+    if (fits(name)) return true;
+    if (text_.starts_with('^')) return false;
+    for (auto dot = name.find('.'); dot != name.npos; dot = name.find('.', dot + 1))
+      if (fits(name.substr(dot + 1))) return true;
+    return false;
+  }
+};
+
+/// PEFT's target_modules and what goes with it.
+struct module_selection {
+  std::vector<std::string> names;        ///< a module is meant by its whole name or what follows one of its dots
+  std::string expression;                ///< instead of names: a regular expression for the whole name
+  std::vector<std::string> excluded;     ///< names, as above, that are not meant
+  std::string excluded_expression;       ///< instead of excluded
+  std::vector<index_t> layers;           ///< only these layer numbers, if any: the first "<word>.<number>." of a name
+  std::vector<std::string> layer_words;  ///< words that come before a layer's number, if not any word
+
+  bool selects(std::string_view module) const {
+    if (!excluded_expression.empty() ? matches(excluded_expression, module) : listed(excluded, module)) return false;
+    if (!expression.empty()) return matches(expression, module);
+    return listed(names, module) && (layers.empty() || in_layers(module));
+  }
+
+ private:
+  static bool matches(std::string const& expression, std::string_view module) {
+    return module_pattern(expression, "module_selection").fits(module);
+  }
+  static bool listed(std::vector<std::string> const& names, std::string_view module) {
+    for (auto const& n : names)
+      if (module == n ||
+          (module.size() > n.size() && module.ends_with(n) && module[module.size() - n.size() - 1] == '.'))
+        return true;
+    return false;
+  }
+  bool in_layers(std::string_view module) const {
+    std::vector<std::string_view> words;
+    for (std::size_t from = 0; from <= module.size();) {
+      auto const dot = std::min(module.find('.', from), module.size());
+      words.push_back(module.substr(from, dot - from));
+      from = dot + 1;
+    }
+    // A number counts with a word before it and something after it; without layer_words that word has one before it.
+    for (std::size_t i = layer_words.empty() ? 2 : 1; i + 1 < words.size(); ++i) {
+      bool const number = !words[i].empty() && words[i].find_first_not_of("0123456789") == words[i].npos;
+      bool const after =
+          layer_words.empty() || std::find(layer_words.begin(), layer_words.end(), words[i - 1]) != layer_words.end();
+      if (!number || !after) continue;
+      for (index_t const l : layers)
+        if (words[i] == std::to_string(l)) return true;
+      return false;
+    }
+    return false;
+  }
+};
+
+/// What a family of models calls its linear layers.
+struct module_preset {
+  std::string_view family;
+  std::vector<std::string> names;
+  bool fan_in_fan_out;             ///< weights are stored in x out
+  std::string_view module_prefix;  ///< in module names, where files of the bare model lack it
+};
+
+/// All linear layers but heads and poolers.
+inline std::vector<module_preset> const& module_presets() {
+  static std::vector<module_preset> const all{
+      {"llama", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, false, "model."},
+      {"gpt2", {"c_attn", "c_proj", "c_fc"}, true, "transformer."},
+      {"bert", {"query", "key", "value", "intermediate.dense", "output.dense"}, false, "bert."},
+      {"t5", {"q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"}, false, ""}};
+  return all;
+}
+/// errors  value_error for a family that is not listed
+inline module_preset const& preset_of(std::string_view family) {
+  std::string known;
+  for (auto const& p : module_presets()) {
+    if (p.family == family || (family == "qwen" && p.family == "llama")) return p;
+    known += (known.empty() ? "" : ", ") + std::string(p.family);
+  }
+  raise<value_error>("preset_of", "family", "'" + std::string(family) + "'", "one of " + known + " or qwen");
+}
+
+}  // namespace loraga

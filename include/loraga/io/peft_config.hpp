@@ -1,0 +1,182 @@
+#pragma once
+#include <cmath>
+#include <loraga/io/json.hpp>
+#include <loraga/io/module_selection.hpp>
+#include <utility>
+
+namespace loraga {
+
+/// adapter_config.json of a LoRA adapter, as Hugging Face PEFT reads and writes it.
+struct peft_config {
+  index_t r = 8;
+  double alpha = 8;
+  bool rank_stable = false;  ///< s = alpha/sqrt(r) instead of alpha/r
+  /// Exceptions by module; the first that fits counts. Keys are regular expressions for the end of a name.
+  std::vector<std::pair<std::string, index_t>> rank_pattern;
+  std::vector<std::pair<std::string, double>> alpha_pattern;
+  module_selection targets;
+  double dropout = 0;
+  bool fan_in_fan_out = false;  ///< the base stores its weights in x out (GPT-2's Conv1D)
+  std::string base_model, task_type;
+  std::string init = "true";  ///< init_lora_weights as JSON text, without quotes
+
+  /// Whether PEFT changes the base's weights when it loads this: A and B are then relative to the changed ones.
+  bool changes_base() const {
+    for (auto const* method : {"pissa", "olora", "corda", "lora_ga", "loftq"})
+      if (init.starts_with(method)) return true;
+    return false;
+  }
+};
+
+/// Rank and scale by module, with patterns compiled once.
+/// errors  format_error naming `where` for patterns that cannot be read
+class peft_scales {
+  std::vector<std::pair<module_pattern, index_t>> ranks_;
+  std::vector<std::pair<module_pattern, double>> alphas_;
+  index_t r_;
+  double alpha_;
+  bool rank_stable_;
+
+  template <class List, class T>
+  static T first(List const& list, std::string_view module, T otherwise) {
+    for (auto const& [pattern, value] : list)
+      if (pattern.fits_end(module)) return value;
+    return otherwise;
+  }
+
+ public:
+  peft_scales(peft_config const& c, std::string const& where) : r_(c.r), alpha_(c.alpha), rank_stable_(c.rank_stable) {
+    for (auto const& [key, rank] : c.rank_pattern) ranks_.emplace_back(module_pattern(key, where), rank);
+    for (auto const& [key, alpha] : c.alpha_pattern) alphas_.emplace_back(module_pattern(key, where), alpha);
+  }
+  index_t rank(std::string_view module) const { return first(ranks_, module, r_); }
+  double scale(std::string_view module) const {
+    auto const r = static_cast<double>(rank(module));
+    return first(alphas_, module, alpha_) / (rank_stable_ ? std::sqrt(r) : r);
+  }
+};
+
+namespace format {
+
+template <class Json>
+std::vector<std::string> string_list(Json const& j, std::string const& where, char const* key) {
+  std::vector<std::string> list;
+  if (!j.is_array()) raise<format_error>(where, key, j.dump().substr(0, 80), "a list of strings");
+  for (auto const& x : j) {
+    if (!x.is_string()) raise<format_error>(where, key, j.dump().substr(0, 80), "a list of strings");
+    list.push_back(x.template get<std::string>());
+  }
+  return list;
+}
+
+/// A list of names, or one string as `single`; null and missing are nothing.
+template <class Json>
+void names_or_text(Json const& config, char const* key, std::vector<std::string>& names, std::string& single,
+                   std::string const& where) {
+  auto const p = config.find(key);
+  if (p == config.end() || p->is_null()) return;
+  if (p->is_string()) single = p->template get<std::string>();
+  else names = string_list(*p, where, key);
+}
+
+template <class T, class Json>
+std::vector<std::pair<std::string, T>> number_by_pattern(Json const& config, char const* key,
+                                                         std::string const& where) {
+  std::vector<std::pair<std::string, T>> list;
+  auto const p = config.find(key);
+  if (p == config.end() || p->is_null()) return list;
+  if (!p->is_object()) raise<format_error>(where, key, p->dump().substr(0, 80), "numbers by pattern");
+  for (auto const& [pattern, value] : p->items()) {
+    if (std::is_integral_v<T> ? !value.is_number_integer() : !value.is_number())
+      raise<format_error>(where, key + ("['" + pattern + "']"), value.dump().substr(0, 80), "a number");
+    list.emplace_back(pattern, value.template get<T>());
+  }
+  return list;
+}
+
+}  // namespace format
+
+/// Reads adapter_config.json. Settings that change what an adapter computes and that this library does not have are
+/// refused; all others it does not know are left aside.
+/// errors  format_error naming `where` and the key
+inline peft_config parse_peft_config(std::string_view text, std::string const& where) {
+  auto const json = parse_json<nlohmann::ordered_json>(text, where);
+  if (!json.is_object()) raise<format_error>(where, "configuration", "no JSON object", "an object");
+  auto const type = json_field(json, "peft_type", std::string(), where);
+  if (type != "LORA") raise<format_error>(where, "peft_type", "'" + type + "'", "LORA");
+  for (auto const* key :
+       {"use_dora", "use_qalora", "lora_bias", "modules_to_save", "layer_replication", "alora_invocation_tokens",
+        "trainable_token_indices", "target_parameters", "monteclora_config", "arrow_config", "use_bdlora"}) {
+    auto const p = json.find(key);
+    bool const off =
+        p == json.end() || p->is_null() || *p == false || ((p->is_array() || p->is_object()) && p->empty());
+    if (!off) raise<format_error>(where, key, p->dump().substr(0, 80), "off (not supported)");
+  }
+  if (auto const bias = json_field(json, "bias", std::string("none"), where); bias != "none")
+    raise<format_error>(where, "bias", "'" + bias + "'", "none (not supported)");
+
+  peft_config c;
+  c.r = json_field(json, "r", c.r, where);
+  c.alpha = json_field(json, "lora_alpha", c.alpha, where);
+  c.rank_stable = json_field(json, "use_rslora", c.rank_stable, where);
+  c.dropout = json_field(json, "lora_dropout", c.dropout, where);
+  c.fan_in_fan_out = json_field(json, "fan_in_fan_out", c.fan_in_fan_out, where);
+  c.base_model = json_field(json, "base_model_name_or_path", c.base_model, where);
+  c.task_type = json_field(json, "task_type", c.task_type, where);
+  if (auto const p = json.find("init_lora_weights"); p != json.end())
+    c.init = p->is_string() ? p->template get<std::string>() : p->dump();
+  c.rank_pattern = format::number_by_pattern<index_t>(json, "rank_pattern", where);
+  c.alpha_pattern = format::number_by_pattern<double>(json, "alpha_pattern", where);
+  auto const require_rank = [&](index_t r, std::string const& name) {
+    if (r < 1 || r > (index_t{1} << 31)) raise<format_error>(where, name, std::to_string(r), "a rank of 1 to 2^31");
+  };
+  require_rank(c.r, "r");
+  for (auto const& [key, r] : c.rank_pattern) require_rank(r, "rank_pattern['" + key + "']");
+
+  auto& t = c.targets;
+  format::names_or_text(json, "target_modules", t.names, t.expression, where);
+  format::names_or_text(json, "exclude_modules", t.excluded, t.excluded_expression, where);
+  if (auto const p = json.find("layers_pattern"); p != json.end() && !p->is_null())
+    t.layer_words =
+        p->is_string() ? std::vector{p->template get<std::string>()} : format::string_list(*p, where, "layers_pattern");
+  if (auto const p = json.find("layers_to_transform"); p != json.end() && !p->is_null()) {
+    auto const layers = p->is_array() ? *p : nlohmann::ordered_json::array({*p});
+    for (auto const& l : layers) {
+      if (!l.is_number_integer())
+        raise<format_error>(where, "layers_to_transform", p->dump().substr(0, 80), "whole numbers");
+      t.layers.push_back(l.template get<index_t>());
+    }
+  }
+  return c;
+}
+
+/// The text of adapter_config.json: sorted keys, indented by 2, as PEFT writes it.
+inline std::string peft_config_text(peft_config const& c) {
+  using nlohmann::json;
+  auto const text_or_null = [](std::string const& s) { return s.empty() ? json(nullptr) : json(s); };
+  auto const number = [](double x) {
+    return x == std::floor(x) && std::abs(x) < 1e15 ? json(static_cast<std::int64_t>(x)) : json(x);
+  };
+  json ranks = json::object(), alphas = json::object();
+  for (auto const& [key, r] : c.rank_pattern) ranks[key] = r;
+  for (auto const& [key, alpha] : c.alpha_pattern) alphas[key] = number(alpha);
+  json const all{{"alpha_pattern", alphas},
+                 {"base_model_name_or_path", text_or_null(c.base_model)},
+                 {"bias", "none"},
+                 {"fan_in_fan_out", c.fan_in_fan_out},
+                 {"inference_mode", true},
+                 {"init_lora_weights", true},  // others make PEFT change the base again when it loads this
+                 {"lora_alpha", number(c.alpha)},
+                 {"lora_dropout", c.dropout},
+                 {"modules_to_save", nullptr},
+                 {"peft_type", "LORA"},
+                 {"r", c.r},
+                 {"rank_pattern", ranks},
+                 {"target_modules", c.targets.names},
+                 {"task_type", text_or_null(c.task_type)},
+                 {"use_dora", false},
+                 {"use_rslora", c.rank_stable}};
+  return all.dump(2, ' ', true);
+}
+
+}  // namespace loraga
