@@ -1,0 +1,55 @@
+"""The comparison with PEFT, in a table.
+
+    full.py --exchange PROGRAM --bytes PROGRAM --work EMPTY_FOLDER --reference FOLDER [--update]
+
+PROGRAM are exchange.cpp and bytes.cpp, compiled. Results go to WORK/table.txt, the reference made anew to
+WORK/reference; --update makes that the committed one.
+"""
+import argparse
+import os
+import shutil
+import sys
+import warnings
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+warnings.filterwarnings("ignore")  # PEFT's advice; open_adapter looks at what it says of names
+
+import from_peft
+import names
+import parity
+import reference
+import to_peft
+import torch_bytes
+from models import Exchange
+from report import Report
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ["--exchange", "--bytes", "--work", "--reference"]:
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--update", action="store_true")
+    options = parser.parse_args()
+    report, work = Report(), options.work.resolve()
+    exchange = Exchange(options.exchange.resolve(), work)
+    for part in [to_peft, from_peft, parity, names]:
+        (work / part.__name__).mkdir()
+        part.check(report, exchange, work / part.__name__)
+    torch_bytes.check(report, options.bytes.resolve(), work)
+    fresh = work / "reference"
+    (work / "making").mkdir()
+    reference.make(exchange, fresh, work / "making")
+    committed = options.reference.resolve()
+    if options.update:
+        for part in fresh.iterdir():
+            (shutil.rmtree if part.is_dir() else Path.unlink)(committed / part.name) if (committed / part.name).exists() else 0
+            (shutil.copytree if part.is_dir() else shutil.copy)(part, committed / part.name)
+    reference.check(report, exchange, committed, fresh, work)
+    (work / "table.txt").write_text(report.text())
+    print(report.text(), end="")
+    return report.failed()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Files against the Python packages that define them: safetensors, and PEFT with small random models.
+# --light: safetensors only, in seconds; the rest needs torch, whose package brings gigabytes.
+# --update: the files in reference/ become those made now; the unit tests read them.
+# INTEROP_VENV=FOLDER takes the packages from a virtual environment that is there.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source cmake/setup.sh
+
+light= update=()
+for word in "$@"; do
+  case $word in
+    --light) light=yes ;;
+    --update) update=(--update) ;;
+    --help) sed -n '2,5s/^# //p' tests/interop/run.sh; exit 0 ;;
+    *) echo "tests/interop/run.sh: $word is unknown, expected --light, --update or --help" >&2; exit 2 ;;
+  esac
+done
+need_packages python3 python3-venv g++ nlohmann-json3-dev
+[[ -n $light ]] || need_packages libeigen3-dev
+
+requirements=tests/interop/requirements${light:+-light}.txt venv=${INTEROP_VENV:-build/interop-${light:+light}}
+if [[ -z ${INTEROP_VENV:-} ]]; then
+  [[ -n $light ]] || venv=build/interop-venv
+  if ! cmp -s $requirements $venv/requirements.txt; then
+    echo "installing $(grep -c . $requirements) Python packages into $venv"
+    rm -rf $venv
+    python3 -m venv $venv
+    $venv/bin/pip install -q --disable-pip-version-check -r $requirements > $venv.log 2>&1 || { tail -5 $venv.log >&2; exit 1; }
+    cp $requirements $venv/requirements.txt
+  fi
+fi
+
+work=build/interop
+rm -rf $work/light $work/full && mkdir -p $work/light $work/full
+compile() {  # unless nothing it is made of has changed
+  local program=$work/$1
+  if [[ ! -e $program || -n $(find include tests/interop -newer $program -name '*.[ch]pp' -print -quit) ]]; then
+    g++ -std=c++20 -march=native -Wall -Wextra -Wno-maybe-uninitialized -Wno-uninitialized -Iinclude \
+      -isystem /usr/include/eigen3 "${@:2}" tests/interop/$1.cpp -o $program -pthread
+  fi
+}
+# Sets print in one order; nothing is written beside the sources.
+export PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1
+compile bytes -O1
+failed=0
+$venv/bin/python tests/interop/light.py --bytes $work/bytes --work $work/light --reference tests/interop/reference \
+  "${update[@]}" || failed=1
+if [[ -z $light ]]; then
+  compile exchange -O2
+  $venv/bin/python tests/interop/full.py --exchange $work/exchange --bytes $work/bytes --work $work/full \
+    --reference tests/interop/reference "${update[@]}" || failed=1
+fi
+exit $failed
