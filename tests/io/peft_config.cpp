@@ -96,7 +96,7 @@ TEST_CASE("a configuration that changes the base is recognised", "[io]") {
   CHECK(changes("\"pissa\""));
   CHECK(changes("\"pissa_niter_16\""));
   CHECK(changes("\"lora_ga\""));
-  CHECK(changes("\"olora\""));
+  CHECK(changes("\"OLoRA\""));
 }
 
 TEST_CASE("targets are read in all their forms", "[io]") {

@@ -13,7 +13,7 @@ namespace loraga {
 /// errors  format_error naming `where` for syntax that C++ does not have, or more than 1000 characters
 class module_pattern {
   std::string text_;
-  std::regex compiled_;
+  std::regex whole_, end_;
   bool plain_;
 
  public:
@@ -32,7 +32,8 @@ class module_pattern {
     flags |= std::regex_constants::__polynomial;
 #endif
     try {
-      compiled_ = std::regex(text_, flags);
+      whole_ = std::regex(text_, flags);
+      end_ = std::regex("(?:.*\\.)?(?:" + text_ + ")", flags);  // as PEFT writes it: ^ is the name's beginning
     } catch (std::regex_error const& e) {
       refuse(e.what());
     }
@@ -41,7 +42,7 @@ class module_pattern {
 
   /// re.fullmatch
   bool fits(std::string_view name) const {
-    if (!plain_) return std::regex_match(name.begin(), name.end(), compiled_);
+    if (!plain_) return std::regex_match(name.begin(), name.end(), whole_);
     if (name.size() != text_.size()) return false;
     for (std::size_t i = 0; i < name.size(); ++i)
       if (text_[i] != '.' && text_[i] != name[i]) return false;
@@ -49,8 +50,8 @@ class module_pattern {
   }
   /// The whole name, or what follows one of its dots: how PEFT tries the keys of rank_pattern and alpha_pattern.
   bool fits_end(std::string_view name) const {
+    if (!plain_) return std::regex_match(name.begin(), name.end(), end_);
     if (fits(name)) return true;
-    if (text_.starts_with('^')) return false;
     for (auto dot = name.find('.'); dot != name.npos; dot = name.find('.', dot + 1))
       if (fits(name.substr(dot + 1))) return true;
     return false;

@@ -22,8 +22,11 @@ struct peft_config {
 
   /// Whether PEFT changes the base's weights when it loads this: A and B are then relative to the changed ones.
   bool changes_base() const {
+    std::string lower = init;  // PEFT takes them in any case
+    for (char& c : lower)
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
     for (auto const* method : {"pissa", "olora", "corda", "lora_ga", "loftq"})
-      if (init.starts_with(method)) return true;
+      if (lower.starts_with(method)) return true;
     return false;
   }
 };
@@ -104,9 +107,9 @@ inline peft_config parse_peft_config(std::string_view text, std::string const& w
   if (!json.is_object()) raise<format_error>(where, "configuration", "no JSON object", "an object");
   auto const type = json_field(json, "peft_type", std::string(), where);
   if (type != "LORA") raise<format_error>(where, "peft_type", "'" + type + "'", "LORA");
-  for (auto const* key :
-       {"use_dora", "use_qalora", "lora_bias", "modules_to_save", "layer_replication", "alora_invocation_tokens",
-        "trainable_token_indices", "target_parameters", "monteclora_config", "arrow_config", "use_bdlora"}) {
+  for (auto const* key : {"use_dora", "use_qalora", "lora_bias", "modules_to_save", "layer_replication",
+                          "alora_invocation_tokens", "trainable_token_indices", "target_parameters",
+                          "monteclora_config", "arrow_config", "kasa_config", "use_bdlora"}) {
     auto const p = json.find(key);
     bool const off =
         p == json.end() || p->is_null() || *p == false || ((p->is_array() || p->is_object()) && p->empty());
