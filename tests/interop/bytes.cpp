@@ -65,7 +65,8 @@ void judge_lines(std::filesystem::path const& folder) {
     auto const path = folder / "judged.safetensors";
     {
       auto* const f = std::fopen(path.c_str(), "wb");
-      if (!f || std::fwrite(content.data(), 1, content.size(), f) != content.size()) raise_file_error("judge", path, errno);
+      if (!f || std::fwrite(content.data(), 1, content.size(), f) != content.size())
+        raise_file_error("judge", path, errno);
       std::fclose(f);
     }
     std::cout << judge(path).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace) << "\n";

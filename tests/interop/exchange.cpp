@@ -1,5 +1,6 @@
 // Our half of the comparison with PEFT: does what a job in JSON says, with weights, inputs and results in safetensors
-// files. Module M of a data file has x.M (tokens x in), for training t.M (tokens x out); results are y.M (tokens x out).
+// files. Module M of a data file has x.M (tokens x in), for training t.M (tokens x out); results are y.M (tokens x
+// out).
 //   exchange train JOB   adapters from a method, some steps of AdamW, then files in PEFT's format
 //   exchange load JOB    an adapter that PEFT wrote, and what the layers compute with it
 //   exchange save JOB    records from a file, written in PEFT's format
@@ -199,9 +200,8 @@ void ga(json const& job) {
       dense_gradient<cpu> sum(be, l.out, l.in);
       sum.add(be, job.value("fan_in_fan_out", false) ? g.transposed() : g);
       lora<float, cpu> adapter(be, l.out, l.in, c["rank"], constant_scaling{c["scale"]});
-      lora_ga_init const init{.gamma = 16,
-                              .directions = directions.at(text(c, "direction")),
-                              .scale = scales.at(text(c, "initial_scale"))};
+      lora_ga_init const init{
+          .gamma = 16, .directions = directions.at(text(c, "direction")), .scale = scales.at(text(c, "initial_scale"))};
       initialise(be, adapter, init, l.W(), gram{}, sum, in_place_anchor{});
       auto const r = take_record(be, adapter, module);
       factors.add(name + ".A." + module, r.a);

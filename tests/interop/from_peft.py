@@ -24,7 +24,8 @@ PLAIN = {
         r=4, lora_alpha=8, use_rslora=True, rank_pattern={"model.layers.1.q_proj": 2, "k_proj": 3},
         alpha_pattern={"model.layers.11.k_proj": 5, "layers.0.o_proj": 16})),
     "rsLoRA, patterns by expression": ("chain", dict(
-        r=4, lora_alpha=8, use_rslora=True, rank_pattern={"^q_proj": 2, r".*\.1\..*_proj": 3, r"layers\.\d+\.[kq]_proj": 5},
+        r=4, lora_alpha=8, use_rslora=True,
+        rank_pattern={"^q_proj": 2, r".*\.1\..*_proj": 3, r"layers\.\d+\.[kq]_proj": 5},
         alpha_pattern={"^model.layers.0.q_proj": 1, "(k|o)_proj": 20, "1.q_proj": 7})),
     # In the order PEFT saves them in, which it trained with only if they came in it.
     "first pattern counts": ("chain", dict(r=4, rank_pattern={"^q_proj": 5, "model.layers.0.q_proj": 3, "q_proj": 2})),
@@ -140,8 +141,8 @@ class Reader:
         self.report, self.exchange = report, exchange
 
     def job(self, kind, folder, adapter, base, data):
-        return {"adapter": adapter, "base": write(folder / "base.safetensors", base), "fan_in_fan_out": kind.fan_in_fan_out,
-                "data": write(folder / "data.safetensors", data), "module_prefix": kind.prefix,
+        return {"adapter": adapter, "base": write(folder / "base.safetensors", base), "module_prefix": kind.prefix,
+                "data": write(folder / "data.safetensors", data), "fan_in_fan_out": kind.fan_in_fan_out,
                 "out": folder / "out.safetensors"}
 
     def compare(self, what, kind, folder, adapter, base, data, theirs, more=None):
@@ -149,7 +150,7 @@ class Reader:
         self.exchange.must("load", job)
         ours = load_numpy(job["out"])
         problems = [] if sorted(ours) == sorted(theirs) else [f"layers {sorted(ours)}"]
-        self.report.near(what, [ours.get(k) for k in sorted(theirs)], [theirs[k] for k in sorted(theirs)], LIMIT, problems)
+        self.report.near(what, [ours.get(k) for k in theirs], list(theirs.values()), LIMIT, problems)
 
 
 def check(report, exchange, work):
@@ -174,7 +175,8 @@ def check_plain(reader, name, kind_name, arguments, work):
     theirs = layer_outputs(opened, data)
     rank_stable = arguments.get("use_rslora", False)
     options = {"rank_stable": rank_stable, "fan_in_fan_out": kind.fan_in_fan_out, "module_prefix": kind.prefix}
-    exports = [{"folder": folder / "again", **options}, {"folder": folder / "portable", "profile": "portable", **options}]
+    exports = [{"folder": folder / "again", **options},
+               {"folder": folder / "portable", "profile": "portable", **options}]
     more = {"exports": exports, "merged": folder / "merged.safetensors"}
     reader.compare(f"{name}", kind, folder, folder, base, data, theirs, more)
     reader.report.true(f"{name}: our copy has PEFT's bytes", *same_bytes(folder, folder / "again"))
@@ -212,7 +214,8 @@ def check_converted(reader, name, kind_name, arguments, work):
 def check_refused(reader, name, arguments, complaint, work):
     kind, folder = KINDS["chain"], work / ("refused-" + name.replace(" ", "-"))
     if arguments is None:
-        model = get_peft_model(kind.build(), AdaLoraConfig(target_modules=TARGETS["chain"], total_step=10, tinit=1, tfinal=1))
+        config = AdaLoraConfig(target_modules=TARGETS["chain"], total_step=10, tinit=1, tfinal=1)
+        model = get_peft_model(kind.build(), config)
     else:
         model = peft_model("chain", {"r": 2, **arguments})
     model.save_pretrained(folder)
@@ -230,9 +233,11 @@ def check_types(reader, work):
     write(folder / "adapter_model.safetensors", {n: t.bfloat16() if "lora_B" in n else t for n, t in file.items()})
     base, data = kind.base(kind.build()), layer_data(kind)
     theirs = layer_outputs(open_adapter(kind, folder, base)[0], data)
-    reader.compare("A in F32, B in BF16", kind, folder, folder, base, data, theirs, {"exports": [{"folder": folder / "again"}]})
+    more = {"exports": [{"folder": folder / "again"}]}
+    reader.compare("A in F32, B in BF16", kind, folder, folder, base, data, theirs, more)
     again = layer_outputs(open_adapter(kind, folder / "again", base)[0], data)
-    reader.report.near("A in F32, B in BF16: again, back in PEFT", [again[k] for k in theirs], list(theirs.values()), LIMIT)
+    reader.report.near("A in F32, B in BF16: again, back in PEFT", [again[k] for k in theirs], list(theirs.values()),
+                       LIMIT)
 
 
 def check_combined(reader, work):
@@ -254,5 +259,5 @@ def check_combined(reader, work):
     reader.exchange.must("combine", job)
     model, problems = open_adapter(kind, folder / "sum", base)
     ours = layer_outputs(model, data)
-    reader.report.near("two adapters as one, as PEFT combines them", [ours[k] for k in theirs], list(theirs.values()), LIMIT,
-                       problems)
+    reader.report.near("two adapters as one, as PEFT combines them", [ours[k] for k in theirs], list(theirs.values()),
+                       LIMIT, problems)

@@ -43,8 +43,11 @@ def main():
     committed = options.reference.resolve()
     if options.update:
         for part in fresh.iterdir():
-            (shutil.rmtree if part.is_dir() else Path.unlink)(committed / part.name) if (committed / part.name).exists() else 0
-            (shutil.copytree if part.is_dir() else shutil.copy)(part, committed / part.name)
+            if part.is_dir():
+                shutil.rmtree(committed / part.name, ignore_errors=True)
+                shutil.copytree(part, committed / part.name)
+            else:
+                shutil.copy(part, committed)
     reference.check(report, exchange, committed, fresh, work)
     (work / "table.txt").write_text(report.text())
     print(report.text(), end="")

@@ -22,8 +22,9 @@ from report import Report
 WRITTEN = {"bool": 1, "uint8": 1, "int8": 1, "float4_e2m1fn_x2": 1, "float8_e5m2": 1, "float8_e4m3fn": 1,
            "float8_e8m0fnu": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "int16": 2, "uint16": 2, "float16": 2,
            "bfloat16": 2, "int32": 4, "uint32": 4, "float32": 4, "complex64": 8, "float64": 8, "int64": 8, "uint64": 8}
-NAMES = ["", " ", "a", "A", "b", "a.b", "a/b", "é", "ü", "日本", "😀", "\U0010ffff", "\ue000", '"', "\\", "\\u0041", "\n",
-         "\t\r\b\f", "\x00", "\x01\x1f", "\x7f", "\x80\x9f", "\u2028", "</script>", "{}", "a" * 300, "__metadata", "'"]
+NAMES = ["", " ", "a", "A", "b", "a.b", "a/b", "é", "ü", "日本", "😀", "\U0010ffff", "\ue000", '"', "\\", "\\u0041",
+         "\n", "\t\r\b\f", "\x00", "\x01\x1f", "\x7f", "\x80\x9f", "\u2028", "</script>", "{}",
+         "a" * 300, "__metadata", "'"]
 
 
 def random_bytes(rng, count):
@@ -181,6 +182,7 @@ def main():
     parser.add_argument("--reference", type=Path, required=True)
     parser.add_argument("--update", action="store_true")
     options = parser.parse_args()
+    options.bytes = options.bytes.resolve()
     report = Report()
     check_bytes(report, options.bytes, options.work)
     check_floats(report, options.bytes, options.work)

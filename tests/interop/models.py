@@ -162,7 +162,8 @@ def open_adapter(kind, folder, weights, trainable=False):
             return None, [f"PEFT: {type(e).__name__} {e}"]
     problems = [str(w.message) for w in said if "missing" in str(w.message) or "unexpected" in str(w.message)]
     held, file = get_peft_model_state_dict(model), load_file(folder / "adapter_model.safetensors")
-    problems += [f"PEFT ignores {n}" for n in file if n not in held] + [f"not given: {n}" for n in held if n not in file]
+    problems += [f"PEFT ignores {n}" for n in file if n not in held]
+    problems += [f"not given: {n}" for n in held if n not in file]
     problems += [f"changed: {n}" for n in file if n in held and not torch.equal(held[n], file[n].to(held[n].dtype))]
     return model, problems
 

@@ -7,18 +7,23 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
 
 MODULES = ["q_proj", "model.q_proj", "model.layers.0.q_proj", "model.layers.1.q_proj", "model.layers.11.q_proj",
-           "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.my_q_proj", "model.layers.0.mlp.experts.3.up_proj",
-           "model.layers.3.mlp.experts.0.up_proj", "transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_proj",
+           "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.my_q_proj",
+           "model.layers.0.mlp.experts.3.up_proj", "model.layers.3.mlp.experts.0.up_proj",
+           "transformer.h.0.attn.c_attn",
+           "transformer.h.1.attn.c_proj",
            "h.0.mlp.c_proj", "0.q_proj", "a.0.q_proj", "layers.1", "lm_head", "model.a+b", "model.a-b", "model.q_projx",
-           "encoder.layer.0.attention.output.dense", "encoder.layer.0.output.dense", "pooler.dense", "x.layers.01.q_proj"]
+           "encoder.layer.0.attention.output.dense", "encoder.layer.0.output.dense", "pooler.dense",
+           "x.layers.01.q_proj"]
 
 PATTERNS = [
     {"q_proj": 2}, {"^q_proj": 2}, {"model.layers.0.q_proj": 2, "q_proj": 3}, {"1.q_proj": 2}, {r"\.q_proj": 2},
     {r".*\.q_proj": 2}, {r"model\.layers\.\d+\.q_proj": 2}, {r"layers\.(0|1)\.q_proj": 2}, {"(q|c)_(proj|attn)": 2},
     {r"layers\.1{1,2}\.q_proj": 2}, {"q_proj$": 2}, {"^model.*proj": 2}, {"[^.]+_proj": 2}, {r"h\.\w+\.attn\.c_\w+": 2},
-    {"dense": 2, "output.dense": 3}, {"output.dense": 3, "dense": 2}, {"": 2}, {".*": 2}, {"layers.1": 2}, {"Q_PROJ": 2},
+    {"dense": 2, "output.dense": 3}, {"output.dense": 3, "dense": 2}, {"": 2}, {".*": 2}, {"layers.1": 2},
+    {"Q_PROJ": 2},
     {"q_proj|c_attn": 2}, {"^q_proj|c_attn": 2}, {"c_attn|^q_proj": 2}, {"(^q_proj)": 2}, {"model.a+b": 2}, {"a+b": 2},
-    {r"model\.a\+b": 2}, {"model.a-b": 2}, {r"\bq_proj": 2}, {"(?:q|k)_proj": 2}, {"(?!my)q_proj": 2}, {"q_proj(?=x)": 2},
+    {r"model\.a\+b": 2}, {"model.a-b": 2}, {r"\bq_proj": 2}, {"(?:q|k)_proj": 2}, {"(?!my)q_proj": 2},
+    {"q_proj(?=x)": 2},
     {"lm_hea[a-f]": 2}, {"model.[^q]*q_proj": 2}, {"q_proj ": 2}, {"*q_proj": 2}, {"(q_proj": 2}, {"q_proj)": 2},
     {"[q_proj": 2},
 ]
@@ -42,7 +47,8 @@ SELECTIONS = [
     dict(target_modules=["up_proj"], layers_to_transform=[0], layers_pattern="experts"),
     dict(target_modules=["c_attn", "c_proj"], layers_to_transform=[0], layers_pattern=["h", "layers"]),
     dict(target_modules=["c_proj"], layers_to_transform=[0]), dict(target_modules=["q_proj"], layers_to_transform=[]),
-    dict(target_modules=["layers.1"], layers_to_transform=[1]), dict(target_modules=["a+b"]), dict(target_modules="q_proj|lm_head"),
+    dict(target_modules=["layers.1"], layers_to_transform=[1]), dict(target_modules=["a+b"]),
+    dict(target_modules="q_proj|lm_head"),
     dict(target_modules=["q_proj"], layers_to_transform=[1], layers_pattern=["layer.", "lay.rs"]),
 ]
 
@@ -65,7 +71,8 @@ def peft_says(arguments):
     config = LoraConfig(**arguments)
     try:
         if "rank_pattern" in arguments:
-            return {"rank": [config.rank_pattern.get(get_pattern_key(config.rank_pattern, m), config.r) for m in MODULES]}
+            return {"rank": [config.rank_pattern.get(get_pattern_key(config.rank_pattern, m), config.r)
+                             for m in MODULES]}
         if "alpha_pattern" in arguments:
             return {"alpha": [config.alpha_pattern.get(get_pattern_key(config.alpha_pattern, m), config.lora_alpha)
                               for m in MODULES]}
@@ -104,5 +111,5 @@ def check(report, exchange, work):
                 differ = [f"{m} {a}, not {b}" for m, a, b in zip(MODULES, answer[what], theirs) if a != b]
                 if differ:
                     wrong.append(f"{row['config']}: {what} of {len(differ)} modules, {differ[0]}")
-    report.true(f"ranks, scales and targets of {len(MODULES)} names under {len(rows)} configurations ({refused} refused)",
+    report.true(f"ranks, scales, targets of {len(MODULES)} names under {len(rows)} configurations, {refused} refused",
                 not wrong, "\n    ".join([""] + wrong))

@@ -25,7 +25,8 @@ inline void write_records(std::filesystem::path const& path, std::vector<adapter
   std::vector<tensor_spec> specs;
   auto const parts = [](adapter_record const& r) {
     std::vector<std::pair<std::string, record_matrix const*>> list{{r.module + ".a", &r.a}, {r.module + ".b", &r.b}};
-    if (r.anchored()) list.insert(list.end(), {{r.module + ".start_a", &r.start_a}, {r.module + ".start_b", &r.start_b}});
+    if (r.anchored())
+      list.insert(list.end(), {{r.module + ".start_a", &r.start_a}, {r.module + ".start_b", &r.start_b}});
     return list;
   };
   for (auto const& r : records) {

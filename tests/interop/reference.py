@@ -5,8 +5,8 @@
     ours/            adapters that we wrote, from records.safetensors by exports.json; PEFT loads every one of them
     parity/          gradients that PEFT estimated, and the A and B it made of them
 
-`make` makes them anew; `check` holds the committed ones against the packages, and against those made anew as far as they
-do not depend on the machine: what went through an SVD or a training does.
+`make` makes them anew; `check` holds the committed ones against the packages, and against those made anew as far as
+they do not depend on the machine: what went through an SVD or a training does.
 """
 import datetime
 import json
@@ -93,8 +93,9 @@ def make_peft(to, work):
         arguments, complaint = from_peft.REFUSED[name]
         model = from_peft.peft_model("chain", {"r": 2, **arguments})
         from_peft.randomise(model)
-        model.save_pretrained(work / file_name(name))
-        case("refused-" + file_name(name), "chain", work / file_name(name), "chain-base.safetensors", {}, refused=complaint)
+        folder = work / file_name(name)
+        model.save_pretrained(folder)
+        case("refused-" + folder.name, "chain", folder, "chain-base.safetensors", {}, refused=complaint)
     (to / "cases.json").write_text(json.dumps(cases, indent=1))
 
 
@@ -138,7 +139,7 @@ def make_parity(to):
         for scale in ["stable", "weight_svd"]:
             gradients, a, b, scales = parity.peft_factors(kind, "chain", base, parity.arguments(direction, scale, 4))
             name = f"{direction} {scale}"
-            cases.append({"name": name, "direction": direction, "scale": scale, "rank": 4, "s": scales[kind.modules[0]]})
+            cases.append({"name": name, "direction": direction, "scale": scale, "rank": 4, "s": scales[modules[0]]})
             for n in modules:
                 factors[f"{name}.A.{n}"], factors[f"{name}.B.{n}"] = torch.from_numpy(a[n]), torch.from_numpy(b[n])
     write(to / "base.safetensors", {n + ".weight": base[n + ".weight"] for n in modules})
@@ -170,13 +171,16 @@ def check(report, exchange, committed, fresh, work):
 
 
 def check_peft(report, exchange, committed, fresh, work):
-    changed = [f"{k}-{what}.safetensors" for k in ["chain", "gpt2"] for what in ["base", "data"]
-               if (committed / f"{k}-{what}.safetensors").read_bytes() != (fresh / f"{k}-{what}.safetensors").read_bytes()]
+    def differ(file):
+        return (committed / file).read_bytes() != (fresh / file).read_bytes()
+
+    changed = [f for k in KINDS for f in [f"{k}-base.safetensors", f"{k}-data.safetensors"]
+               if (committed / f).exists() and differ(f)]
     for case in json.loads((committed / "cases.json").read_text()):
         name, kind = case["name"], KINDS[case["kind"]]
         if case.get("same_bytes"):
-            changed += [f"{name}/{f}" for f in ["adapter_config.json", "adapter_model.safetensors"]
-                        if (committed / name / f).read_bytes() != (fresh / name / f).read_bytes()]
+            files = [f"{name}/{f}" for f in ["adapter_config.json", "adapter_model.safetensors"]]
+            changed += [f for f in files if differ(f)]
         if "refused" in case:
             continue
         expected, data = load_numpy(committed / name / "expected.safetensors"), load_file(committed / case["data"])
@@ -189,7 +193,8 @@ def check_peft(report, exchange, committed, fresh, work):
         else:
             opened, problems = open_adapter(kind, committed / name, weights)
         theirs = layer_outputs(opened, data)
-        report.near(f"reference: {name} in PEFT", [theirs[k] for k in expected], list(expected.values()), LIMIT, problems)
+        report.near(f"reference: {name} in PEFT", [theirs[k] for k in expected], list(expected.values()), LIMIT,
+                    problems)
     report.same("reference: what PEFT writes without an SVD is the same", changed, [])
 
 

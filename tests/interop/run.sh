@@ -19,19 +19,22 @@ done
 need_packages python3 python3-venv g++ nlohmann-json3-dev
 [[ -n $light ]] || need_packages libeigen3-dev
 
-requirements=tests/interop/requirements${light:+-light}.txt venv=${INTEROP_VENV:-build/interop-${light:+light}}
+requirements=tests/interop/requirements.txt venv=${INTEROP_VENV:-build/interop-venv}
+if [[ -n $light ]]; then
+  requirements=tests/interop/requirements-light.txt venv=${INTEROP_VENV:-build/interop-light}
+fi
 if [[ -z ${INTEROP_VENV:-} ]]; then
-  [[ -n $light ]] || venv=build/interop-venv
   if ! cmp -s $requirements $venv/requirements.txt; then
     echo "installing $(grep -c . $requirements) Python packages into $venv"
     rm -rf $venv
     python3 -m venv $venv
-    $venv/bin/pip install -q --disable-pip-version-check -r $requirements > $venv.log 2>&1 || { tail -5 $venv.log >&2; exit 1; }
+    $venv/bin/pip install -q --disable-pip-version-check -r $requirements > $venv.log 2>&1 ||
+      { tail -5 $venv.log >&2; exit 1; }
     cp $requirements $venv/requirements.txt
   fi
 fi
 
-work=build/interop
+work=build/interop  # tables and files of the last run: light/ and full/
 rm -rf $work/light $work/full && mkdir -p $work/light $work/full
 compile() {  # unless nothing it is made of has changed
   local program=$work/$1

@@ -70,8 +70,8 @@ CASES = [
 
 def exports_of(folder, method, rank_stable, more):
     """name -> options of save_peft"""
-    all = {"as trained": {"rank_stable": rank_stable}, "classic": {"rank_stable": False}, "rsLoRA": {"rank_stable": True},
-           "portable": {"profile": "portable"}}
+    all = {"as trained": {"rank_stable": rank_stable}, "classic": {"rank_stable": False},
+           "rsLoRA": {"rank_stable": True}, "portable": {"profile": "portable"}}
     if method != "lora":
         for e in all.values():
             e["base"] = "original"
@@ -89,8 +89,8 @@ def check(report, exchange, work):
 def check_methods(report, exchange, work):
     for kind_name, method, anchor, rank_stable, mixed, type_ in CASES:
         kind = KINDS[kind_name]
-        what = " ".join(filter(None, [kind_name, method, anchor, "rsLoRA" if rank_stable else "", "mixed" if mixed else "",
-                                      type_ if type_ != "f32" else ""]))
+        words = [kind_name, method, anchor, "rsLoRA" if rank_stable else "", "mixed" if mixed else "", type_]
+        what = " ".join(w for w in words if w not in ["", "f32"])
         folder = work / what.replace(" ", "-")
         folder.mkdir(parents=True)
         base, data = kind.base(kind.build()), layer_data(kind)
@@ -124,8 +124,7 @@ def check_methods(report, exchange, work):
                 problems += [f"vLLM: {o}" for o in vllm_objections(folder / name)]
             if not goes_on_training(model, kind):
                 problems.append("PyTorch cannot go on training")
-            report.near(f"{what}: {name}", [ours[k] for k in sorted(ours)], [theirs.get(k) for k in sorted(ours)], LIMIT,
-                        problems)
+            report.near(f"{what}: {name}", [ours[k] for k in ours], [theirs.get(k) for k in ours], LIMIT, problems)
 
 
 def wrong_scales(model, modules, rank_stable, factor):
@@ -144,16 +143,17 @@ def check_shards(report, exchange, work):
     kind = KINDS["llama"]
     kind.build().save_pretrained(work / "base", max_shard_size="8KB")
     job = {"base": work / "base", "data": write(work / "data.safetensors", layer_data(kind)), "method": "lora_ga",
-           "anchor": "frozen_pair", "rank_stable": True, "modules": modules_of(kind, True), "out": work / "out.safetensors",
-           "merged": work / "merged", "exports": [{"folder": work / "adapter", "base": "original"}]}
+           "anchor": "frozen_pair", "rank_stable": True, "modules": modules_of(kind, True),
+           "out": work / "out.safetensors", "merged": work / "merged",
+           "exports": [{"folder": work / "adapter", "base": "original"}]}
     exchange.must("train", job)
     (work / "merged" / "config.json").write_bytes((work / "base" / "config.json").read_bytes())
     merged, info = LlamaForCausalLM.from_pretrained(work / "merged", output_loading_info=True)
     model, problems = open_adapter(kind, work / "adapter", kind.base(kind.build()))
     problems += [f"{k}: {v}" for k, v in info.items() if v]
     shards = len(list((work / "merged").glob("*.safetensors")))
-    report.near(f"llama in {shards} files, merged here, loaded by transformers", kind.run(merged.eval()), kind.run(model),
-                LIMIT, problems)
+    ours, theirs = kind.run(merged.eval()), kind.run(model)
+    report.near(f"llama in {shards} files, merged here, loaded by transformers", ours, theirs, LIMIT, problems)
 
 
 def check_task_types(report, exchange, work):

@@ -14,7 +14,8 @@ def contents():
 
     def tensor(dtype, shape):
         size = torch.empty(0, dtype=dtype).element_size()
-        raw = torch.randint(0, 2 if dtype is torch.bool else 256, [*shape, size], dtype=torch.uint8, generator=generator)
+        values = 2 if dtype is torch.bool else 256
+        raw = torch.randint(0, values, [*shape, size], dtype=torch.uint8, generator=generator)
         return raw.view(dtype).reshape(shape)
 
     types = [getattr(torch, n) for n in NAMES]
@@ -22,6 +23,10 @@ def contents():
         shapes = [[2, 3], [5], [2, 1, 4], [0, 2], [3, 0]] + ([] if name.startswith("float4") else [[]])
         yield name, {f"{name} {i}": tensor(dtype, s) for i, s in enumerate(shapes)}, {"format": "pt"}
     yield "all", {n: tensor(t, [4]) for n, t in zip(NAMES, types)}, None
+
+
+def raw_bytes(t):
+    return t.reshape(-1).view(torch.uint8)
 
 
 def check(report, program, work):
@@ -33,8 +38,8 @@ def check(report, program, work):
         if (work / "theirs.safetensors").read_bytes() != (work / "ours.safetensors").read_bytes():
             wrong.append(what)
         back = load_file(work / "ours.safetensors")
-        if any(not torch.equal(back[n].view(torch.uint8) if t.dim() else back[n].reshape(1).view(torch.uint8),
-                               t.view(torch.uint8) if t.dim() else t.reshape(1).view(torch.uint8)) for n, t in tensors.items()):
+        if any(back[n].shape != t.shape or not torch.equal(raw_bytes(back[n]), raw_bytes(t))
+               for n, t in tensors.items()):
             wrong.append(what + " (read by torch)")
     report.true(f"bytes equal safetensors.torch's: {count} files, {len(NAMES)} types", not wrong, ", ".join(wrong))
     floats(report, program, work)
@@ -43,7 +48,8 @@ def check(report, program, work):
 def floats(report, program, work):
     """All 65536 values of the 16-bit types."""
     every = torch.arange(65536, dtype=torch.int32).to(torch.uint16)
-    tensors = {"bf16": every.view(torch.bfloat16).reshape(256, 256), "f16": every.clone().view(torch.float16).reshape(256, 256)}
+    tensors = {"bf16": every.view(torch.bfloat16).reshape(256, 256),
+               "f16": every.clone().view(torch.float16).reshape(256, 256)}
     save_file(tensors, work / "in.safetensors")
     subprocess.run([program, "floats", work / "in.safetensors", work / "out.safetensors"], check=True)
     ours = load_file(work / "out.safetensors")

@@ -106,8 +106,9 @@ def vectors():
     for dtype, bits in BITS.items():
         add(f"dtype {dtype}", file(tensor(dtype, "[8]", f"[0,{bits}]"), bytes(range(bits))))
         if bits % 8:
-            add(f"{dtype}, 3 elements", file(tensor(dtype, "[3]", f"[0,{-(-3 * bits // 8)}]"), bytes(-(-3 * bits // 8))))
-            add(f"{dtype}, 3 elements, rounded down", file(tensor(dtype, "[3]", f"[0,{3 * bits // 8}]"), bytes(3 * bits // 8)))
+            up, down = -(-3 * bits // 8), 3 * bits // 8
+            add(f"{dtype}, 3 elements", file(tensor(dtype, "[3]", f"[0,{up}]"), bytes(up)))
+            add(f"{dtype}, 3 elements, rounded down", file(tensor(dtype, "[3]", f"[0,{down}]"), bytes(down)))
             add(f"{dtype}, 4 elements", file(tensor(dtype, "[2,2]", f"[0,{bits // 2}]"), bytes(bits // 2)))
             add(f"{dtype}, none", file(tensor(dtype, "[0]", "[0,0]")))
     # shapes

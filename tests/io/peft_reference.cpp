@@ -169,7 +169,8 @@ TEST_CASE("peft_stable and peft_weight_svd give the factors that PEFT makes of a
                                                                    : ga_directions::ArBr,
                               .scale = c["scale"] == "stable" ? ga_scale::peft_stable : ga_scale::peft_weight_svd};
       initialise(be, adapter, init, w.view(), gram{}, gradient, in_place_anchor{});
-      auto const a = host_of(factors[name + ".A." + t.name]), bt = test::transpose(host_of(factors[name + ".B." + t.name]));
+      auto const a = host_of(factors[name + ".A." + t.name]),
+                 bt = test::transpose(host_of(factors[name + ".B." + t.name]));
       auto const our_a = test::download(be, adapter.a()), our_bt = test::transpose(test::download(be, adapter.b()));
       CHECK(test::distance(same_sides(our_a, a), a) <= limit * root_mean_square(a));
       CHECK(test::distance(same_sides(our_bt, bt), bt) <= limit * root_mean_square(bt));

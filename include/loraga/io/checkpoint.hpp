@@ -28,6 +28,17 @@ class checkpoint_visitor {
   std::string prefix_;
   Visit& self() { return static_cast<Visit&>(*this); }
   std::string full(std::string_view name) const { return prefix_ + std::string(name); }
+  /// dst = src, one of which is on the host.
+  template <class S, class D>
+  void move(S src, D dst) {
+    if constexpr (std::is_same_v<typename S::space, host_space> && std::is_same_v<typename D::space, host_space>) {
+      for (index_t i = 0; i < dst.rows; ++i)  // a GPU's backend does not copy on the host
+        for (index_t j = 0; j < dst.cols; ++j) dst(i, j) = src(i, j);
+    } else {
+      be_.copy(src, dst);
+      be_.synchronize();
+    }
+  }
 
  public:
   explicit checkpoint_visitor(B& be) : be_(be) {}
@@ -121,8 +132,7 @@ struct checkpoint_writing : checkpoint_visitor<B, checkpoint_writing<B>> {
     using T = typename V::value_type;
     auto const host = this->be_.template allocate_host<T>(v.rows * v.cols);
     auto const packed = row_major(host.get(), v.rows, v.cols);
-    this->be_.copy(const_view<T, typename V::space>(v), packed);
-    this->be_.synchronize();
+    this->move(const_view<T, typename V::space>(v), packed);
     writer.write(name, packed);
   }
   template <class T>
@@ -193,8 +203,7 @@ class checkpoint_reading : public checkpoint_visitor<B, checkpoint_reading<B>> {
     if (look_only_) return;
     auto const host = this->be_.template allocate_host<T>(v.rows * v.cols);
     if (!t.bytes.empty()) std::memcpy(host.get(), t.bytes.data(), t.bytes.size());
-    this->be_.copy(row_major(static_cast<T const*>(host.get()), v.rows, v.cols), v);
-    this->be_.synchronize();
+    this->move(row_major(static_cast<T const*>(host.get()), v.rows, v.cols), v);
     file_.forget(t);
   }
   template <class T>

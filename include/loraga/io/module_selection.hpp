@@ -24,9 +24,7 @@ class module_pattern {
       raise<format_error>(where, "pattern", "'" + text_.substr(0, 80) + "' (" + why + ")", "a regular expression");
     };
     if (text_.size() > 1000) refuse("over 1000 characters");
-    for (auto at = text_.find("(?"); at != text_.npos; at = text_.find("(?", at + 1))
-      if (at + 2 >= text_.size() || (text_[at + 2] != ':' && text_[at + 2] != '=' && text_[at + 2] != '!'))
-        refuse("a group of Python's own");
+    if (auto const why = python_only(); !why.empty()) refuse(why);
     auto flags = std::regex::ECMAScript | std::regex::optimize;
 #ifdef __GLIBCXX__
     flags |= std::regex_constants::__polynomial;
@@ -56,6 +54,32 @@ class module_pattern {
       if (fits(name.substr(dot + 1))) return true;
     return false;
   }
+
+ private:
+  /// What C++ does not have, or reads otherwise without a complaint.
+  std::string python_only() const {
+    auto const at = [&](std::size_t i) { return i < text_.size() ? text_[i] : '\0'; };
+    auto const one_of = [](char c, std::string_view of) { return c != '\0' && of.find(c) != of.npos; };
+    auto const in = [](char c, char first, char last) { return c >= first && c <= last; };
+    bool in_class = false;
+    for (std::size_t i = 0; i < text_.size(); ++i) {
+      char const c = text_[i], next = at(i + 1);
+      if (c == '\\') {
+        bool const word = in(next, 'a', 'z') || in(next, 'A', 'Z') || in(next, '0', '9');
+        if (word && !one_of(next, in_class ? "dDsSwW" : "bBdDsSwW")) return "an escape that C++ reads otherwise";
+        ++i;
+      } else if (in_class) {
+        if (c == '[' && one_of(next, ":.=")) return "a class of C++'s own";
+        in_class = c != ']';
+      } else if (c == '[') {
+        if (next == ']' || (next == '^' && at(i + 2) == ']')) return "a class that starts with ]";
+        in_class = true;
+      } else if (c == '(' && next == '?' && !one_of(at(i + 2), ":=!")) {
+        return "a group of Python's own";
+      }
+    }
+    return {};
+  }
 };
 
 /// PEFT's target_modules and what goes with it.
@@ -70,6 +94,7 @@ struct module_selection {
   bool selects(std::string_view module) const {
     if (!excluded_expression.empty() ? matches(excluded_expression, module) : listed(excluded, module)) return false;
     if (!expression.empty()) return matches(expression, module);
+    if (std::find(names.begin(), names.end(), module) != names.end()) return true;  // PEFT looks at no layer then
     return listed(names, module) && (layers.empty() || in_layers(module));
   }
 
@@ -94,11 +119,13 @@ struct module_selection {
     // A number counts with a word before it and something after it; without layer_words that word has one before it.
     for (std::size_t i = layer_words.empty() ? 2 : 1; i + 1 < words.size(); ++i) {
       bool const number = !words[i].empty() && words[i].find_first_not_of("0123456789") == words[i].npos;
-      bool const after =
-          layer_words.empty() || std::find(layer_words.begin(), layer_words.end(), words[i - 1]) != layer_words.end();
+      bool const after = layer_words.empty() || std::any_of(layer_words.begin(), layer_words.end(), [&](auto const& w) {
+                           return module_pattern(w, "layers_pattern").fits(words[i - 1]);
+                         });
       if (!number || !after) continue;
       for (index_t const l : layers)
-        if (words[i] == std::to_string(l)) return true;
+        if (words[i].substr(std::min(words[i].find_first_not_of('0'), words[i].size() - 1)) == std::to_string(l))
+          return true;
       return false;
     }
     return false;

@@ -46,7 +46,8 @@ inline peft_adapter load_peft(std::filesystem::path const& folder, std::optional
     auto& to = is_a ? r.a : r.b;
     to = record_matrix(tensor.rows(), tensor.cols());
     read_matrix(tensor, to.view());
-    r.type = t.type == dtype::F64 ? dtype::F32 : t.type;
+    auto const type = t.type == dtype::F64 ? dtype::F32 : t.type;
+    r.type = (is_a ? r.b : r.a).empty() || r.type == type ? type : dtype::F32;
   }
   for (auto& [module, r] : by_module) {
     r.module = module;

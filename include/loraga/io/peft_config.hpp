@@ -44,6 +44,8 @@ class peft_scales {
   static T first(List const& list, std::string_view module, T otherwise) {
     for (auto const& [pattern, value] : list)
       if (pattern.fits_end(module)) return value;
+    for (auto const& [pattern, value] : list)  // as PEFT does: a name that is no expression for itself ("a+b")
+      if (pattern.text() == module) return value;
     return otherwise;
   }
 
@@ -175,7 +177,7 @@ inline std::string peft_config_text(peft_config const& c) {
                  {"peft_type", "LORA"},
                  {"r", c.r},
                  {"rank_pattern", ranks},
-                 {"target_modules", c.targets.names},
+                 {"target_modules", c.targets.expression.empty() ? json(c.targets.names) : json(c.targets.expression)},
                  {"task_type", text_or_null(c.task_type)},
                  {"use_dora", false},
                  {"use_rslora", c.rank_stable}};

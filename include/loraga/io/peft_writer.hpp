@@ -24,7 +24,7 @@ struct peft_options {
   std::optional<peft_base> base = {};  ///< must be named where an adapter is anchored
   bool rank_stable = false;            ///< faithful: write alpha for s = alpha/sqrt(r)
   std::string base_model = {};         ///< name or path of the base; must be named for peft_base::anchored
-  std::string task_type = {};          ///< CAUSAL_LM, SEQ_CLS, ...; may be empty
+  std::string task_type = {};          ///< CAUSAL_LM, SEQ_2_SEQ_LM, FEATURE_EXTRACTION, or empty
   double dropout = 0;
   bool fan_in_fan_out = false;     ///< the base stores its weights in x out (GPT-2's Conv1D)
   std::string module_prefix = {};  ///< what module names have before the names in the base's files
@@ -96,24 +96,35 @@ inline void set_scales(peft_config& c, std::vector<record_info> const& records) 
   }
 }
 
-/// Last words of the modules, if they mean just these modules among the base's matrices; else whole names.
-inline std::vector<std::string> target_names(std::vector<record_info> const& records, std::string const& prefix,
-                                             safetensors_model const* base) {
+/// Last words of the modules, if they mean just these among all modules that the base's names speak of; else whole
+/// names, if they do (PEFT takes those, too, for the ends of longer ones); else an expression.
+inline module_selection targets_of(std::vector<record_info> const& records, std::string const& prefix,
+                                   safetensors_model const* base) {
   std::set<std::string> whole, words;
   for (auto const& r : records) {
     whole.insert(r.module);
     words.insert(r.module.substr(r.module.rfind('.') + 1));
   }
-  module_selection const by_word{{words.begin(), words.end()}, {}, {}, {}, {}, {}};
-  bool exact = base != nullptr;
-  if (base)
+  auto const exact = [&](module_selection const& selection) {
     for (auto const& name : base->names())
-      if (name.ends_with(".weight") && (*base)[name].shape.size() > 1) {
-        auto const module = prefix + name.substr(0, name.size() - 7);
-        exact = exact && (whole.contains(module) || !by_word.selects(module));
+      for (auto dot = name.find('.'); dot != name.npos; dot = name.find('.', dot + 1)) {
+        auto const module = prefix + name.substr(0, dot);
+        if (selection.selects(module) && !whole.contains(module)) return false;
       }
-  auto const& chosen = exact ? words : whole;
-  return {chosen.begin(), chosen.end()};
+    return true;
+  };
+  module_selection const by_word{{words.begin(), words.end()}, {}, {}, {}, {}, {}};
+  module_selection const by_name{{whole.begin(), whole.end()}, {}, {}, {}, {}, {}};
+  if (!base || exact(by_name)) return base && exact(by_word) ? by_word : by_name;
+  std::string expression;
+  for (auto const& module : whole) {
+    if (!expression.empty()) expression += '|';
+    for (char const c : module) {
+      if (std::string_view("^$\\.+*?()[]{}|").find(c) != std::string_view::npos) expression += '\\';
+      expression += c;
+    }
+  }
+  return {{}, expression, {}, {}, {}, {}};
 }
 
 }  // namespace format
@@ -168,6 +179,11 @@ class peft_writer {
     safetensors_model const* model = nullptr;
     if constexpr (std::is_same_v<Base, safetensors_model>) model = &base;
     if (records.empty()) raise<value_error>("save_peft", "records", "empty", "at least one");
+    auto const& task = options_.task_type;
+    if (!task.empty() && task != "CAUSAL_LM" && task != "SEQ_2_SEQ_LM" && task != "FEATURE_EXTRACTION")
+      raise<value_error>(
+          "save_peft", "task_type", task,
+          "CAUSAL_LM, SEQ_2_SEQ_LM, FEATURE_EXTRACTION or none: PEFT wants a head in the file for others");
     for (auto& r : records) {
       if (!expected_.emplace(r.module, r).second)
         raise<value_error>("save_peft", "module", "'" + r.module + "', twice", "each once");
@@ -234,7 +250,7 @@ class peft_writer {
     c.r = rank_;
     c.alpha = static_cast<double>(rank_);
     if (!portable()) format::set_scales(c, records);
-    c.targets.names = format::target_names(records, options_.module_prefix, model);
+    c.targets = format::targets_of(records, options_.module_prefix, model);
     std::string const config = peft_config_text(c);
 
     make_folder(folder);
