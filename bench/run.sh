@@ -2,6 +2,7 @@
 # Benchmarks; each sets up what it needs and writes its record to bench/results.
 #   bench/run.sh cpu       truncated SVDs and the streaming estimate against torch.svd_lowrank (about 15 minutes);
 #                          --threads N, --ranks R... narrow it down
+#   bench/run.sh io        writing safetensors against cp, and what opening a file of 10 GB costs (a minute, 3 GB of disk)
 #   bench/run.sh compile   what including the headers costs, as ratios to including Eigen
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,10 +26,15 @@ case $what in
     /usr/bin/python3 bench/cpu/compare.py --server $build/bench/svd_server --work build/spectra \
       --result $results/cpu.json "$@"
     gnuplot -e "data='build/spectra/ratios.csv'; out='$results/cpu.png'; cores='$(nproc)'" bench/cpu/ratios.gp ;;
+  io)
+    need_packages g++ nlohmann-json3-dev python3
+    mkdir -p build
+    g++ -std=c++20 -O2 -Iinclude bench/io/files.cpp -o build/bench_files
+    /usr/bin/python3 bench/io/measure.py --program build/bench_files --work build/bench-io --result $results/io.json "$@" ;;
   compile)
     need_packages g++ libeigen3-dev python3
     /usr/bin/python3 bench/compile/measure.py --result $results/compile.json "$@" ;;
   *)
-    sed -n '2,6s/^# \{0,1\}//p' "$0"
+    sed -n '2,7s/^# \{0,1\}//p' "$0"
     [[ $what == help || $what == --help ]] ;;
 esac

@@ -55,7 +55,8 @@ std::vector<std::byte> changed_weight(B& be, stored_tensor const& w, std::vector
       auto const* from = w.bytes.data() + first * cols * static_cast<index_t>(sizeof(T));
       for (index_t i = 0; i < n * cols; ++i)
         host.get()[i] = value_as<C>(load_element<T>(from + i * static_cast<index_t>(sizeof(T))));
-      auto const staged = col_major(host.get(), cols, n), part = sum.view().columns(0, n);
+      auto const staged = col_major(host.get(), cols, n);
+      auto const part = sum.view().columns(0, n);
       be.copy(staged, part);
       for (auto const& p : products)
         be.gemm(p.factor, p.right.view().transposed(), p.left.view().columns(first, n), 1.0, part);
