@@ -1,0 +1,73 @@
+// loraga_adapter: looks at, merges, combines and converts adapters in PEFT's form. See --help.
+#include "command_line.hpp"
+#include "tool_jobs.hpp"
+
+namespace {
+
+using namespace adapters;
+
+struct command_line {
+  CLI::App app{"Looks at, merges, combines and converts low-rank adapters in Hugging Face PEFT's form."};
+  tool_options o;
+  bool replace = false;
+  std::vector<std::pair<CLI::App*, void (*)(tool_options const&)>> commands;
+
+  CLI::App* add(std::string const& name, std::string const& what, void (*job)(tool_options const&), int most) {
+    auto* const c = app.add_subcommand(name, what);
+    c->add_option("--adapter", o.sources, most == 1 ? "its folder" : "their folders; FOLDER:WEIGHT counts it by WEIGHT")
+        ->required()
+        ->expected(1, most);
+    commands.emplace_back(c, job);
+    return c;
+  }
+  void add_out(CLI::App* c, std::string const& what) {
+    c->add_option("--out", o.out, what)->required();
+    c->add_flag("--overwrite", replace, "replace files that are there");
+  }
+  void add_merge(std::string const& name, std::string const& what, void (*job)(tool_options const&)) {
+    auto* const c = add(name, what, job, 1000);
+    c->add_option("--base", o.base, "the model: a safetensors file, an index.json, or their folder")->required();
+    c->add_flag("--changed-base", o.changed_base, "--base is the one that PEFT changed (PiSSA, ... saved unconverted)");
+    add_out(c, "the new model: a folder, or a file where --base is one");
+  }
+
+  command_line() {
+    app.require_subcommand(1);
+    add("show", "modules, ranks, scales and norms", show, 1000);
+    add_merge("merge", "adds adapters to a model: W + s*B*A", [](tool_options const& t) { merge(t, 1); });
+    add_merge("unmerge", "takes merged adapters out again (in 16 bit up to rounding)",
+              [](tool_options const& t) { merge(t, -1); });
+    auto* c = add("combine", "one adapter that does what the weighted sum does (ranks add up)", combine, 1000);
+    add_profile(c);
+    add_out(c, "folder of the new adapter");
+    c = add("convert", "another profile, or from the anchored base to the original one", convert, 1);
+    c->add_option("--start", o.start, "the adapter's start (OUT/start of loraga_init): rank 2r for the original base");
+    c->add_option("--base-name", o.base_name, "for adapter_config.json (with --start: the original base)");
+    add_profile(c);
+    add_out(c, "folder of the new adapter");
+    c = add("gguf", "an adapter for llama.cpp", to_gguf, 1);
+    c->add_option("--architecture", o.gguf.architecture, "as the base's general.architecture")
+        ->required()
+        ->check(CLI::IsMember({"llama", "qwen2", "qwen3", "gpt2", "bert", "t5"}));
+    c->add_option("--heads", o.gguf.heads, "attention heads (llama)");
+    c->add_option("--kv-heads", o.gguf.kv_heads, "heads of keys and values (llama)");
+    add_out(c, "the GGUF file");
+  }
+  void add_profile(CLI::App* c) {
+    add_choice(*c, "--profile", o.profile, {{"faithful", peft_profile::faithful}, {"portable", peft_profile::portable}},
+               "portable: one rank, s folded into B, for vLLM and others that read lora_alpha and r only");
+  }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  command_line line;
+  parse_or_exit(line.app, argc, argv);
+  return run_main("loraga_adapter", [&] {
+    watch_signals();
+    line.o.may_replace = line.replace ? overwrite::yes : overwrite::no;
+    for (auto const& [command, job] : line.commands)
+      if (command->parsed()) job(line.o);
+  });
+}

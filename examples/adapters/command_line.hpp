@@ -1,0 +1,61 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <iostream>
+#include <loraga/core/error.hpp>
+
+#include "progress.hpp"
+
+namespace adapters {
+
+/// An option that takes one of a few words.
+template <class T>
+CLI::Option* add_choice(CLI::App& app, std::string const& name, T& value,
+                        std::vector<std::pair<std::string, T>> const& choices, std::string const& help) {
+  std::vector<std::string> words;
+  for (auto const& [word, meaning] : choices) words.push_back(word);
+  auto const set = [&value, choices](std::string const& word) {
+    for (auto const& [known, meaning] : choices)
+      if (known == word) value = meaning;
+  };
+  auto* const option = app.add_option_function<std::string>(name, set, help)->check(CLI::IsMember(words));
+  for (auto const& [word, meaning] : choices)
+    if (meaning == value) option->default_str(word);
+  return option;
+}
+
+inline CLI::Validator positive_number() {
+  return {[](std::string& text) {
+            char* end = nullptr;
+            double const x = std::strtod(text.c_str(), &end);
+            return *end == 0 && std::isfinite(x) && x > 0 ? std::string() : text + " is not a positive finite number";
+          },
+          "POSITIVE"};
+}
+
+/// Parses, or ends the program: with 0 after --help, with 2 where the command line is wrong.
+inline void parse_or_exit(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+  } catch (CLI::ParseError const& end) {
+    std::exit(app.exit(end) == 0 ? 0 : 2);
+  }
+}
+
+/// work(), with what it throws as a message and an exit status.
+template <class F>
+int run_main(char const* program, F&& work) try {
+  work();
+  return std::cout.flush() ? 0 : 1;
+} catch (interrupted const& end) {
+  std::cerr << program << ": " << end.what() << '\n';
+  return 128 + signal_seen;
+} catch (loraga::file_error const& failure) {
+  std::cerr << program << ": " << failure.what() << (failure.code == EEXIST ? "; --overwrite replaces it" : "") << '\n';
+  return 1;
+} catch (std::exception const& failure) {
+  std::cerr << program << ": " << failure.what() << '\n';
+  return 1;
+}
+
+}  // namespace adapters
