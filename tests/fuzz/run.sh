@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Fuzzes what reads strangers' files: run.sh [SECONDS for each target, 20 unless told]. Needs clang with libFuzzer; sets up
-# what is missing. New inputs that reach new code go to build/fuzz/<target>; --keep merges them into tests/fuzz/corpus.
-# A failure leaves its input in build/fuzz.
+# what is missing. tests/fuzz/corpus/<target> has seeds written by hand, <target>.tar.xz what was found since; --keep puts
+# what is found now into it. A failure leaves its input in build/fuzz.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source cmake/setup.sh
 keep=
 if [[ ${1:-} == --keep ]]; then keep=yes; shift; fi
 seconds=${1:-20}
-need_packages clang libclang-rt-14-dev libeigen3-dev nlohmann-json3-dev
+need_packages clang libclang-rt-14-dev xz-utils libeigen3-dev nlohmann-json3-dev
 out=build/fuzz
 mkdir -p $out
 targets=(safetensors peft_config checkpoint)
@@ -20,9 +20,14 @@ export -f build
 printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I{} bash -c 'build "$@"' _ {}
 for t in "${targets[@]}"; do
   mkdir -p $out/corpus-$t
+  tar -C $out/corpus-$t -xJf tests/fuzz/corpus/$t.tar.xz
   echo "fuzzing $t for $seconds s"
   $out/$t -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4000 -max_len=16384 -artifact_prefix=$out/$t- \
     $out/corpus-$t tests/fuzz/corpus/$t > $out/$t.log 2>&1 || { tail -40 $out/$t.log; exit 1; }
   grep -E 'DONE|Done' $out/$t.log
-  if [[ -n $keep ]]; then $out/$t -merge=1 tests/fuzz/corpus/$t $out/corpus-$t > $out/$t-merge.log 2>&1; fi
+  if [[ -n $keep ]]; then
+    rm -rf $out/merged-$t && mkdir $out/merged-$t
+    $out/$t -merge=1 -max_len=16384 $out/merged-$t tests/fuzz/corpus/$t $out/corpus-$t > $out/$t-merge.log 2>&1
+    tar -C $out/merged-$t --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cJf tests/fuzz/corpus/$t.tar.xz .
+  fi
 done

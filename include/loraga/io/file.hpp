@@ -121,10 +121,16 @@ class output_file {
 
   /// Bytes at an offset, in any order; what is never written reads as zero.
   void write(std::uint64_t offset, std::span<std::byte const> bytes) {
+    constexpr std::size_t piece = std::size_t{8} << 20;
     while (!bytes.empty()) {
-      ssize_t const n = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      ssize_t const n = ::pwrite(fd_, bytes.data(), std::min(bytes.size(), piece), static_cast<off_t>(offset));
       if (n < 0 && errno == EINTR) continue;
       if (n <= 0) raise_file_error("output_file::write", path_, n < 0 ? errno : EIO);
+#ifdef __linux__
+      // On its way to the disk while the next piece is copied; a failure shows in commit's fsync.
+      if (n >= static_cast<ssize_t>(piece / 8))
+        ::sync_file_range(fd_, static_cast<off64_t>(offset), n, SYNC_FILE_RANGE_WRITE);
+#endif
       bytes = bytes.subspan(static_cast<std::size_t>(n));
       offset += static_cast<std::uint64_t>(n);
     }
