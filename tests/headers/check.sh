@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # check.sh INCLUDE_FOLDER COMPILER FLAG...
-# Every header compiles alone; third-party headers appear in the wing only; includes go down the floors and never in a
+# Every header compiles alone; third-party headers appear in the wing only, JSON in io; includes go down the floors and never in a
 # circle. With the folder of a CUDA toolkit in LORAGA_TOOLKIT, all portable headers also compile as CUDA, and the CUDA
 # wing as both.
 set -u

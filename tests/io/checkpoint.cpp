@@ -140,6 +140,20 @@ TEST_CASE("an adapter anchored in place asks for its W after loading", "[io]") {
   fresh.run(1);
   load_checkpoint(same.be, folder / "c", same.items());  // its W is anchored already
   CHECK_NOTHROW(same.run(1));
+
+  // W anchored to another start would stay wrong without a word
+  training<float, in_place_anchor> other(false);
+  other.mean.add(other.be, test::upload<float>(other.be, test::random(9, 7, 77)).view());
+  initialise(other.be, other.adapter, lora_ga_init{}, other.weight.view(), gram{}, other.mean, in_place_anchor{});
+  CHECK_THROWS_WITH(load_checkpoint(other.be, folder / "c", other.items()),
+                    Catch::Contains("'adapter.start' is of other numbers"));
+  // but one that still waits for its W takes any
+  training<float, in_place_anchor> twice(false);
+  load_checkpoint(twice.be, folder / "c", twice.items());
+  save_checkpoint(other.be, folder / "d", other.items());
+  load_checkpoint(twice.be, folder / "d", twice.items());
+  twice.adapter.anchor_again(twice.be, twice.weight.view());
+  CHECK(test::download(twice.be, twice.weight.view()).data == test::download(other.be, other.weight.view()).data);
 }
 
 TEST_CASE("a checkpoint of another program is refused by name and changes nothing", "[io]") {

@@ -213,7 +213,8 @@ class lora {
   bool anchored_in_place() const { return subtracted_; }
   bool paired() const { return start_.rows() > 0 && !subtracted_; }  ///< passes subtract the start
 
-  /// For checkpoints: all but the shape. errors  state_error if merged
+  /// For checkpoints; shape and scale must agree, and the start as well where W is anchored to it already.
+  /// errors  state_error if merged
   template <class C>
   void visit_state(C& c) {
     if (merged()) raise<state_error>("lora::visit_state", "adapter", "merged", "not merged");
@@ -224,11 +225,14 @@ class lora {
     c("values", values_.view());
     c("gradients", gradients_.view());
     if constexpr (is_16bit<T>) c("masters", masters_.view());
-    c.optional("start", start_, values_.rows(), 1);
-    bool const was = subtracted_;
-    if (was) c.same("anchored_in_place", true);
-    else c("anchored_in_place", subtracted_);
-    awaits_weight_ = awaits_weight_ || subtracted_ != was;
+    if (subtracted_ && !awaits_weight_) {
+      c.same("anchored_in_place", true);
+      c.same("start", start_.view());
+    } else {
+      c.optional("start", start_, values_.rows(), 1);
+      c("anchored_in_place", subtracted_);
+      awaits_weight_ = subtracted_;
+    }
     c("training", training_);
     c("dropout", dropout_);
   }

@@ -78,6 +78,19 @@ adapter_record take_record(B& be, A const& adapter, std::string module) {
   return r;
 }
 
+/// A copy of a record's matrix, or of its transpose, in the backend's memory.
+template <class T, Backend B>
+matrix<T, B> uploaded(B& be, matrix_view<float const, host_space> from) {
+  matrix<T, B> to(be, from.rows, from.cols);
+  auto const host = be.template allocate_host<T>(from.rows * from.cols);
+  auto const packed = col_major(host.get(), from.rows, from.cols);
+  for (index_t j = 0; j < from.cols; ++j)
+    for (index_t i = 0; i < from.rows; ++i) packed(i, j) = static_cast<T>(from(i, j));
+  be.copy(packed, to.view());
+  be.synchronize();
+  return to;
+}
+
 /// A and B of a record become the adapter's, as a new start: gradients go. Where W is the record's base, the layer then
 /// computes what the record says.
 /// errors  shape_error; value_error if the adapter's scale is not the record's (build it with constant_scaling);
@@ -95,18 +108,7 @@ void put_record(B& be, adapter_record const& r, A& adapter) {
   if (r.a.cols != adapter.in() || r.b.rows != adapter.out() || r.rank() != adapter.rank())
     raise<shape_error>(where, "record", shape_text(r.b.rows, r.a.cols) + " of rank " + std::to_string(r.rank()),
                        shape_text(adapter.out(), adapter.in()) + " of rank " + std::to_string(adapter.rank()));
-  auto const upload = [&](record_matrix const& m, bool by_rows) {
-    auto const from = by_rows ? m.view().transposed() : m.view();
-    matrix<T, B> to(be, from.rows, from.cols);
-    auto const host = be.template allocate_host<T>(from.rows * from.cols);
-    auto const packed = col_major(host.get(), from.rows, from.cols);
-    for (index_t j = 0; j < from.cols; ++j)
-      for (index_t i = 0; i < from.rows; ++i) packed(i, j) = static_cast<T>(from(i, j));
-    be.copy(packed, to.view());
-    be.synchronize();
-    return to;
-  };
-  auto const a = upload(r.a, true), b = upload(r.b, false);
+  auto const a = uploaded<T>(be, r.a.view().transposed()), b = uploaded<T>(be, r.b.view());
   adapter.start(be, a.view().transposed(), b.view());
 }
 
@@ -124,6 +126,11 @@ inline adapter_record stacked(adapter_record const& r, record_matrix const& a, r
 /// math    [B, -B0]*[A; A0] = B*A - B0*A0
 inline adapter_record widened(adapter_record const& r) {
   return r.anchored() ? stacked(r, r.start_a, r.start_b, -1) : r;
+}
+inline std::vector<adapter_record> widened(std::vector<adapter_record> const& records) {
+  std::vector<adapter_record> plain;
+  for (auto const& r : records) plain.push_back(widened(r));
+  return plain;
 }
 
 /// What the anchor subtracted: B0*A0 at s, as a record; W - s*B0*A0 is the anchored base.

@@ -72,6 +72,11 @@ class checkpoint_visitor {
   void same(std::string_view name, T value) {
     self().number(full(name), value, true);
   }
+  /// A matrix whose numbers must be the same.
+  template <ViewIn<typename B::space> V>
+  void same(std::string_view name, V v) {
+    self().same_matrix(full(name), v);
+  }
   /// The same, unless checkpoint_options allow another one.
   template <Number T>
   void setting(std::string_view name, T value) {
@@ -109,6 +114,10 @@ struct checkpoint_survey : checkpoint_visitor<B, checkpoint_survey<B>> {
   void optional_matrix(std::string const& name, matrix<T, B>& m, index_t, index_t) {
     if (m.rows() > 0) tensor(name, m.view());
   }
+  template <class V>
+  void same_matrix(std::string const& name, V v) {
+    tensor(name, v);
+  }
 };
 
 /// Second visit of saving.
@@ -138,6 +147,10 @@ struct checkpoint_writing : checkpoint_visitor<B, checkpoint_writing<B>> {
   template <class T>
   void optional_matrix(std::string const& name, matrix<T, B>& m, index_t, index_t) {
     if (m.rows() > 0) tensor(name, m.view());
+  }
+  template <class V>
+  void same_matrix(std::string const& name, V v) {
+    tensor(name, v);
   }
 };
 
@@ -216,6 +229,16 @@ class checkpoint_reading : public checkpoint_visitor<B, checkpoint_reading<B>> {
     matrix<T, B> found(this->be_, rows, cols);
     tensor(name, found.view());
     m = std::move(found);
+  }
+  template <class V>
+  void same_matrix(std::string const& name, V v) {
+    using T = typename V::value_type;
+    auto const t = fetch(name, dtype_of<T>, {v.rows, v.cols});
+    if (!look_only_) return;
+    auto const host = this->be_.template allocate_host<T>(v.rows * v.cols);
+    this->move(const_view<T, typename V::space>(v), row_major(host.get(), v.rows, v.cols));
+    if (std::memcmp(host.get(), t.bytes.data(), t.bytes.size()) != 0)
+      refuse("'" + name + "'", "of other numbers", "those of this program");
   }
   /// Nothing in the file may stay behind.
   void require_all_seen() const {

@@ -32,17 +32,7 @@ std::vector<std::byte> changed_weight(B& be, stored_tensor const& w, std::vector
     };
     std::vector<product> products;
     for (auto const& r : changes) {
-      auto const upload = [&](auto v) {  // a view whose columns, or rows, are contiguous in a row-major record
-        matrix<C, B> to(be, v.rows, v.cols);
-        auto const from = be.template allocate_host<C>(v.rows * v.cols);
-        auto const packed = col_major(from.get(), v.rows, v.cols);
-        for (index_t j = 0; j < v.cols; ++j)
-          for (index_t i = 0; i < v.rows; ++i) packed(i, j) = static_cast<C>(v(i, j));
-        be.copy(packed, to.view());
-        be.synchronize();
-        return to;
-      };
-      auto b = upload(r.b.view().transposed()), a = upload(r.a.view());
+      auto b = uploaded<C>(be, r.b.view().transposed()), a = uploaded<C>(be, r.a.view());
       products.push_back({sign * r.scale, std::move(b), std::move(a)});
       if (fan_in_fan_out) std::swap(products.back().left, products.back().right);
     }
@@ -174,17 +164,13 @@ void write_changed_model(B& be, safetensors_model const& base, std::filesystem::
 template <Backend B>
 void merge_into_model(B& be, safetensors_model const& base, std::filesystem::path const& to,
                       std::vector<adapter_record> const& adapter, merge_options const& options = {}) {
-  std::vector<adapter_record> plain;
-  for (auto const& r : adapter) plain.push_back(widened(r));
-  write_changed_model(be, base, to, plain, 1, options);
+  write_changed_model(be, base, to, widened(adapter), 1, options);
 }
 /// Takes a merged adapter out again; in 16 bit the base does not come back exactly.  errors  as above
 template <Backend B>
 void unmerge_from_model(B& be, safetensors_model const& merged, std::filesystem::path const& to,
                         std::vector<adapter_record> const& adapter, merge_options const& options = {}) {
-  std::vector<adapter_record> plain;
-  for (auto const& r : adapter) plain.push_back(widened(r));
-  write_changed_model(be, merged, to, plain, -1, options);
+  write_changed_model(be, merged, to, widened(adapter), -1, options);
 }
 /// W - s*B0*A0, the base to which an anchored adapter's own A and B belong (peft_base::anchored).
 /// errors  as above; state_error for a record that is not anchored

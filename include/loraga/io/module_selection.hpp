@@ -1,7 +1,9 @@
 #pragma once
+#include <algorithm>
 #include <loraga/core/config.hpp>
 #include <loraga/core/error.hpp>
 #include <regex>
+#include <string>
 #include <vector>
 
 // Which modules an adapter is for, and which of several patterns fits one: by PEFT's rules.

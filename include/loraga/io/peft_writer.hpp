@@ -62,18 +62,25 @@ inline double alpha_of(double scale, index_t rank, bool rank_stable) {
   return shorter / divisor == scale ? shorter : exact;
 }
 
+/// A name as an expression for itself.
+inline std::string escaped(std::string_view name) {
+  std::string text;
+  for (char const c : name) {
+    if (std::string_view("^$\\.+*?()[]{}|").find(c) != std::string_view::npos) text += '\\';
+    text += c;
+  }
+  return text;
+}
+
 /// A key that fits this module and no other: its name, or the same as an anchored expression.
 inline std::string pattern_key(std::string const& module, std::vector<std::string> const& all) {
-  module_pattern const plain(module, "save_peft");
-  bool const alone =
-      std::all_of(all.begin(), all.end(), [&](auto const& m) { return m == module || !plain.fits_end(m); });
-  if (alone && module.find_first_of("^$\\.+*?()[]{}|") == module.npos) return module;
-  std::string exact = "^";
-  for (char const c : module) {
-    if (std::string_view("^$\\.+*?()[]{}|").find(c) != std::string_view::npos) exact += '\\';
-    exact += c;
+  constexpr std::string_view special = "^$\\+*?()[]{}|";
+  if (module.find_first_of(special) == module.npos) {
+    module_pattern const plain(module, "save_peft");
+    if (std::all_of(all.begin(), all.end(), [&](auto const& m) { return m == module || !plain.fits_end(m); }))
+      return module;
   }
-  return alone ? module : exact;
+  return "^" + escaped(module);
 }
 
 /// r and alpha that most modules share, and patterns for the others.
@@ -117,13 +124,7 @@ inline module_selection targets_of(std::vector<record_info> const& records, std:
   module_selection const by_name{{whole.begin(), whole.end()}, {}, {}, {}, {}, {}};
   if (!base || exact(by_name)) return base && exact(by_word) ? by_word : by_name;
   std::string expression;
-  for (auto const& module : whole) {
-    if (!expression.empty()) expression += '|';
-    for (char const c : module) {
-      if (std::string_view("^$\\.+*?()[]{}|").find(c) != std::string_view::npos) expression += '\\';
-      expression += c;
-    }
-  }
+  for (auto const& module : whole) expression += (expression.empty() ? "" : "|") + escaped(module);
   return {{}, expression, {}, {}, {}, {}};
 }
 
