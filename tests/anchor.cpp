@@ -68,3 +68,19 @@ TEST_CASE("a const W serves the frozen pair; nothing else changes", "[anchor]") 
   CHECK(test::distance(download(f.be, ad.start_a()), download(f.be, ad.a())) == 0);
   CHECK(test::distance(download(f.be, ad.start_b()), download(f.be, ad.b())) == 0);
 }
+
+TEST_CASE("without an anchor the model starts changed by s*B*A, and no pair is kept", "[anchor]") {
+  test::fixture<> f(20, 15, 3);
+  auto const x = test::upload<float>(f.be, test::random(15, 10, 5));
+  matrix<float, test::backend> y(f.be, 20, 10);
+  f.be.gemm(1.0, f.weight.view(), x.view(), 0.0, y.view());
+  host const before = download(f.be, y.view());
+  lora<float, test::backend> ad(f.be, 20, 15, 3, rank_stable_scaling{});
+  initialise(f.be, ad, lora_ga_init{}, gram{}, f.gradient, no_anchor{});
+  CHECK(!ad.paired());
+  lora<float, test::backend>::tape t;
+  ad.forward(f.be, f.weight.view(), x.view(), y.view(), t);
+  host const change = ad.scale() * (download(f.be, ad.b()) * (download(f.be, ad.a()) * download(f.be, x.view())));
+  CHECK(test::largest(change) > 0.1);
+  CHECK(test::distance(download(f.be, y.view()), before + change) < 1e-5);
+}

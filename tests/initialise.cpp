@@ -93,7 +93,7 @@ TEST_CASE("what can be known before any work is refused before any change", "[in
   }
   {
     model m;
-    m.layers[3].gradient = &m.gradients[2];
+    m.layers[3].source = &m.gradients[2];
     CHECK_THROWS_AS(m.run(), shape_error);
     CHECK_THROWS_AS(m.run({.gamma = 0}), value_error);
     for (std::size_t i = 0; i < 6; ++i) CHECK(m.untouched(i));
@@ -111,7 +111,7 @@ TEST_CASE("one adapter or one W twice, null pointers and a missing W are refused
   tied.layers[4].weight = tied.layers[2].weight;
   CHECK_THROWS_AS(tied.run(), alias_error);
   refused(tied, "layer4): W");
-  no_gradient_given.layers[5].gradient = nullptr;
+  no_gradient_given.layers[5].source = nullptr;
   refused(no_gradient_given, "layer5): gradient is null");
   no_adapter.layers[5].adapter = nullptr;
   refused(no_adapter, "layer5): adapter is null");

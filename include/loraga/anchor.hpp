@@ -3,9 +3,9 @@
 
 namespace loraga {
 
-/// How "the model starts unchanged" is kept when B0*A0 is not 0. `changes_weight` says that W must be given, and be no
-/// other layer's. apply(backend, adapter, W, A0, B0) comes before the adapter takes A0, B0, and may fail as long as it
-/// has changed nothing.
+/// How "the model starts unchanged" is kept when B0*A0 is not 0 (or is not, with no_anchor). `changes_weight` says that
+/// W must be given, and be no other layer's. apply(backend, adapter, W, A0, B0) comes before the adapter takes A0, B0,
+/// and may fail as long as it has changed nothing.
 template <class X>
 concept Anchor = requires {
   { X::changes_weight } -> std::convertible_to<bool>;
@@ -30,6 +30,13 @@ struct frozen_pair_anchor {
   void apply(B& be, A& adapter, W, F a, F b) const {
     adapter.freeze_start(be, a, b);
   }
+};
+
+/// Nothing is subtracted: the model starts changed by s*B0*A0. What LoRA-One is made for, and an ablation of the rest.
+struct no_anchor {
+  static constexpr bool changes_weight = false;
+  template <Backend B, Adapter<B> A, class W, class F>
+  void apply(B&, A&, W, F, F) const {}
 };
 
 }  // namespace loraga

@@ -1,5 +1,6 @@
 #pragma once
 #include <concepts>
+#include <limits>
 #include <loraga/core/factors.hpp>
 #include <loraga/core/workspace.hpp>
 #include <loraga/scaling.hpp>
@@ -120,8 +121,15 @@ concept GradientAccumulator = Backend<B> && requires(G& g, G const& cg, B& be, c
 /// What an initialiser may ask for; tells `initialise` which arguments it takes, so that a missing one does not
 /// compile.
 struct needs_nothing {};
-struct needs_weight {};    ///< leading triplets of W
-struct needs_gradient {};  ///< leading triplets of the mean gradient
+struct needs_plain_weight {};  ///< W itself
+struct needs_weight {};        ///< leading triplets of W
+struct needs_gradient {};      ///< leading triplets of the mean gradient
+/// What its own factors(backend, svd, weights, inputs, r), an svd_result, makes of layers' input statistics and, where
+/// it takes them, their W: spans of views and of pointers, for layers of one shape and rank.
+struct needs_inputs {};
+
+/// As a number of triplets to ask for: all there are, min(out, in).
+inline constexpr index_t all_triplets = std::numeric_limits<index_t>::max();
 
 /// What an initialiser is given: the triplets it asked for (views are empty unless it did), and no more.
 template <class G, class W, class Space>
@@ -129,10 +137,12 @@ struct init_context {
   index_t layer = 0;  ///< position in the batch; separates random streams
   double scale = 1;   ///< the adapter's s
   svd_factors<G const, Space> gradient;
+  svd_factors<G const, Space> measured;  ///< what factors() of a needs_inputs found
   svd_factors<W const, Space> weight;
 };
 
-/// Fills A (r x in) and B (out x r). Says in `needs` what it takes and, per call, how many triplets of each.
+/// Fills A (r x in) and B (out x r). Says in `needs` what it takes and, per call, how many triplets of each. fill may
+/// throw numeric_error for data it cannot use: its layer is then named with the other bad ones.
 /// `starts_at_zero`: B*A = 0, so the model starts unchanged without an anchor.
 template <class I, class B>
 concept Initialiser = Backend<B> &&

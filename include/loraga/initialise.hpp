@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/anchor.hpp>
+#include <loraga/gradient/input_statistics.hpp>
 #include <loraga/linalg/reductions.hpp>
 #include <map>
 #include <string>
@@ -8,19 +9,29 @@
 
 namespace loraga {
 
-/// Stand-ins where a layer has no W or no gradient to show.
+/// Stand-ins where a layer has no W to show, or neither gradient nor input statistics.
 template <class Space>
 using no_weight = matrix_view<float const, Space>;
 struct no_gradient {};
 struct no_svd {};
+
+/// What an overload below asks of the initialiser and the anchor.
+template <class I, class N>
+concept Needs = std::same_as<typename I::needs, N>;
+template <class I, class N>
+concept StartsAtZero = Needs<I, N> && I::starts_at_zero;
+template <class I, class N>
+concept ChangesModel = Needs<I, N> && !I::starts_at_zero;
+template <class X>
+concept LeavesWeight = Anchor<X> && !X::changes_weight;
 
 /// One layer of a batch to initialise. Views and pointers are borrowed for the call.
 template <class A, class W, class G = no_gradient>
 struct layer {
   A* adapter;
   W weight;
-  G const* gradient = nullptr;
-  std::string name = {};  ///< for messages
+  G const* source = nullptr;  ///< a gradient accumulator or input_statistics, as the initialiser needs
+  std::string name = {};      ///< for messages
 
   std::string label(std::size_t position) const { return name.empty() ? "layer " + std::to_string(position) : name; }
 };
@@ -39,16 +50,19 @@ void check_layers(std::span<layer<A, W, G> const> layers, I const& init, X const
     if (has_weight) {
       require_shape(l.weight, ad.out(), ad.in(), where, "W");
       require_matrix(l.weight, where, "W");
-    } else if ((X::changes_weight && !I::starts_at_zero) || init.weight_triplets(ad.rank()) > 0) {
+    } else if ((X::changes_weight && !I::starts_at_zero) || init.weight_triplets(ad.rank()) > 0 ||
+               Needs<I, needs_plain_weight>) {
       raise<value_error>(where, "W", "not given", "a view of W, which the initialiser or the anchor needs");
     }
-    if constexpr (std::is_same_v<typename I::needs, needs_gradient>) {
-      if (!l.gradient) raise<value_error>(where, "gradient", "null", "an accumulator");
-      if (l.gradient->rows() != ad.out() || l.gradient->cols() != ad.in())
-        raise<shape_error>(where, "gradient", shape_text(l.gradient->rows(), l.gradient->cols()),
-                           shape_text(ad.out(), ad.in()));
-      if (l.gradient->count() == 0)
-        raise<state_error>(where, "gradient", "an empty accumulator", "at least one micro-batch added");
+    if constexpr (Needs<I, needs_gradient> || Needs<I, needs_inputs>) {
+      constexpr bool inputs = Needs<I, needs_inputs>;
+      char const* const what = inputs ? "inputs" : "gradient";
+      if (!l.source) raise<value_error>(where, what, "null", inputs ? "input_statistics" : "an accumulator");
+      if constexpr (inputs) require_shape(l.source->mean(), ad.in(), 1, where, what);
+      else if (l.source->rows() != ad.out() || l.source->cols() != ad.in())
+        raise<shape_error>(where, what, shape_text(l.source->rows(), l.source->cols()), shape_text(ad.out(), ad.in()));
+      if (l.source->count() == 0)
+        raise<state_error>(where, what, "an empty accumulator", "at least one micro-batch added");
     }
     for (std::size_t j = 0; j < i; ++j) {
       if (layers[j].adapter == l.adapter)
@@ -62,17 +76,19 @@ void check_layers(std::span<layer<A, W, G> const> layers, I const& init, X const
 /// Initialises a batch of layers: factors what `init` asks for, layers of one shape and rank together, fills A and B,
 /// and anchors. New values are made beside the old ones and looked at before any layer changes.
 /// errors  all that check_layers, init.check and `svd` refuse, before any change; then numeric_error naming every layer
-///         whose gradient or weight is zero, not finite or not factored, or whose A or B would not be finite: those are
-///         left as they were, the others are initialised; backend_error naming the layer at which memory ran out or the
-///         device failed
+///         whose gradient, inputs or weight are zero, not finite or not factored, or whose A or B would not be finite,
+///         or both be zero: those are left as they were, the others are initialised; backend_error naming the layer at
+///         which memory ran out or the device failed
 template <Backend B, class A, class W, class G, Initialiser<B> I, class Svd, Anchor X>
 void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Svd const& svd, X const& anchor) {
   using space = typename B::space;
   using value = typename A::value_type;
   using weight_element = typename W::value_type;
-  constexpr bool from_gradient = std::is_same_v<typename I::needs, needs_gradient>;
-  static_assert(!from_gradient || !std::is_same_v<G, no_gradient>, "this initialiser needs gradient accumulators");
-  static_assert(std::is_same_v<typename I::needs, needs_nothing> || SvdMethod<Svd, B>,
+  constexpr bool from_gradient = Needs<I, needs_gradient>, from_inputs = Needs<I, needs_inputs>;
+  static_assert(!from_gradient || GradientAccumulator<G, B>, "this initialiser needs gradient accumulators");
+  static_assert(
+      !from_inputs || requires(G const& g) { g.by_peak(); }, "this initialiser needs input_statistics");
+  static_assert(Needs<I, needs_nothing> || Needs<I, needs_plain_weight> || SvdMethod<Svd, B>,
                 "this initialiser needs an SVD method");
   check_layers(layers, init, anchor);
 
@@ -96,11 +112,17 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
     auto const note = [&](auto const& result) {
       for (std::size_t i = 0; i < members.size(); ++i) flags[members[i]] |= result.flags[i];
     };
-    auto gradient_factors = [&] {
+    std::vector<matrix_view<weight_element const, space>> weights;
+    std::vector<G const*> sources;
+    for (auto const i : members) weights.push_back(layers[i].weight), sources.push_back(layers[i].source);
+    auto source_factors = [&] {
+      std::span<G const* const> const all(sources);
       if constexpr (from_gradient) {
-        std::vector<G const*> gradients;
-        for (auto const i : members) gradients.push_back(layers[i].gradient);
-        auto result = G::top(be, svd, std::span<G const* const>(gradients), init.gradient_triplets(rank));
+        auto result = G::top(be, svd, all, init.gradient_triplets(rank));
+        note(result);
+        return result;
+      } else if constexpr (from_inputs) {
+        auto result = init.factors(be, svd, std::span(std::as_const(weights)), all, rank);
         note(result);
         return result;
       } else {
@@ -108,11 +130,10 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
       }
     }();
     svd_result<compute_t<weight_element>, B> weight_factors(be, 0, 0, 0, 0);
-    index_t const weight_triplets = init.weight_triplets(rank);
+    index_t const weight_triplets =
+        std::min({init.weight_triplets(rank), std::get<0>(group.first), std::get<1>(group.first)});
     if constexpr (!std::is_same_v<Svd, no_svd>)
       if (weight_triplets > 0) {
-        std::vector<matrix_view<weight_element const, space>> weights;
-        for (auto const i : members) weights.push_back(layers[i].weight);
         weight_factors = svd.top(be, view_list(weights.data(), count), weight_triplets);
         note(weight_factors);
       }
@@ -120,14 +141,14 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
     for (std::size_t i = 0; i < members.size(); ++i) {
       if (flags[members[i]] != svd_usable) continue;
       auto const& l = layers[members[i]];
-      using GT = std::remove_const_t<typename decltype(gradient_factors[0].u)::value_type>;
+      using GT = std::remove_const_t<typename decltype(source_factors[0].u)::value_type>;
       init_context<GT, compute_t<weight_element>, space> context;
       context.layer = static_cast<index_t>(members[i]);
       context.scale = l.adapter->scale();
       auto const member = static_cast<index_t>(i);
-      if constexpr (from_gradient) {
-        auto const f = gradient_factors[member];
-        context.gradient = {f.u, f.s, f.v};
+      if constexpr (from_gradient || from_inputs) {
+        auto const f = source_factors[member];
+        (from_gradient ? context.gradient : context.measured) = {f.u, f.s, f.v};
       }
       if (weight_triplets > 0) {
         auto const f = weight_factors[member];
@@ -135,7 +156,12 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
       }
       auto& to = beginnings[members[i]];
       to = {{be, l.adapter->in(), rank}, {be, l.adapter->out(), rank}};
-      init.fill(be, context, l.weight, to.a.view().transposed(), to.b.view());
+      try {
+        init.fill(be, context, l.weight, to.a.view().transposed(), to.b.view());
+      } catch (numeric_error const&) {
+        flags[members[i]] |= svd_not_finite;
+        continue;
+      }
       auto const cells = largest.view().columns(context.layer, 1);
       max_abs(be, to.a.view(), cells.row_range(0, 1));
       max_abs(be, to.b.view(), cells.row_range(1, 1));
@@ -147,9 +173,11 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
   for (std::size_t i = 0; i < layers.size(); ++i) {
     auto const& l = layers[i];
     bool const finite = is_finite(sizes[2 * i]) && is_finite(sizes[2 * i + 1]);
-    if (flags[i] != svd_usable || !finite) {
+    bool const alive = sizes[2 * i] != 0 || sizes[2 * i + 1] != 0;
+    if (flags[i] != svd_usable || !finite || !alive) {
       bad += (bad.empty() ? "" : "; ") + l.label(i) + " is " + describe_flags(flags[i]);
       if (!finite) bad += " but leads to A or B that are not finite (gamma, s, or a zero or not finite W)";
+      else if (flags[i] == svd_usable) bad += " but leads to A = B = 0, which never learns";
       continue;
     }
     const_view<value, space> const a = beginnings[i].a.view().transposed(), b = beginnings[i].b.view();
@@ -167,34 +195,67 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
     throw numeric_error("initialise: " + bad + "; expected finite, non-zero numbers (these layers are unchanged)");
 }
 
-/// One layer from its gradient: LoRA-GA. W may be const with frozen_pair_anchor.
+/// One layer from its gradient: LoRA-GA, LoRA-One. W may be const unless the anchor changes it.
 template <Backend B, Adapter<B> A, Initialiser<B> I, ViewIn<typename B::space> W, SvdMethod<B> Svd,
           GradientAccumulator<B> G, Anchor X>
-requires std::same_as<typename I::needs, needs_gradient>
+requires Needs<I, needs_gradient>
 void initialise(B& be, A& adapter, I const& init, W w, Svd const& svd, G const& gradient, X const& anchor) {
   layer<A, W, G> const one[] = {{&adapter, w, &gradient}};
   initialise(be, std::span<layer<A, W, G> const>(one), init, svd, anchor);
 }
 
 /// The same without W at hand (quantised, sharded or mapped bases).
-template <Backend B, Adapter<B> A, Initialiser<B> I, SvdMethod<B> Svd, GradientAccumulator<B> G>
-requires std::same_as<typename I::needs, needs_gradient>
-void initialise(B& be, A& adapter, I const& init, Svd const& svd, G const& gradient, frozen_pair_anchor anchor) {
+template <Backend B, Adapter<B> A, Initialiser<B> I, SvdMethod<B> Svd, GradientAccumulator<B> G, Anchor X>
+requires Needs<I, needs_gradient> && LeavesWeight<X>
+void initialise(B& be, A& adapter, I const& init, Svd const& svd, G const& gradient, X const& anchor) {
   initialise(be, adapter, init, no_weight<typename B::space>{}, svd, gradient, anchor);
 }
 
-/// One layer from its weight: PiSSA.
+/// One layer from its weight's triplets: PiSSA, MiLoRA.
 template <Backend B, Adapter<B> A, Initialiser<B> I, ViewIn<typename B::space> W, SvdMethod<B> Svd, Anchor X>
-requires std::same_as<typename I::needs, needs_weight>
+requires Needs<I, needs_weight>
 void initialise(B& be, A& adapter, I const& init, W w, Svd const& svd, X const& anchor) {
   layer<A, W> const one[] = {{&adapter, w}};
   initialise(be, std::span<layer<A, W> const>(one), init, svd, anchor);
 }
 
+/// One layer from its inputs, where that changes the model: CorDA.
+template <Backend B, Adapter<B> A, Initialiser<B> I, ViewIn<typename B::space> W, SvdMethod<B> Svd, class T, Anchor X>
+requires ChangesModel<I, needs_inputs>
+void initialise(B& be, A& adapter, I const& init, W w, Svd const& svd, input_statistics<B, T> const& inputs,
+                X const& anchor) {
+  layer<A, W, input_statistics<B, T>> const one[] = {{&adapter, w, &inputs}};
+  initialise(be, std::span<layer<A, W, input_statistics<B, T>> const>(one), init, svd, anchor);
+}
+
+/// One layer from its inputs, where that leaves the model unchanged: EVA.
+template <Backend B, Adapter<B> A, Initialiser<B> I, SvdMethod<B> Svd, class T>
+requires StartsAtZero<I, needs_inputs>
+void initialise(B& be, A& adapter, I const& init, Svd const& svd, input_statistics<B, T> const& inputs) {
+  using one_layer = layer<A, no_weight<typename B::space>, input_statistics<B, T>>;
+  one_layer const one[] = {{&adapter, {}, &inputs}};
+  initialise(be, std::span<one_layer const>(one), init, svd, frozen_pair_anchor{});
+}
+
+/// One layer from its weight as it is, or from random numbers that would change the model: OLoRA, a Gaussian pair.
+template <Backend B, Adapter<B> A, Initialiser<B> I, ViewIn<typename B::space> W, Anchor X>
+requires Needs<I, needs_plain_weight> || ChangesModel<I, needs_nothing>
+void initialise(B& be, A& adapter, I const& init, W w, X const& anchor) {
+  layer<A, W> const one[] = {{&adapter, w}};
+  initialise(be, std::span<layer<A, W> const>(one), init, no_svd{}, anchor);
+}
+
+/// The same without W at hand, from random numbers.
+template <Backend B, Adapter<B> A, Initialiser<B> I, Anchor X>
+requires ChangesModel<I, needs_nothing> && LeavesWeight<X>
+void initialise(B& be, A& adapter, I const& init, X const& anchor) {
+  initialise(be, adapter, init, no_weight<typename B::space>{}, anchor);
+}
+
 /// One layer from random numbers that leave the model unchanged: LoRA's own starts.
 template <Backend B, Adapter<B> A, Initialiser<B> I>
-requires(std::same_as<typename I::needs, needs_nothing>&& I::starts_at_zero) void initialise(B& be, A& adapter,
-                                                                                             I const& init) {
+requires StartsAtZero<I, needs_nothing>
+void initialise(B& be, A& adapter, I const& init) {
   layer<A, no_weight<typename B::space>> const one[] = {{&adapter, {}}};
   initialise(be, std::span<layer<A, no_weight<typename B::space>> const>(one), init, no_svd{}, frozen_pair_anchor{});
 }

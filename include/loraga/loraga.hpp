@@ -1,5 +1,9 @@
 #pragma once
 // Every policy and algorithm, for any backend; no third-party header.
+#include <loraga/adapter/adalora_budget.hpp>
+#include <loraga/adapter/convolution.hpp>
+#include <loraga/adapter/dora.hpp>
+#include <loraga/adapter/embedding.hpp>
 #include <loraga/adapter/lora.hpp>
 #include <loraga/anchor.hpp>
 #include <loraga/diagnostics/alignment.hpp>
@@ -8,15 +12,24 @@
 #include <loraga/gradient/background.hpp>
 #include <loraga/gradient/dense.hpp>
 #include <loraga/gradient/incremental.hpp>
+#include <loraga/gradient/input_statistics.hpp>
 #include <loraga/gradient/offloaded.hpp>
+#include <loraga/init/corda.hpp>
+#include <loraga/init/embedding.hpp>
+#include <loraga/init/eva.hpp>
 #include <loraga/init/gaussian.hpp>
+#include <loraga/init/gaussian_pair.hpp>
 #include <loraga/init/kaiming.hpp>
 #include <loraga/init/lora_ga.hpp>
+#include <loraga/init/lora_one.hpp>
+#include <loraga/init/milora.hpp>
+#include <loraga/init/olora.hpp>
 #include <loraga/init/orthogonal.hpp>
 #include <loraga/init/pissa.hpp>
 #include <loraga/initialise.hpp>
 #include <loraga/optim/adamw.hpp>
 #include <loraga/optim/clip.hpp>
+#include <loraga/rank_allocation.hpp>
 #include <loraga/scaling.hpp>
 #include <loraga/svd/automatic.hpp>
 #include <loraga/version.hpp>

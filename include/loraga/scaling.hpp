@@ -30,6 +30,16 @@ struct rank_stable_scaling {
   }
 };
 
+/// AdaLoRA's in huggingface/peft: s = alpha/(r + 1e-5), r the rank before pruning.
+struct adalora_scaling {
+  static constexpr double epsilon = 1e-5;
+  double alpha = 16;
+  double scale(index_t, index_t, index_t rank) const {
+    require_value(is_finite(alpha), alpha, "adalora_scaling", "alpha", "a finite number");
+    return alpha / (static_cast<double>(rank) + epsilon);
+  }
+};
+
 /// s given as it is.
 struct constant_scaling {
   double value = 1;

@@ -30,16 +30,23 @@ static_assert(!std::is_copy_constructible_v<offloaded_gradient<backend>> &&
               !std::is_copy_constructible_v<background_gradient<incremental_gradient<backend>, backend>>);
 static_assert(!GradientAccumulator<matrix<float, backend>, backend>);
 
-static_assert(Scaling<classic_scaling> && Scaling<rank_stable_scaling> && Scaling<constant_scaling>);
+static_assert(Scaling<classic_scaling> && Scaling<rank_stable_scaling> && Scaling<constant_scaling> &&
+              Scaling<adalora_scaling>);
 static_assert(!Scaling<double>);
 
 static_assert(Initialiser<kaiming_init, backend> && Initialiser<gaussian_init, backend> &&
               Initialiser<orthogonal_init, backend> && Initialiser<lora_ga_init, backend> &&
-              Initialiser<pissa_init, backend>);
+              Initialiser<pissa_init, backend> && Initialiser<milora_init, backend> &&
+              Initialiser<olora_init, backend> && Initialiser<corda_init, backend> && Initialiser<eva_init, backend> &&
+              Initialiser<lora_one_init, backend> && Initialiser<gaussian_pair_init, backend> &&
+              Initialiser<embedding_init, backend>);
+static_assert(Anchor<in_place_anchor> && Anchor<frozen_pair_anchor> && Anchor<no_anchor>);
 static_assert(!Initialiser<gram, backend>);
 
 static_assert(Adapter<lora<float, backend>, backend> && Adapter<lora<double, backend>, backend> &&
               Adapter<lora<bf16, backend>, backend> && Adapter<lora<loraga::half, backend>, backend>);
+static_assert(Adapter<dora<float, backend>, backend> && Adapter<dora<bf16, backend>, backend> &&
+              Adapter<adalora<float, backend>, backend> && Adapter<adalora<bf16, backend>, backend>);
 static_assert(!Adapter<matrix<float, backend>, backend>);
 
 static_assert(Schedule<constant_schedule> && Schedule<cosine_schedule> && !Schedule<int>);

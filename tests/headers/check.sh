@@ -17,7 +17,7 @@ floor_of() {
     loraga/adapter/*|loraga/optim/*|loraga/diagnostics/*) echo 4 ;;
     loraga/svd/*|loraga/gradient/*|loraga/init/*|loraga/anchor.hpp) echo 3 ;;
     loraga/linalg/*) echo 2 ;;
-    loraga/concepts.hpp|loraga/scaling.hpp) echo 1 ;;
+    loraga/concepts.hpp|loraga/scaling.hpp|loraga/rank_allocation.hpp) echo 1 ;;
     loraga/core/*|loraga/version.hpp) echo 0 ;;
     *) echo none ;;
   esac

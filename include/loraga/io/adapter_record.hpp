@@ -1,5 +1,6 @@
 #pragma once
-#include <loraga/adapter/lora.hpp>
+#include <loraga/adapter/convolution.hpp>
+#include <loraga/adapter/embedding.hpp>
 #include <loraga/io/dtype.hpp>
 #include <string>
 #include <vector>
@@ -21,20 +22,45 @@ struct record_matrix {
   bool empty() const { return rows * cols == 0; }
 };
 
-/// One layer's low-rank change of W: s*(B*A - B0*A0), the second product where the adapter was anchored.
+/// What kind of layer W belongs to. A, B and W are matrices for all of them; files shape them by it.
+enum class layer_form {
+  linear,       ///< W out x in
+  convolution,  ///< 2-D: W out x (channels*kernel_height*kernel_width), as PyTorch's weight lies in memory
+  embedding     ///< W dim x vocabulary, which files hold transposed
+};
+struct layer_kind {
+  layer_form form = layer_form::linear;
+  index_t kernel_height = 1, kernel_width = 1;  ///< of a convolution
+
+  bool operator==(layer_kind const&) const = default;
+};
+inline std::string layer_text(layer_kind const& k) {
+  if (k.form == layer_form::convolution) return "a convolution of " + shape_text(k.kernel_height, k.kernel_width);
+  return k.form == layer_form::embedding ? "an embedding" : "a linear layer";
+}
+
+/// One layer's change of W: W + s*(B*A - B0*A0), the second product where the adapter was anchored.
+/// math    with E (AdaLoRA): B*diag(E)*A in B*A's place; with a magnitude g (DoRA): the rows of that sum, each brought
+///         to the length g_j
 struct adapter_record {
   std::string module;  ///< the layer's dotted name in its model, without ".weight"
   double scale = 1;    ///< s
   record_matrix a, b;  ///< r x in, out x r
   record_matrix start_a, start_b;
-  dtype type = dtype::F32;  ///< what the values were rounded to: F32, BF16 or F16
+  dtype type = dtype::F32;       ///< what A, B and E were rounded to: F32, BF16 or F16
+  record_matrix magnitude = {};  ///< out x 1, or empty
+  record_matrix e = {};          ///< r x 1, or empty
+  layer_kind layer = {};
 
   index_t rank() const { return a.rows; }
   bool anchored() const { return !start_a.empty(); }
+  bool has_magnitude() const { return !magnitude.empty(); }
+  bool has_e() const { return !e.empty(); }
 };
 
 /// Throws unless the matrices fit together and all numbers are finite.
-/// errors  shape_error; numeric_error; value_error for a scale that is not finite or a nameless module
+/// errors  shape_error; numeric_error; value_error for a scale that is not finite, a nameless module, a kernel that is
+///         none, or E and a magnitude in one record
 inline void check_record(adapter_record const& r, std::string_view function) {
   std::string const where = std::string(function) + "(" + r.module + ")";
   if (r.module.empty()) raise<value_error>(where, "module", "empty", "the layer's name");
@@ -50,6 +76,15 @@ inline void check_record(adapter_record const& r, std::string_view function) {
                 "at least 1");
   check(r.a, r.rank(), r.a.cols, "A");
   check(r.b, r.b.rows, r.rank(), "B");
+  if (r.has_e()) check(r.e, r.rank(), 1, "E");
+  if (r.has_magnitude()) check(r.magnitude, r.b.rows, 1, "magnitude");
+  if (r.has_e() && r.has_magnitude())
+    raise<value_error>(where, "record", "one with E and a magnitude", "AdaLoRA's or DoRA's");
+  index_t const kernel = r.layer.kernel_height * r.layer.kernel_width;
+  bool const fits = r.layer.kernel_height >= 1 && r.layer.kernel_width >= 1 && r.a.cols % kernel == 0;
+  if (!fits || (kernel != 1 && r.layer.form != layer_form::convolution))
+    raise<value_error>(where, "kernel", shape_text(r.layer.kernel_height, r.layer.kernel_width),
+                       "1x1, or a convolution's, whose size divides " + std::to_string(r.a.cols));
   if (r.start_a.empty() && r.start_b.empty()) return;
   check(r.start_a, r.start_a.rows, r.a.cols, "A0");
   check(r.start_b, r.b.rows, r.start_a.rows, "B0");
@@ -57,11 +92,12 @@ inline void check_record(adapter_record const& r, std::string_view function) {
 
 /// Copies an adapter, and its start where it has one, into host memory; float64 adapters are rounded to float32, the
 /// most that adapter files hold. Waits for the backend.
-/// errors  state_error if the adapter is merged
+/// errors  state_error if the adapter is merged, or is a DoRA whose magnitude is not set yet (call prepare)
 template <Backend B, class A>
 adapter_record take_record(B& be, A const& adapter, std::string module) {
   using T = typename A::value_type;
-  if (adapter.merged()) raise<state_error>("take_record(" + module + ")", "adapter", "merged", "not merged");
+  std::string const where = "take_record(" + module + ")";
+  if (adapter.merged()) raise<state_error>(where, "adapter", "merged", "not merged");
   adapter_record r{std::move(module), adapter.scale(), {}, {}, {}, {}, is_16bit<T> ? dtype_of<T> : dtype::F32};
   auto const take = [&](auto from, record_matrix& to) {
     if (from.rows * from.cols == 0) return;
@@ -75,6 +111,25 @@ adapter_record take_record(B& be, A const& adapter, std::string module) {
   take(adapter.b(), r.b);
   take(adapter.start_a(), r.start_a);
   take(adapter.start_b(), r.start_b);
+  if constexpr (requires { adapter.e(); }) take(adapter.e(), r.e);
+  if constexpr (requires { adapter.magnitude(); }) {
+    if (!adapter.prepared())
+      raise<state_error>(where, "magnitude", "not set since the start", "set by a pass or by prepare");
+    take(adapter.full_magnitude(), r.magnitude);
+  }
+  return r;
+}
+/// The same of the adapter in a convolution or an embedding: the record knows which.
+template <Backend B, class A>
+adapter_record take_record(B& be, convolution<A, B> const& layer, std::string module) {
+  auto r = take_record(be, layer.adapter(), std::move(module));
+  r.layer = {layer_form::convolution, layer.geometry().height.kernel, layer.geometry().width.kernel};
+  return r;
+}
+template <Backend B, class T>
+adapter_record take_record(B& be, embedding<T, B> const& layer, std::string module) {
+  auto r = take_record(be, layer.adapter(), std::move(module));
+  r.layer = {layer_form::embedding};
   return r;
 }
 
@@ -91,100 +146,61 @@ matrix<T, B> uploaded(B& be, matrix_view<float const, host_space> from) {
   return to;
 }
 
-/// A and B of a record become the adapter's, as a new start: gradients go. Where W is the record's base, the layer then
-/// computes what the record says.
+/// A and B of a record become the adapter's, as a new start, and so do E and a magnitude: gradients go. Where W is the
+/// record's base, the layer then computes what the record says.
+/// A plain record may go into any adapter: DoRA's next pass measures the magnitude, AdaLoRA splits off E.
 /// errors  shape_error; value_error if the adapter's scale is not the record's (build it with constant_scaling);
-///         state_error if the adapter is merged or anchored in place, or if the record is anchored (restore a
-///         checkpoint instead, or widen it)
+///         state_error if the adapter is merged or anchored in place, if the record is anchored (restore a checkpoint
+///         instead, or widen it), or if it holds E or a magnitude and the adapter has none
 template <Backend B, class A>
 void put_record(B& be, adapter_record const& r, A& adapter) {
   using T = typename A::value_type;
   std::string const where = "put_record(" + r.module + ")";
+  constexpr bool takes_magnitude = requires(A const& a) { a.magnitude(); }
+  , takes_e = requires(A const& a) { a.e(); };
   check_record(r, "put_record");
   adapter.check_start();
   if (r.anchored()) raise<state_error>(where, "record", "anchored: it holds A0 and B0", "a plain one; see widened");
+  if (r.has_magnitude() && !takes_magnitude)
+    raise<state_error>(where, "record", "DoRA's: it holds a magnitude", "a plain one, or a dora for it");
+  if (r.has_e() && !takes_e)
+    raise<state_error>(where, "record", "AdaLoRA's: it holds E", "a plain one (see without_e), or an adalora for it");
   if (std::abs(adapter.scale() - r.scale) > 1e-12 * std::abs(r.scale))
     raise<value_error>(where, "the adapter's scale", std::to_string(adapter.scale()), std::to_string(r.scale));
   if (r.a.cols != adapter.in() || r.b.rows != adapter.out() || r.rank() != adapter.rank())
     raise<shape_error>(where, "record", shape_text(r.b.rows, r.a.cols) + " of rank " + std::to_string(r.rank()),
                        shape_text(adapter.out(), adapter.in()) + " of rank " + std::to_string(adapter.rank()));
   auto const a = uploaded<T>(be, r.a.view().transposed()), b = uploaded<T>(be, r.b.view());
-  adapter.start(be, a.view().transposed(), b.view());
-}
-
-/// The factors of r and then of (a, b), whose product counts with `sign`: A' = [A; a], B' = [B, sign*b].
-inline adapter_record stacked(adapter_record const& r, record_matrix const& a, record_matrix const& b, float sign) {
-  adapter_record sum{r.module, r.scale, {r.a.rows + a.rows, r.a.cols}, {r.b.rows, r.b.cols + b.cols}, {}, {}, r.type};
-  std::copy(a.values.begin(), a.values.end(), std::copy(r.a.values.begin(), r.a.values.end(), sum.a.values.begin()));
-  for (index_t i = 0; i < sum.b.rows; ++i)
-    for (index_t j = 0; j < sum.b.cols; ++j)
-      sum.b.view()(i, j) = j < r.b.cols ? r.b.view()(i, j) : sign * b.view()(i, j - r.b.cols);
-  return sum;
-}
-
-/// The same change of W without a start, at the same s and of rank r + r0.
-/// math    [B, -B0]*[A; A0] = B*A - B0*A0
-inline adapter_record widened(adapter_record const& r) {
-  return r.anchored() ? stacked(r, r.start_a, r.start_b, -1) : r;
-}
-inline std::vector<adapter_record> widened(std::vector<adapter_record> const& records) {
-  std::vector<adapter_record> plain;
-  for (auto const& r : records) plain.push_back(widened(r));
-  return plain;
-}
-
-/// What the anchor subtracted: B0*A0 at s, as a record; W - s*B0*A0 is the anchored base.
-/// errors  state_error if the record is not anchored
-inline adapter_record start_of(adapter_record const& r) {
-  if (!r.anchored()) raise<state_error>("start_of(" + r.module + ")", "record", "not anchored", "one with A0 and B0");
-  return {r.module, r.scale, r.start_a, r.start_b, {}, {}, r.type};
-}
-
-/// s folded into B, and zeros up to `rank`: the same change of W at scale 1.
-/// errors  value_error if rank is below the record's; state_error if it is anchored (widen it first)
-inline adapter_record folded(adapter_record const& r, index_t rank) {
-  std::string const where = "folded(" + r.module + ")";
-  if (r.anchored()) raise<state_error>(where, "record", "anchored", "a widened one");
-  require_value(rank >= r.rank(), static_cast<double>(rank), where, "rank", "at least the record's");
-  adapter_record f{r.module, 1, {rank, r.a.cols}, {r.b.rows, rank}, {}, {}, r.scale == 1 ? r.type : dtype::F32};
-  std::copy(r.a.values.begin(), r.a.values.end(), f.a.values.begin());
-  for (index_t i = 0; i < r.b.rows; ++i)
-    for (index_t j = 0; j < r.rank(); ++j)
-      f.b.view()(i, j) = static_cast<float>(r.scale * static_cast<double>(r.b.view()(i, j)));
-  return f;
-}
-
-/// An adapter by a name of the caller's, and how strongly it counts.
-struct weighted_records {
-  std::vector<adapter_record> records;
-  double weight = 1;
-};
-
-/// One adapter that does what the weighted sum of several does: their factors side by side, ranks added, scale 1.
-/// Exact; modules that only some adapters have are kept.
-/// errors  as check_record; shape_error if a module has several shapes; value_error for a weight that is not finite
-inline std::vector<adapter_record> combined(std::vector<weighted_records> const& adapters) {
-  std::vector<adapter_record> sum;
-  for (auto const& one : adapters) {
-    require_value(is_finite(one.weight), one.weight, "combined", "weight", "a finite number");
-    for (auto const& r : one.records) {
-      check_record(r, "combined");
-      auto part = widened(r);
-      part.scale *= one.weight;
-      part = folded(part, part.rank());
-      auto const same = std::find_if(sum.begin(), sum.end(), [&](auto const& s) { return s.module == r.module; });
-      if (same == sum.end()) {
-        sum.push_back(std::move(part));
-        continue;
-      }
-      if (same->a.cols != part.a.cols || same->b.rows != part.b.rows)
-        raise<shape_error>("combined(" + r.module + ")", "record", shape_text(part.b.rows, part.a.cols),
-                           shape_text(same->b.rows, same->a.cols));
-      *same = stacked(*same, part.a, part.b, 1);
-      same->type = dtype::F32;
-    }
+  if constexpr (takes_e) {
+    auto const e = r.has_e() ? uploaded<T>(be, r.e.view()) : matrix<T, B>();
+    adapter.start(be, a.view().transposed(), b.view());
+    if (!r.has_e()) return;
+    be.copy(a.view().transposed(), adapter.a());  // the start has made other factors of them
+    be.copy(b.view(), adapter.b());
+    be.copy(e.view(), adapter.e());
+    adapter.values_changed(be);
+  } else if constexpr (takes_magnitude) {
+    using C = compute_t<T>;
+    auto const g = r.has_magnitude() ? uploaded<C>(be, r.magnitude.view()) : matrix<C, B>();
+    adapter.start(be, a.view().transposed(), b.view());
+    if (r.has_magnitude()) adapter.set_magnitude(be, g.view());
+  } else {
+    adapter.start(be, a.view().transposed(), b.view());
   }
-  return sum;
+}
+/// errors  also value_error if the record is of another kind of layer
+template <Backend B, class A>
+void put_record(B& be, adapter_record const& r, convolution<A, B>& layer) {
+  layer_kind const kind{layer_form::convolution, layer.geometry().height.kernel, layer.geometry().width.kernel};
+  if (r.layer != kind)
+    raise<value_error>("put_record(" + r.module + ")", "record", "of " + layer_text(r.layer), layer_text(kind));
+  put_record(be, r, layer.adapter());
+}
+template <Backend B, class T>
+void put_record(B& be, adapter_record const& r, embedding<T, B>& layer) {
+  if (r.layer != layer_kind{layer_form::embedding})
+    raise<value_error>("put_record(" + r.module + ")", "record", "of " + layer_text(r.layer), "an embedding");
+  put_record(be, r, layer.adapter());
 }
 
 }  // namespace loraga

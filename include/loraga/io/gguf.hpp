@@ -1,7 +1,8 @@
 #pragma once
 #include <cfloat>
-#include <loraga/io/adapter_record.hpp>
+#include <deque>
 #include <loraga/io/file.hpp>
+#include <loraga/io/record_algebra.hpp>
 #include <map>
 
 // LoRA adapters as llama.cpp loads them. Its own converter knows one lora_alpha for all layers, so that rank-stable
@@ -163,18 +164,20 @@ inline std::string gguf_tensor_name(std::string_view architecture, std::string_v
 }
 
 /// Writes adapters as one GGUF file for llama.cpp (`--lora FILE`), sorted by name, so that the same records give the
-/// same bytes. Modules are called as in the Hugging Face model.
+/// same bytes. Modules are called as in the Hugging Face model. AdaLoRA's E is folded into B.
 /// math    llama.cpp adds (alpha/r)*B'*A with one alpha for all: alpha = max|s*r| and B' = B*s*r/alpha, so that B stays
 ///         as it is where all layers share s*r
 /// errors  file_error (EEXIST unless overwrite::yes); check_record's; numeric_error for numbers outside the type;
 ///         state_error for an anchored record: the file adds to the base it is loaded with, so pass widened(record)
-///         where that is the original base, or merge start_of(record) into the base; value_error for no or double
-///         modules, those of gguf_tensor_name, and heads that are missing or do not fit
+///         where that is the original base, or merge start_of(record) into the base; state_error for DoRA's, which
+///         llama.cpp does not have; value_error for no or double modules, those of gguf_tensor_name, layers that are
+///         not linear, and heads that are missing or do not fit
 inline void save_gguf_adapter(std::filesystem::path const& path, std::span<adapter_record const> records,
                               gguf_options const& options) {
   auto const type = format::gguf_type(options.type);
   auto const label = [](adapter_record const& r) { return "save_gguf_adapter(" + r.module + ")"; };
   std::map<std::string, adapter_record const*> sorted;
+  std::deque<adapter_record> without;  // E
   double largest = 0;
   index_t head_size = 0;  // one for q and k: a wrong number of heads would give wrong answers, and no error
   auto const heads_of = [&](std::string const& tensor) -> index_t const* {
@@ -185,8 +188,13 @@ inline void save_gguf_adapter(std::filesystem::path const& path, std::span<adapt
     check_record(r, "save_gguf_adapter");
     if (r.anchored())
       raise<state_error>(label(r), "record", "anchored: it holds A0 and B0", "a plain one; see widened");
+    require_no_magnitude(r, label(r));
+    if (r.layer.form != layer_form::linear)
+      raise<value_error>(label(r), "record", "of " + layer_text(r.layer),
+                         "a linear layer: llama.cpp adapts no other; see merge_into_model");
     auto const tensor = gguf_tensor_name(options.architecture, r.module);
-    if (!sorted.emplace(tensor, &r).second) raise<value_error>(label(r), "module", tensor + ", twice", "each once");
+    if (!sorted.emplace(tensor, r.has_e() ? &without.emplace_back(without_e(r)) : &r).second)
+      raise<value_error>(label(r), "module", tensor + ", twice", "each once");
     largest = std::max(largest, std::abs(r.scale) * static_cast<double>(r.rank()));
     if (auto const heads = heads_of(tensor)) {
       require_value(*heads >= 1 && *heads <= r.b.rows, static_cast<double>(*heads), label(r), "heads or kv_heads",

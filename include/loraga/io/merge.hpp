@@ -17,59 +17,116 @@ struct merge_options {
 
 namespace format {
 
-/// w + sum of sign*s*B*A of these, computed in float (double for F64) and rounded once to w's own type. Some rows at a
-/// time, so that beside w and its copy little memory is needed.
-template <Backend B>
-std::vector<std::byte> changed_weight(B& be, stored_tensor const& w, std::vector<adapter_record> const& changes,
-                                      double sign, bool fan_in_fan_out) {
-  constexpr index_t most = index_t{1} << 21;  // elements at a time
-  std::vector<std::byte> bytes(w.bytes.size());
-  with_float_type(w.type, w.label, "dtype", [&]<class T>(T) {
-    using C = compute_t<T>;
-    struct product {
-      double factor;
-      matrix<C, B> left, right;  // transposed: r x rows, r x cols of w
-    };
-    std::vector<product> products;
+/// w + sum of sign*s*B*A of these, computed in float (double for F64) and rounded once to w's own type; a DoRA's rows
+/// are brought to the length of its magnitude before. Some rows at a time, so that beside w and its copy little memory
+/// is needed.
+template <class T, Backend B>
+class weight_change {
+  using C = compute_t<T>;
+  struct product {
+    double factor;
+    matrix<C, B> left, right;  // transposed: r x rows, r x cols of w
+  };
+  B& be_;
+  stored_tensor const& w_;
+  std::vector<product> products_;
+  index_t rows_, cols_, step_;
+  decltype(std::declval<B&>().template allocate_host<C>(0)) host_;
+  matrix<C, B> sum_;
+  bool transposed_ = false;    // w is in x out
+  std::vector<double> ratio_;  // of DoRA: g/N by output
+
+  /// Rows of w and the changes, as columns; gone with the next call.
+  matrix_view<C, host_space> rows(index_t first, index_t n) {
+    auto const* const from = w_.bytes.data() + first * cols_ * static_cast<index_t>(sizeof(T));
+    for (index_t i = 0; i < n * cols_; ++i)
+      host_.get()[i] = value_as<C>(load_element<T>(from + i * static_cast<index_t>(sizeof(T))));
+    auto const staged = col_major(host_.get(), cols_, n);
+    auto const part = sum_.view().columns(0, n);
+    be_.copy(staged, part);
+    for (auto const& p : products_)
+      be_.gemm(p.factor, p.right.view().transposed(), p.left.view().columns(first, n), 1.0, part);
+    be_.copy(part, staged);
+    be_.synchronize();
+    return staged;
+  }
+  template <class F>
+  void for_each_piece(F const& f) {
+    [[maybe_unused]] auto const precise = be_.full_precision();
+    for (index_t first = 0; first < rows_; first += step_) {
+      index_t const n = std::min(step_, rows_ - first);
+      f(first, rows(first, n));
+    }
+  }
+  /// The lengths N are those of the sum itself, which is at hand: nothing can cancel. A row of 0 stays 0.
+  void measure(record_matrix const& magnitude) {
+    ratio_.assign(magnitude.values.size(), 0);
+    for_each_piece([&](index_t first, auto piece) {
+      for (index_t j = 0; j < piece.cols; ++j)
+        for (index_t i = 0; i < piece.rows; ++i) {
+          auto const x = static_cast<double>(piece(i, j));
+          ratio_[output(i, first + j)] += x * x;
+        }
+    });
+    for (std::size_t i = 0; i < ratio_.size(); ++i)
+      ratio_[i] = ratio_[i] > 0 ? static_cast<double>(magnitude.values[i]) / std::sqrt(ratio_[i]) : 1;
+  }
+  std::size_t output(index_t col, index_t row) const { return static_cast<std::size_t>(transposed_ ? col : row); }
+
+ public:
+  weight_change(B& be, stored_tensor const& w, std::vector<adapter_record> const& changes, double sign,
+                bool fan_in_fan_out)
+      : be_(be),
+        w_(w),
+        rows_(w.rows()),
+        cols_(w.cols()),
+        step_(std::max<index_t>(1, std::min(rows_, (index_t{1} << 21) / cols_))),  // at most so many elements at a time
+        host_(be.template allocate_host<C>(step_ * cols_)),
+        sum_(be, cols_, step_) {
     for (auto const& r : changes) {
-      auto b = uploaded<C>(be, r.b.view().transposed()), a = uploaded<C>(be, r.a.view());
-      products.push_back({sign * r.scale, std::move(b), std::move(a)});
-      if (fan_in_fan_out) std::swap(products.back().left, products.back().right);
+      auto const plain = without_e(r);
+      auto b = uploaded<C>(be, plain.b.view().transposed()), a = uploaded<C>(be, plain.a.view());
+      products_.push_back({sign * r.scale, std::move(b), std::move(a)});
+      transposed_ = is_stored_transposed(r.layer, w, fan_in_fan_out);
+      if (transposed_) std::swap(products_.back().left, products_.back().right);
     }
-    index_t const rows = w.rows(), cols = w.cols(), step = std::max<index_t>(1, std::min(rows, most / cols));
-    auto const host = be.template allocate_host<C>(step * cols);
-    matrix<C, B> sum(be, cols, step);
-    [[maybe_unused]] auto const precise = be.full_precision();
-    for (index_t first = 0; first < rows; first += step) {
-      index_t const n = std::min(step, rows - first);
-      auto const* from = w.bytes.data() + first * cols * static_cast<index_t>(sizeof(T));
-      for (index_t i = 0; i < n * cols; ++i)
-        host.get()[i] = value_as<C>(load_element<T>(from + i * static_cast<index_t>(sizeof(T))));
-      auto const staged = col_major(host.get(), cols, n);
-      auto const part = sum.view().columns(0, n);
-      be.copy(staged, part);
-      for (auto const& p : products)
-        be.gemm(p.factor, p.right.view().transposed(), p.left.view().columns(first, n), 1.0, part);
-      be.copy(part, staged);
-      be.synchronize();
-      auto* const to = bytes.data() + first * cols * static_cast<index_t>(sizeof(T));
-      for (index_t i = 0; i < n * cols; ++i) {
-        T const x = static_cast<T>(host.get()[i]);
-        std::memcpy(to + i * static_cast<index_t>(sizeof(T)), &x, sizeof(T));
-      }
-    }
-  });
-  return bytes;
-}
+    if (changes[0].has_magnitude()) measure(changes[0].magnitude);
+  }
+  std::vector<std::byte> bytes() {
+    std::vector<std::byte> to(w_.bytes.size());
+    for_each_piece([&](index_t first, auto piece) {
+      auto* p = to.data() + first * cols_ * static_cast<index_t>(sizeof(T));
+      for (index_t j = 0; j < piece.cols; ++j)
+        for (index_t i = 0; i < piece.rows; ++i, p += sizeof(T)) {
+          C value = piece(i, j);
+          if (!ratio_.empty()) value = static_cast<C>(ratio_[output(i, first + j)] * static_cast<double>(value));
+          T const x = static_cast<T>(value);
+          std::memcpy(p, &x, sizeof(T));
+        }
+    });
+    return to;
+  }
+};
 
 /// Throws unless a record can change this weight.
-inline void check_change(adapter_record const& r, safetensors_model const& base, merge_options const& options) {
+inline void check_change(adapter_record const& r, safetensors_model const& base, double sign,
+                         merge_options const& options) {
   char const* const where = "write_changed_model";
   check_record(r, where);
   if (r.anchored()) raise<state_error>(where, r.module, "anchored", "a plain record; see widened and start_of");
+  if (r.has_magnitude() && sign != 1)
+    raise<state_error>(where, r.module, "DoRA's, and to be taken out",
+                       "the base as it was: merged rows have DoRA's lengths, and their own are lost");
   check_against_base(r, base, options.module_prefix, options.fan_in_fan_out, where);
   auto const w = base[weight_name(r.module, options.module_prefix)];
   with_float_type(w.type, w.label, "dtype", [](auto) {});
+}
+
+/// Throws unless the records of one weight add up: DoRA's changes are none that do.
+inline void check_sum(std::vector<adapter_record> const& changes) {
+  for (auto const& r : changes)
+    if (r.has_magnitude() && changes.size() > 1)
+      raise<state_error>("write_changed_model", r.module, "DoRA's, beside others", "alone: merge one after the other");
 }
 
 }  // namespace format
@@ -81,12 +138,13 @@ concept WeightChange = requires(F& f, std::string const& weight) {
   { f(weight) } -> std::same_as<std::vector<adapter_record>>;
 };
 
-/// Copies a model's files with W + sign*s*B*A for the plain records of every weight (several add up). `to` is a file
-/// where the base is one file, else a folder, which also gets the index.
+/// Copies a model's files with W + sign*s*B*A for the plain records of every weight (several add up; a DoRA's stands
+/// alone). `to` is a file where the base is one file, else a folder, which also gets the index.
 /// memory  one weight in its own type; the base is mapped
 /// errors  value_error for a record of another weight, or no change at all; shape_error; state_error for anchored
-///         records (widen them); format_error for weights that are not F64, F32, F16 or BF16; file_error; whatever
-///         change_of or progress throw. Files appear whole, and none before all are written.
+///         records (widen them), and for DoRA's beside others or with sign -1; format_error for weights that are not
+///         F64, F32, F16 or BF16; file_error; whatever change_of or progress throw. Files appear whole, and none before
+///         all are written.
 template <Backend B, WeightChange F>
 void write_changed_model(B& be, safetensors_model const& base, std::filesystem::path const& to, F&& change_of,
                          double sign, merge_options const& options = {}) {
@@ -123,14 +181,17 @@ void write_changed_model(B& be, safetensors_model const& base, std::filesystem::
       auto const tensor = base.files()[i][t.name];
       std::vector<adapter_record> const changes = change_of(t.name);
       for (auto const& r : changes) {
-        format::check_change(r, base, options);
+        format::check_change(r, base, sign, options);
         if (weight_name(r.module, options.module_prefix) != t.name)
           raise<value_error>(where, "record", "of " + r.module, "one of '" + t.name + "'");
       }
+      format::check_sum(changes);
       if (changes.empty()) writers[i].write(t.name, tensor.bytes);
       else
-        writers[i].write(t.name, std::span<std::byte const>(
-                                     format::changed_weight(be, tensor, changes, sign, options.fan_in_fan_out)));
+        with_float_type(tensor.type, tensor.label, "dtype", [&]<class T>(T) {
+          format::weight_change<T, B> change(be, tensor, changes, sign, options.fan_in_fan_out);
+          writers[i].write(t.name, std::span<std::byte const>(change.bytes()));
+        });
       base.files()[i].forget(tensor);
       changed += !changes.empty();
       if (options.progress) options.progress(++done, all);
@@ -148,7 +209,7 @@ void write_changed_model(B& be, safetensors_model const& base, std::filesystem::
   if (changes.empty()) raise<value_error>("write_changed_model", "changes", "empty", "at least one record");
   std::map<std::string, std::vector<adapter_record const*>> by_weight;
   for (auto const& r : changes) {
-    format::check_change(r, base, options);
+    format::check_change(r, base, sign, options);
     by_weight[weight_name(r.module, options.module_prefix)].push_back(&r);
   }
   auto const change_of = [&](std::string const& weight) {
@@ -157,16 +218,19 @@ void write_changed_model(B& be, safetensors_model const& base, std::filesystem::
       for (auto const* r : found->second) now.push_back(*r);
     return now;
   };
+  for (auto const& [weight, records] : by_weight) format::check_sum(change_of(weight));
   write_changed_model(be, base, to, change_of, sign, options);
 }
 
-/// The base with adapters merged in: W + s*(B*A - B0*A0), relative to the original base.  errors  as above
+/// The base with adapters merged in, relative to the original base: W + s*(B*A - B0*A0), in DoRA (g/N) times its rows.
+/// errors  as above
 template <Backend B>
 void merge_into_model(B& be, safetensors_model const& base, std::filesystem::path const& to,
                       std::vector<adapter_record> const& adapter, merge_options const& options = {}) {
   write_changed_model(be, base, to, widened(adapter), 1, options);
 }
-/// Takes a merged adapter out again; in 16 bit the base does not come back exactly.  errors  as above
+/// Takes a merged adapter out again; in 16 bit the base does not come back exactly, and after DoRA not at all.
+/// errors  as above
 template <Backend B>
 void unmerge_from_model(B& be, safetensors_model const& merged, std::filesystem::path const& to,
                         std::vector<adapter_record> const& adapter, merge_options const& options = {}) {

@@ -10,9 +10,10 @@ struct peft_adapter {
   std::vector<adapter_record> records;  ///< sorted by module
 };
 
-/// Reads a LoRA adapter that PEFT, or save_peft, wrote. An adapter whose configuration makes PEFT change the base
-/// (PiSSA, OLoRA, LoRA-GA saved unconverted) is relative to that changed base: it is read only where the caller says so
-/// with peft_base::anchored.
+/// Reads a LoRA, DoRA or AdaLoRA adapter that PEFT, or save_peft, wrote: of linear layers, embeddings and 2-D
+/// convolutions. A layer that AdaLoRA has pruned to rank 0 does nothing and is left out. An adapter whose configuration
+/// makes PEFT change the base (PiSSA, OLoRA, LoRA-GA saved unconverted) is relative to that changed base: it is read
+/// only where the caller says so with peft_base::anchored.
 /// errors  file_error; format_error for what is not supported, does not fit together, or is not finite; state_error as
 ///         said above
 inline peft_adapter load_peft(std::filesystem::path const& folder, std::optional<peft_base> base = {}) {
@@ -30,33 +31,15 @@ inline peft_adapter load_peft(std::filesystem::path const& folder, std::optional
         "peft_base::anchored, because init_lora_weights is '" + c.init + "': A and B are relative to a changed base");
   safetensors_file const file(weights_path);
   peft_scales const scales(c, config_path.string());
-  std::map<std::string, adapter_record> by_module;
-  for (auto const& t : file.tensors()) {
-    std::string_view name = t.name;
-    bool const is_a = name.ends_with(".lora_A.weight"), is_b = name.ends_with(".lora_B.weight");
-    if (!name.starts_with(format::peft_prefix) || !(is_a || is_b))
-      raise<format_error>(weights_path.string(), "'" + t.name + "'", "unknown",
-                          "base_model.model.<module>.lora_A.weight or .lora_B.weight");
-    name.remove_prefix(format::peft_prefix.size());
-    name.remove_suffix(std::string_view(".lora_A.weight").size());
-    auto& r = by_module[std::string(name)];
-    auto const tensor = file[t.name];
-    if (t.shape.size() != 2)
-      raise<format_error>(tensor.label, "shape", shape_text(t.shape), "two sizes (linear layers are supported)");
-    auto& to = is_a ? r.a : r.b;
-    to = record_matrix(tensor.rows(), tensor.cols());
-    read_matrix(tensor, to.view());
-    auto const type = t.type == dtype::F64 ? dtype::F32 : t.type;
-    r.type = (is_a ? r.b : r.a).empty() || r.type == type ? type : dtype::F32;
-  }
-  for (auto& [module, r] : by_module) {
-    r.module = module;
-    r.scale = scales.scale(module);
+  for (auto const& [module, tensors] : format::peft_modules(file)) {
+    auto r = format::read_peft_module(module, tensors, c.dora, c.adalora, weights_path.string());
     index_t const rank = scales.rank(module);
     if (r.a.rows != rank || r.b.cols != rank)
       raise<format_error>(weights_path.string(), "'" + module + "'",
                           "A " + shape_text(r.a.rows, r.a.cols) + ", B " + shape_text(r.b.rows, r.b.cols),
                           "A and B of rank " + std::to_string(rank) + ", as adapter_config.json has it");
+    if (rank == 0) continue;
+    r.scale = scales.scale(module);
     try {
       check_record(r, "load_peft");
     } catch (error const& e) {

@@ -2,11 +2,12 @@
 #include <cmath>
 #include <loraga/io/json.hpp>
 #include <loraga/io/module_selection.hpp>
+#include <map>
 #include <utility>
 
 namespace loraga {
 
-/// adapter_config.json of a LoRA adapter, as Hugging Face PEFT reads and writes it.
+/// adapter_config.json of a LoRA, DoRA or AdaLoRA adapter, as Hugging Face PEFT reads and writes it.
 struct peft_config {
   index_t r = 8;
   double alpha = 8;
@@ -19,6 +20,10 @@ struct peft_config {
   bool fan_in_fan_out = false;  ///< the base stores its weights in x out (GPT-2's Conv1D)
   std::string base_model, task_type;
   std::string init = "true";  ///< init_lora_weights as JSON text, without quotes
+  bool dora = false;          ///< use_dora
+  /// peft_type ADALORA: r is the rank before pruning (init_r), s = alpha/(r + 1e-5) for all layers.
+  bool adalora = false;
+  std::map<std::string, index_t, std::less<>> kept_ranks;  ///< of pruned layers, by module; may be 0
 
   /// Whether PEFT changes the base's weights when it loads this: A and B are then relative to the changed ones.
   bool changes_base() const {
@@ -36,9 +41,10 @@ struct peft_config {
 class peft_scales {
   std::vector<std::pair<module_pattern, index_t>> ranks_;
   std::vector<std::pair<module_pattern, double>> alphas_;
+  std::map<std::string, index_t, std::less<>> kept_;
   index_t r_;
   double alpha_;
-  bool rank_stable_;
+  bool rank_stable_, adalora_;
 
   template <class List, class T>
   static T first(List const& list, std::string_view module, T otherwise) {
@@ -50,12 +56,17 @@ class peft_scales {
   }
 
  public:
-  peft_scales(peft_config const& c, std::string const& where) : r_(c.r), alpha_(c.alpha), rank_stable_(c.rank_stable) {
+  peft_scales(peft_config const& c, std::string const& where)
+      : kept_(c.kept_ranks), r_(c.r), alpha_(c.alpha), rank_stable_(c.rank_stable), adalora_(c.adalora) {
     for (auto const& [key, rank] : c.rank_pattern) ranks_.emplace_back(module_pattern(key, where), rank);
     for (auto const& [key, alpha] : c.alpha_pattern) alphas_.emplace_back(module_pattern(key, where), alpha);
   }
-  index_t rank(std::string_view module) const { return first(ranks_, module, r_); }
+  index_t rank(std::string_view module) const {
+    if (auto const kept = kept_.find(module); kept != kept_.end()) return kept->second;
+    return first(ranks_, module, r_);
+  }
   double scale(std::string_view module) const {
+    if (adalora_) return alpha_ / (static_cast<double>(r_) + adalora_scaling::epsilon);
     auto const r = static_cast<double>(rank(module));
     return first(alphas_, module, alpha_) / (rank_stable_ ? std::sqrt(r) : r);
   }
@@ -99,6 +110,43 @@ std::vector<std::pair<std::string, T>> number_by_pattern(Json const& config, cha
   return list;
 }
 
+/// What only AdaLoRA's configuration has: how many triplets a layer kept, as a list of true and false.
+template <class Json>
+void read_adalora(Json const& config, peft_config& c, std::string const& where) {
+  c.adalora = true;
+  c.rank_stable = false;  // PEFT looks at neither this nor patterns
+  c.init = "true";
+  c.r = json_field(config, "init_r", index_t{12}, where);
+  if (!(c.alpha > 0))
+    raise<format_error>(where, "lora_alpha", std::to_string(c.alpha), "above 0 (PEFT takes the rank for others)");
+  auto const p = config.find("rank_pattern");
+  if (p == config.end() || p->is_null()) return;
+  if (!p->is_object()) raise<format_error>(where, "rank_pattern", p->dump().substr(0, 80), "lists by name");
+  for (auto const& [key, kept] : p->items()) {
+    bool ok = key.ends_with(".lora_E") && kept.is_array() && static_cast<index_t>(kept.size()) == c.r;
+    for (auto const& x : kept) ok = ok && x.is_boolean();
+    if (!ok)
+      raise<format_error>(where, "rank_pattern['" + key + "']", kept.dump().substr(0, 80),
+                          "true or false for each of " + std::to_string(c.r) + " triplets of <module>.lora_E");
+    c.kept_ranks[key.substr(0, key.size() - 7)] = std::count(kept.begin(), kept.end(), true);
+  }
+}
+
+/// ADALORA's keys of adapter_config.json. total_step is one that PEFT accepts: whoever goes on training sets a
+/// schedule.
+inline void write_adalora(peft_config const& c, nlohmann::json& config) {
+  config["peft_type"] = "ADALORA";
+  config["init_r"] = c.r;
+  config["total_step"] = 1;
+  config.erase("r");
+  auto& pattern = config["rank_pattern"] = nullptr;
+  for (auto const& [module, rank] : c.kept_ranks) {
+    std::vector<bool> kept(static_cast<std::size_t>(c.r), false);
+    std::fill(kept.begin(), kept.begin() + rank, true);
+    pattern[module + ".lora_E"] = kept;
+  }
+}
+
 }  // namespace format
 
 /// Reads adapter_config.json. Settings that change what an adapter computes and that this library does not have are
@@ -108,10 +156,11 @@ inline peft_config parse_peft_config(std::string_view text, std::string const& w
   auto const json = parse_json<nlohmann::ordered_json>(text, where);
   if (!json.is_object()) raise<format_error>(where, "configuration", "no JSON object", "an object");
   auto const type = json_field(json, "peft_type", std::string(), where);
-  if (type != "LORA") raise<format_error>(where, "peft_type", "'" + type + "'", "LORA");
-  for (auto const* key : {"use_dora", "use_qalora", "lora_bias", "modules_to_save", "layer_replication",
-                          "alora_invocation_tokens", "trainable_token_indices", "target_parameters",
-                          "monteclora_config", "arrow_config", "kasa_config", "use_bdlora"}) {
+  bool const adalora = type == "ADALORA";
+  if (!adalora && type != "LORA") raise<format_error>(where, "peft_type", "'" + type + "'", "LORA or ADALORA");
+  for (auto const* key : {"use_qalora", "lora_bias", "modules_to_save", "layer_replication", "alora_invocation_tokens",
+                          "trainable_token_indices", "target_parameters", "monteclora_config", "arrow_config",
+                          "kasa_config", "use_bdlora"}) {
     auto const p = json.find(key);
     bool const off =
         p == json.end() || p->is_null() || *p == false || ((p->is_array() || p->is_object()) && p->empty());
@@ -130,8 +179,14 @@ inline peft_config parse_peft_config(std::string_view text, std::string const& w
   c.task_type = json_field(json, "task_type", c.task_type, where);
   if (auto const p = json.find("init_lora_weights"); p != json.end())
     c.init = p->is_string() ? p->template get<std::string>() : p->dump();
-  c.rank_pattern = format::number_by_pattern<index_t>(json, "rank_pattern", where);
-  c.alpha_pattern = format::number_by_pattern<double>(json, "alpha_pattern", where);
+  c.dora = json_field(json, "use_dora", c.dora, where);
+  if (adalora) {
+    if (c.dora) raise<format_error>(where, "use_dora", "true", "false for ADALORA");
+    format::read_adalora(json, c, where);
+  } else {
+    c.rank_pattern = format::number_by_pattern<index_t>(json, "rank_pattern", where);
+    c.alpha_pattern = format::number_by_pattern<double>(json, "alpha_pattern", where);
+  }
   auto const require_rank = [&](index_t r, std::string const& name) {
     if (r < 1 || r > (index_t{1} << 31)) raise<format_error>(where, name, std::to_string(r), "a rank of 1 to 2^31");
   };
@@ -165,22 +220,23 @@ inline std::string peft_config_text(peft_config const& c) {
   json ranks = json::object(), alphas = json::object();
   for (auto const& [key, r] : c.rank_pattern) ranks[key] = r;
   for (auto const& [key, alpha] : c.alpha_pattern) alphas[key] = number(alpha);
-  json const all{{"alpha_pattern", alphas},
-                 {"base_model_name_or_path", text_or_null(c.base_model)},
-                 {"bias", "none"},
-                 {"fan_in_fan_out", c.fan_in_fan_out},
-                 {"inference_mode", true},
-                 {"init_lora_weights", true},  // others make PEFT change the base again when it loads this
-                 {"lora_alpha", number(c.alpha)},
-                 {"lora_dropout", c.dropout},
-                 {"modules_to_save", nullptr},
-                 {"peft_type", "LORA"},
-                 {"r", c.r},
-                 {"rank_pattern", ranks},
-                 {"target_modules", c.targets.expression.empty() ? json(c.targets.names) : json(c.targets.expression)},
-                 {"task_type", text_or_null(c.task_type)},
-                 {"use_dora", false},
-                 {"use_rslora", c.rank_stable}};
+  json all{{"alpha_pattern", alphas},
+           {"base_model_name_or_path", text_or_null(c.base_model)},
+           {"bias", "none"},
+           {"fan_in_fan_out", c.fan_in_fan_out},
+           {"inference_mode", true},
+           {"init_lora_weights", true},  // others make PEFT change the base again when it loads this
+           {"lora_alpha", number(c.alpha)},
+           {"lora_dropout", c.dropout},
+           {"modules_to_save", nullptr},
+           {"peft_type", "LORA"},
+           {"r", c.r},
+           {"rank_pattern", ranks},
+           {"target_modules", c.targets.expression.empty() ? json(c.targets.names) : json(c.targets.expression)},
+           {"task_type", text_or_null(c.task_type)},
+           {"use_dora", c.dora},
+           {"use_rslora", c.rank_stable}};
+  if (c.adalora) format::write_adalora(c, all);
   return all.dump(2, ' ', true);
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-#include <loraga/io/adapter_record.hpp>
-#include <loraga/io/model.hpp>
-#include <loraga/io/peft_config.hpp>
+#include <loraga/io/peft_settings.hpp>
+#include <loraga/io/peft_tensors.hpp>
+#include <loraga/io/record_algebra.hpp>
 #include <loraga/io/safetensors_writer.hpp>
 #include <optional>
 
@@ -34,135 +34,14 @@ struct peft_options {
 /// Says that nobody looks whether modules exist in the base: PEFT ignores names it does not know without a word.
 struct unchecked_names {};
 
-/// What the files say of a record beside its numbers: known before there are any.
-struct record_info {
-  std::string module;
-  double scale = 1;
-  index_t out = 0, in = 0, rank = 0;
-  index_t start_rank = 0;  ///< of A0 and B0; 0 where it is not anchored
-  dtype type = dtype::F32;
-
-  bool operator==(record_info const&) const = default;
-};
-inline record_info info_of(adapter_record const& r) {
-  return {r.module, r.scale, r.b.rows, r.a.cols, r.rank(), r.start_a.rows, r.type};
-}
-
-namespace format {
-
-inline std::string const peft_prefix = "base_model.model.";
-
-/// alpha such that alpha/r, or alpha/sqrt(r), is s to the last bit; a short number where one does it.
-inline double alpha_of(double scale, index_t rank, bool rank_stable) {
-  double const divisor = rank_stable ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank);
-  double const exact = scale * divisor;
-  char text[40];
-  std::snprintf(text, sizeof text, "%.12g", exact);
-  double const shorter = std::strtod(text, nullptr);
-  return shorter / divisor == scale ? shorter : exact;
-}
-
-/// A name as an expression for itself.
-inline std::string escaped(std::string_view name) {
-  std::string text;
-  for (char const c : name) {
-    if (std::string_view("^$\\.+*?()[]{}|").find(c) != std::string_view::npos) text += '\\';
-    text += c;
-  }
-  return text;
-}
-
-/// A key that fits this module and no other: its name, or the same as an anchored expression.
-inline std::string pattern_key(std::string const& module, std::vector<std::string> const& all) {
-  constexpr std::string_view special = "^$\\+*?()[]{}|";
-  if (module.find_first_of(special) == module.npos) {
-    module_pattern const plain(module, "save_peft");
-    if (std::all_of(all.begin(), all.end(), [&](auto const& m) { return m == module || !plain.fits_end(m); }))
-      return module;
-  }
-  return "^" + escaped(module);
-}
-
-/// r and alpha that most modules share, and patterns for the others.
-inline void set_scales(peft_config& c, std::vector<record_info> const& records) {
-  auto const commonest = [&](auto const& of) {
-    std::map<decltype(of(records[0])), std::size_t> counts;
-    for (auto const& r : records) ++counts[of(r)];
-    return std::max_element(counts.begin(), counts.end(),
-                            [](auto const& a, auto const& b) { return a.second < b.second; })
-        ->first;
-  };
-  auto const alpha = [&](record_info const& r) { return alpha_of(r.scale, r.rank, c.rank_stable); };
-  c.r = commonest([](record_info const& r) { return r.rank; });
-  c.alpha = commonest(alpha);
-  std::vector<std::string> modules;
-  for (auto const& r : records) modules.push_back(r.module);
-  for (auto const& r : records) {
-    if (r.rank != c.r) c.rank_pattern.emplace_back(pattern_key(r.module, modules), r.rank);
-    if (alpha(r) != c.alpha) c.alpha_pattern.emplace_back(pattern_key(r.module, modules), alpha(r));
-  }
-}
-
-/// Last words of the modules, if they mean just these among all modules that the base's names speak of; else whole
-/// names, if they do (PEFT takes those, too, for the ends of longer ones); else an expression.
-inline module_selection targets_of(std::vector<record_info> const& records, std::string const& prefix,
-                                   safetensors_model const* base) {
-  std::set<std::string> whole, words;
-  for (auto const& r : records) {
-    whole.insert(r.module);
-    words.insert(r.module.substr(r.module.rfind('.') + 1));
-  }
-  auto const exact = [&](module_selection const& selection) {
-    for (auto const& name : base->names())
-      for (auto dot = name.find('.'); dot != name.npos; dot = name.find('.', dot + 1)) {
-        auto const module = prefix + name.substr(0, dot);
-        if (selection.selects(module) && !whole.contains(module)) return false;
-      }
-    return true;
-  };
-  module_selection const by_word{{words.begin(), words.end()}, {}, {}, {}, {}, {}};
-  module_selection const by_name{{whole.begin(), whole.end()}, {}, {}, {}, {}, {}};
-  if (!base || exact(by_name)) return base && exact(by_word) ? by_word : by_name;
-  std::string expression;
-  for (auto const& module : whole) expression += (expression.empty() ? "" : "|") + escaped(module);
-  return {{}, expression, {}, {}, {}, {}};
-}
-
-}  // namespace format
-
-/// The name of a module's weight in the base's files.  errors  value_error if the module lacks the prefix
-inline std::string weight_name(std::string const& module, std::string const& prefix) {
-  if (!module.starts_with(prefix))
-    raise<value_error>("weight_name", "module", "'" + module + "'", "one that starts with '" + prefix + "'");
-  return module.substr(prefix.size()) + ".weight";
-}
-
-/// Throws unless the base has a weight of the record's shape for its module (in x out with fan_in_fan_out).
-/// errors  value_error naming the module; shape_error
-inline void check_against_base(record_info const& r, safetensors_model const& base, std::string const& prefix,
-                               bool fan_in_fan_out, std::string_view function) {
-  auto const name = weight_name(r.module, prefix);
-  std::string const where = std::string(function) + "(" + r.module + ")";
-  if (!base.contains(name))
-    raise<value_error>(where, "module", "unknown: no '" + name + "' in " + base.path().string(),
-                       "a module of the base");
-  auto const w = base[name];
-  std::vector<index_t> const shape = fan_in_fan_out ? std::vector{r.in, r.out} : std::vector{r.out, r.in};
-  if (w.shape != shape)
-    raise<shape_error>(where, "adapter", shape_text(r.out, r.in),
-                       "that of the base's " + shape_text(w.shape) + (fan_in_fan_out ? " (in x out)" : ""));
-}
-inline void check_against_base(adapter_record const& r, safetensors_model const& base, std::string const& prefix,
-                               bool fan_in_fan_out, std::string_view function) {
-  check_against_base(info_of(r), base, prefix, fan_in_fan_out, function);
-}
-
 /// Writes an adapter as PEFT does, adapter_model.safetensors and adapter_config.json in `folder`, record by record and
 /// in any order. The folder is made if it is missing; each file appears whole or not at all, with `commit`, the
 /// configuration last.
 /// `base` is the model to look names and shapes up in, or unchecked_names.
+/// Records with a magnitude become a DoRA (use_dora), such with E AdaLoRA's form; the portable profile folds E into B.
 /// errors  value_error for no records, a module given twice or unknown to the base, an anchored record without a named
-///         base, an anchored base without a name; shape_error; file_error (EEXIST unless overwrite::yes)
+///         base, an anchored base without a name, records of several methods, DoRA's in the portable profile, scales
+///         that AdaLoRA's form does not have; shape_error; file_error (EEXIST unless overwrite::yes)
 /// source  github.com/huggingface/peft 0.21
 class peft_writer {
   peft_options options_;
@@ -188,7 +67,9 @@ class peft_writer {
     for (auto& r : records) {
       if (!expected_.emplace(r.module, r).second)
         raise<value_error>("save_peft", "module", "'" + r.module + "', twice", "each once");
-      if (model) check_against_base(r, *model, options_.module_prefix, options_.fan_in_fan_out, "save_peft");
+      auto checked = r;
+      checked.e = r.e && !portable();  // a LoRA says what is a convolution
+      if (model) check_against_base(checked, *model, options_.module_prefix, options_.fan_in_fan_out, "save_peft");
       bool const anchored = r.start_rank > 0;
       if (anchored && !options_.base)
         raise<value_error>("save_peft(" + r.module + ")", "base", "not named, and the adapter is anchored",
@@ -200,8 +81,10 @@ class peft_writer {
       r.start_rank = 0;
       rank_ = std::max(rank_, r.rank);
     }
+    require_one_method(records);
     if (portable())
-      for (auto& r : records) r = {r.module, 1, r.out, r.in, rank_, 0, r.scale == 1 ? r.type : dtype::F32};
+      for (auto& r : records)
+        r = {r.module, 1, r.out, r.in, rank_, 0, r.scale == 1 && !r.e ? r.type : dtype::F32, r.layer, false, false};
     open(folder, records, model);
   }
 
@@ -216,15 +99,12 @@ class peft_writer {
     if (drops_start()) record.start_a = record.start_b = {};
     if (record.anchored()) record = widened(record);
     if (portable()) record = folded(record, rank_);
-    with_float_type(record.type, record.module, "type", [&]<class T>(T) {
-      auto const put = [&](record_matrix const& m, char const* factor) {
+    for (auto const& t : format::peft_tensors(info_of(record)))
+      with_float_type(t.type, record.module, "type", [&]<class T>(T) {
         std::vector<T> values;
-        for (float const x : m.values) values.push_back(static_cast<T>(x));
-        weights_->write(key(record.module, factor), row_major(std::as_const(values).data(), m.rows, m.cols));
-      };
-      put(record.a, ".lora_A.weight");
-      put(record.b, ".lora_B.weight");
-    });
+        for (float const x : format::part_of(record, t.part).values) values.push_back(static_cast<T>(x));
+        weights_->write(key(record.module, t.suffix), std::as_bytes(std::span(values)));
+      });
   }
 
   /// errors  state_error if a record is missing; file_error
@@ -236,21 +116,37 @@ class peft_writer {
  private:
   bool portable() const { return options_.profile == peft_profile::portable; }
   bool drops_start() const { return options_.base == peft_base::anchored; }
-  static std::string key(std::string const& module, char const* factor) {
-    return format::peft_prefix + module + factor;
+  static std::string key(std::string const& module, std::string_view suffix) {
+    return format::peft_prefix + module + std::string(suffix);
+  }
+  /// One file is one method's: all layers of a DoRA have a magnitude, all of AdaLoRA's have E.
+  void require_one_method(std::vector<record_info> const& records) const {
+    auto const& first = records[0];
+    for (auto const& r : records) {
+      std::string const where = "save_peft(" + r.module + ")";
+      if (portable() && r.magnitude)
+        raise<value_error>(where, "profile", "portable, and the record is DoRA's",
+                           "peft_profile::faithful, or merged weights (merge_into_model)");
+      if (r.magnitude != first.magnitude || (r.e != first.e && !portable()))
+        raise<value_error>(where, "record", "of another method than " + first.module,
+                           "a magnitude, or E, in all records or in none (see without_e)");
+    }
   }
 
   void open(std::filesystem::path const& folder, std::vector<record_info> const& records,
             safetensors_model const* model) {
     peft_config c;
-    c.rank_stable = options_.rank_stable && !portable();
+    c.rank_stable = options_.rank_stable && !portable() && !records[0].e;
     c.dropout = options_.dropout;
     c.fan_in_fan_out = options_.fan_in_fan_out;
     c.base_model = options_.base_model;
     c.task_type = options_.task_type;
     c.r = rank_;
     c.alpha = static_cast<double>(rank_);
-    if (!portable()) format::set_scales(c, records);
+    c.dora = records[0].magnitude;
+    c.adalora = records[0].e;
+    if (c.adalora) format::set_adalora_scales(c, records);
+    else if (!portable()) format::set_scales(c, records);
     c.targets = format::targets_of(records, options_.module_prefix, model);
     std::string const config = peft_config_text(c);
 
@@ -258,10 +154,8 @@ class peft_writer {
     config_.emplace(folder / "adapter_config.json", options_.may_replace);
     config_->write(0, config);
     std::vector<tensor_spec> specs;
-    for (auto const& r : records) {
-      specs.push_back({key(r.module, ".lora_A.weight"), r.type, {r.rank, r.in}});
-      specs.push_back({key(r.module, ".lora_B.weight"), r.type, {r.out, r.rank}});
-    }
+    for (auto const& r : records)
+      for (auto const& t : format::peft_tensors(r)) specs.push_back({key(r.module, t.suffix), t.type, t.shape});
     weights_.emplace(folder / "adapter_model.safetensors", specs, std::map<std::string, std::string>{{"format", "pt"}},
                      options_.may_replace);
   }

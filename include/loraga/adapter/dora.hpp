@@ -1,0 +1,259 @@
+#pragma once
+#include <loraga/adapter/lora.hpp>
+#include <loraga/adapter/rescaled_rows.hpp>
+#include <loraga/adapter/row_norms.hpp>
+
+namespace loraga {
+
+/// DoRA: LoRA whose rows are rescaled to a trained magnitude g.
+/// math    y = (g/N) * (W*x + s*B*A*x) (+ bias), N = row norms of W + s*B*A, a constant for the gradient; g begins as
+/// N,
+///         so that the start is LoRA's. With dropout, as in PEFT: y = W*x + (g/N - 1)*W*drop(x) + (g/N)*s*B*A*drop(x)
+/// shapes  as lora; magnitude out x 1 (16-bit adapters compute with its float master copy)
+/// g is set, and the norms of W are looked at, at the first pass after a start, or by prepare. W must not change in
+/// between other than by this adapter's own anchor and merge.
+/// cost    beside lora: N by row_norms per pass; one more product W*X per pass unless the caller hands in the one it
+///         has; two out x tokens matrices per tape
+/// source  arXiv:2402.09353
+template <Element T, class B>
+class dora : public lora<T, B> {
+  using base = lora<T, B>;
+
+ public:
+  using base::in;
+  using base::merged;
+  using base::out;
+  using typename base::compute;
+  using typename base::space;
+
+  struct tape {
+    typename base::tape low_rank;
+    matrix<compute, B> rows, dy;  // W*X + s*B*A*X, and the dY that backward returns: out x (at least tokens)
+  };
+
+  /// errors  as lora
+  template <Scaling S>
+  dora(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options = {})
+      : base(be, out, in, rank, scaling, options, out), squares_(be, out, 1), norm_(be, out, 1), ratio_(be, out, 1) {}
+
+  std::array<parameter<T, space>, 3> parameters() {
+    auto const [a, b] = this->factor_parameters();
+    return {a,
+            b,
+            {"lora_magnitude_vector", parameter_kind::other, magnitude(), this->rest_of(this->gradients_.view()),
+             this->rest_of(this->masters_.view())}};
+  }
+  /// g, as it is stored; meaningful once `prepared`.
+  matrix_view<T, space> magnitude() { return this->rest_of(this->values_.view()); }
+  matrix_view<T const, space> magnitude() const { return this->rest_of(this->values_.view()); }
+  /// g as passes use it: the float master copy of a 16-bit adapter's.
+  matrix_view<compute const, space> full_magnitude() const {
+    if constexpr (is_16bit<T>) return this->rest_of(this->masters_.view());
+    else return magnitude();
+  }
+  bool prepared() const { return has_magnitude_; }
+
+  /// Sets g = N if it follows a new start, and looks at the norms of W. The first pass does so itself; a step to be
+  /// captured or a magnitude to be saved before it needs this call.
+  /// errors  shape_error
+  template <ViewIn<space> W>
+  void prepare(B& be, W w) {
+    check_weight(w, "dora::prepare");
+    this->require_anchored_weight("dora::prepare");
+    if (!knows_weight_) row_squares(be, w, squares_.view());
+    knows_weight_ = true;
+    if (has_magnitude_) return;
+    measure(be, w, squares_.view(), norm_.view());
+    if constexpr (is_16bit<T>) convert(be, norm_.view(), this->rest_of(this->masters_.view()));
+    convert(be, norm_.view(), magnitude());
+    has_magnitude_ = true;
+  }
+  /// g given (from a file) instead of measured.  errors  shape_error
+  void set_magnitude(B& be, matrix_view<compute const, space> g) {
+    require_shape(g, out(), 1, "dora::set_magnitude", "g");
+    if constexpr (is_16bit<T>) convert(be, g, this->rest_of(this->masters_.view()));
+    convert(be, g, magnitude());
+    has_magnitude_ = true;
+  }
+
+  void start(B& be, matrix_view<T const, space> a, matrix_view<T const, space> b) {
+    base::start(be, a, b);
+    has_magnitude_ = knows_weight_ = false;
+  }
+  template <MutableViewIn<space> W>
+  void anchor_again(B& be, W w) {
+    base::anchor_again(be, w);
+    knows_weight_ = false;
+  }
+  template <class C>
+  void visit_state(C& c) {
+    base::visit_state(c);
+    c("has_magnitude", has_magnitude_);
+    knows_weight_ = false;
+  }
+
+  /// Y += the adapter's part, Y holding W*X (and what else the caller adds).
+  /// errors  shape_error, alias_error
+  template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
+  void forward(B& be, W w, X x, Y y, tape& t) {
+    forward(be, w, x, matrix_view<compute const, space>{}, y, t);
+  }
+  /// The same where the caller has W*X alone at hand (out x tokens). A pass with dropout makes its own W*drop(X).
+  template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> P, MutableViewIn<space> Y>
+  void forward(B& be, W w, X x, P product, Y y, tape& t) {
+    check_weight(w, "dora::forward");
+    this->check_activations(x, y, "dora::forward", "Y");
+    bool const given = product.data != nullptr;
+    if (given) {
+      require_shape(product, out(), x.cols, "dora::forward", "W*X");
+      require_distinct(y, product, "dora::forward", "Y", "W*X");
+    }
+    if (t.rows.rows() != out() || t.rows.cols() < x.cols) {
+      t.rows = matrix<compute, B>(be, out(), x.cols);
+      t.dy = matrix<compute, B>(be, out(), x.cols);
+    }
+    auto const u = t.rows.view().columns(0, x.cols);
+    if (merged()) return this->forward_through(be, this->b(), x, u, t.low_rank);  // adds nothing
+    prepare(be, w);
+    measure(be, w, squares_.view(), norm_.view());
+    set_ratio(be, norm_.view(), ratio_.view());
+    fill(be, u, 0);
+    this->forward_through(be, this->b(), x, u, t.low_rank);
+    scratch<B> temporary(be);
+    auto const finish = [&](auto wx) {
+      axpby(be, 1.0, wx, 1.0, u);
+      be.for_each(
+          y.rows, y.cols,
+          functor::rescale_rows<decltype(ratio_.view()), decltype(u), decltype(wx), Y>{ratio_.view(), u, wx, y});
+    };
+    if (given && !t.low_rank.dropped) return finish(product);
+    auto const wx = temporary.template matrix<compute>(out(), x.cols);
+    if (t.low_rank.dropped) be.gemm(1.0, w, this->dropped(be, temporary, x, t.low_rank), 0.0, wx);
+    else be.gemm(1.0, w, x, 0.0, wx);
+    finish(wx);
+  }
+
+  /// math    D = (g/N)*dY; dg += sum over tokens of dY*(W + s*B*A)*X/N; dB, dA, dX as lora's with D in dY's place
+  /// Returns what the base's weight and input see: D, or dY after a pass with dropout (the rest is then in dX already).
+  /// Bias gradients see dY. errors  as lora's
+  template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D>
+  matrix_view<compute const, space> backward(B& be, W w, X x, Y dy, tape& t, double beta, D dx) {
+    check_weight(w, "dora::backward");
+    this->check_backward(x, dy, t.low_rank, dx);
+    bool const dropped = t.low_rank.dropped;
+    auto const u = t.rows.view().columns(0, x.cols), returned = t.dy.view().columns(0, x.cols);
+    scratch<B> temporary(be);
+    auto const ones = temporary.template matrix<compute>(x.cols, 1), sum = temporary.template matrix<compute>(out(), 1);
+    fill(be, ones, 1);
+    auto const weighted = temporary.template matrix<compute>(out(), x.cols);
+    be.for_each(out(), x.cols, functor::products<Y, decltype(u), decltype(weighted)>{dy, u, weighted});
+    be.gemm(1.0, weighted, ones, 0.0, sum);
+    auto const dg = this->rest_of(this->gradients_.view());
+    auto const n = norm_.view();
+    be.for_each(out(), 1, functor::magnitude_gradient<decltype(sum), decltype(n), decltype(dg)>{sum, n, dg});
+    auto const scaled = dropped ? weighted : returned;
+    auto const rescale = [&](auto to, double less) {
+      be.for_each(
+          out(), x.cols,
+          functor::scaled_rows<decltype(n), Y, decltype(to)>{ratio_.view(), dy, to, static_cast<compute>(less)});
+    };
+    rescale(scaled, 0);
+    this->backward_through(be, this->b(), this->b_of(this->gradients_.view()), x, scaled, t.low_rank, beta, dx);
+    if (!dropped) return returned;
+    convert(be, dy, returned);
+    if (dx.rows * dx.cols == 0) return returned;
+    rescale(scaled, 1);
+    auto const through = temporary.template matrix<compute>(in(), x.cols);
+    be.gemm(1.0, w.transposed(), scaled, 0.0, through);
+    this->dropout_.apply(be, through, 1.0, dx, t.low_rank.pass);
+    return returned;
+  }
+
+  /// W <- (g/N)*(W + s*B*A), minus the frozen start where there is one.
+  /// errors  shape_error; state_error if merged already, or if a magnitude is 0, from which no W would come back
+  template <MutableViewIn<space> W>
+  void merge(B& be, W w) {
+    if (merged()) raise<state_error>("dora::merge", "adapter", "merged", "not merged");
+    prepare(be, w);
+    matrix<compute, B> ratio(be, out(), 1);
+    auto kept = this->copy_of_values(be);
+    auto const change = ratio_to_merge(be, w, ratio.view());
+    for (auto const x : read_all(be, ratio.view()))
+      if (!(is_finite(static_cast<double>(x)) && x != compute(0)))
+        raise<state_error>("dora::merge", "magnitude", "0 or not finite in a row",
+                           "other numbers, so that W can come back");
+    apply(be, change.view(), ratio.view(), w, 1);
+    this->merged_ = std::move(kept);
+    merged_ratio_ = std::move(ratio);
+  }
+  /// Takes back what merge did.  errors  shape_error; state_error if not merged
+  template <MutableViewIn<space> W>
+  void unmerge(B& be, W w) {
+    if (!merged()) raise<state_error>("dora::unmerge", "adapter", "not merged", "merged");
+    check_weight(w, "dora::unmerge");
+    auto const kept = this->merged_.view();
+    auto const change = product(be, this->a_of(kept), this->b_of(kept));
+    auto const ratio = merged_ratio_.view(), d = change.view();
+    be.for_each(out(), in(), functor::restore_weight<decltype(ratio), decltype(d), W>{ratio, d, w});
+    this->merged_ = {};
+  }
+  /// W += factor*(what merge changes), W being the base or a copy of it. The adapter stays as it is.
+  /// errors  shape_error; state_error if the magnitude is not set yet
+  template <MutableViewIn<space> W>
+  void add_change(B& be, W w, double factor = 1) const {
+    check_weight(w, "dora::add_change");
+    if (!has_magnitude_)
+      raise<state_error>("dora::add_change", "magnitude", "not set since the start", "set by a pass or by prepare");
+    matrix<compute, B> ratio(be, out(), 1);
+    auto const change = ratio_to_merge(be, w, ratio.view());
+    apply(be, change.view(), ratio.view(), w, factor);
+  }
+
+ private:
+  matrix<double, B> squares_;        // ||W_j||^2
+  matrix<compute, B> norm_, ratio_;  // N and g/N of the last pass
+  matrix<compute, B> merged_ratio_;
+  bool has_magnitude_ = false, knows_weight_ = false;
+
+  template <class W>
+  void check_weight(W const& w, char const* where) const {
+    require_shape(w, out(), in(), where, "W");
+    require_matrix(w, where, "W");
+  }
+  template <class W>
+  void measure(B& be, W w, matrix_view<double const, space> squares, matrix_view<compute, space> norm) const {
+    using view = matrix_view<T const, space>;
+    bool const pair = this->paired();
+    row_norms(be, w, squares, this->scale_, this->a(), this->b(), pair ? this->start_a() : view{},
+              pair ? this->start_b() : view{}, norm);
+  }
+  void set_ratio(B& be, matrix_view<compute, space> norm, matrix_view<compute, space> ratio) const {
+    auto const g = full_magnitude();
+    be.for_each(out(), 1, functor::magnitude_ratio<decltype(g), decltype(norm)>{g, norm, ratio});
+  }
+  template <class F, class G>
+  matrix<compute, B> product(B& be, F a, G b) const {
+    matrix<compute, B> change(be, out(), in());
+    fill(be, change.view(), 0);
+    this->add_product(be, a, b, change.view(), 1);
+    return change;
+  }
+  /// s*B*A (minus the start), and g/N for this W.
+  template <class W>
+  matrix<compute, B> ratio_to_merge(B& be, W w, matrix_view<compute, space> ratio) const {
+    auto change = product(be, this->a(), this->b());
+    scratch<B> temporary(be);
+    auto const squares = temporary.template matrix<double>(out(), 1);
+    auto const norm = temporary.template matrix<compute>(out(), 1);
+    row_squares(be, w, squares);
+    measure(be, w, squares, norm);
+    set_ratio(be, norm, ratio);
+    return change;
+  }
+  template <class D, class R, class W>
+  void apply(B& be, D change, R ratio, W w, double factor) const {
+    be.for_each(out(), in(), functor::rescale_weight<R, D, W>{ratio, change, w, factor});
+  }
+};
+
+}  // namespace loraga

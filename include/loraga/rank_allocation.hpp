@@ -1,0 +1,144 @@
+#pragma once
+#include <algorithm>
+#include <loraga/core/config.hpp>
+#include <loraga/core/error.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+// Ranks per layer from what was measured of the layers. Host numbers only; alpha stays the caller's: with
+// rank_stable_scaling it may stay as it is, with classic_scaling alpha*r_l/r keeps every layer's s (EVA's choice).
+
+namespace loraga {
+
+/// One layer as rank allocation sees it.
+struct layer_spectrum {
+  index_t out, in;            ///< of W: a rank costs out + in parameters
+  std::vector<double> sigma;  ///< leading singular values of the mean gradient, descending
+  /// What sigma^2 is measured against: ||G||_F^2 (svd_result::energy), so that coverage counts, every layer alike; or
+  /// 1, so that layers with larger gradients count for more.
+  double energy = 1;
+  std::string name = {};  ///< for messages
+
+  std::string label(std::size_t position) const { return name.empty() ? "layer " + std::to_string(position) : name; }
+};
+
+struct rank_budget {
+  index_t parameters;             ///< of all adapters together; parameters_at gives those of a common rank
+  index_t least = 1, most = 256;  ///< ranks of every layer
+  index_t triplets_per_rank = 2;  ///< what a rank covers: 2 with lora_ga_init, 1 with pissa_init or lora_one_init
+};
+
+/// Parameters of adapters of one rank on all layers: the budget of a mean rank.
+inline index_t parameters_at(std::span<layer_spectrum const> layers, index_t rank) {
+  index_t sum = 0;
+  for (auto const& l : layers) sum += rank * (l.out + l.in);
+  return sum;
+}
+
+/// The highest rank a layer can have: of the budget, of its shape, and of the values measured.
+inline index_t highest_rank(layer_spectrum const& l, rank_budget const& budget) {
+  auto const measured = static_cast<index_t>(l.sigma.size());
+  return std::min(budget.most, std::min({l.out, l.in, measured}) / budget.triplets_per_rank);
+}
+
+/// Throws what allocate_ranks refuses.
+inline void check_allocation(std::span<layer_spectrum const> layers, rank_budget const& budget) {
+  std::string const where = "allocate_ranks";
+  auto const number = [](index_t x) { return static_cast<double>(x); };
+  require_value(budget.least >= 1, number(budget.least), where, "least", "at least 1");
+  require_value(budget.most >= budget.least, number(budget.most), where, "most", "at least `least`");
+  require_value(budget.triplets_per_rank == 1 || budget.triplets_per_rank == 2, number(budget.triplets_per_rank), where,
+                "triplets_per_rank", "1 or 2");
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    auto const& l = layers[i];
+    std::string const at = where + "(" + l.label(i) + ")";
+    if (l.out < 1 || l.in < 1)
+      raise<shape_error>(at, "shape", std::to_string(l.out) + "x" + std::to_string(l.in), "at least 1x1");
+    require_value(is_finite(l.energy) && l.energy > 0, l.energy, at, "energy", "a positive finite number");
+    for (std::size_t k = 0; k < l.sigma.size(); ++k)
+      require_value(is_finite(l.sigma[k]) && l.sigma[k] >= 0 && (k == 0 || l.sigma[k] <= l.sigma[k - 1]), l.sigma[k],
+                    at, "sigma " + std::to_string(k), "finite, not negative, descending");
+    if (highest_rank(l, budget) < budget.least)
+      raise<value_error>(
+          at, "least", std::to_string(budget.least),
+          "at most " + std::to_string(highest_rank(l, budget)) + ", what shape and measured values allow");
+  }
+  index_t const needed = parameters_at(layers, budget.least);
+  if (budget.parameters < needed)
+    raise<value_error>(where, "parameters", std::to_string(budget.parameters),
+                       "at least " + std::to_string(needed) + ", which rank " + std::to_string(budget.least) +
+                           " takes on every layer");
+}
+
+/// Ranks that cover the most of the layers' gradients for the parameters they cost.
+/// math    maximise sum_l sum_{i < t*r_l} sigma_li^2/energy_l subject to sum_l r_l*(out_l + in_l) <= parameters,
+///         t = triplets_per_rank: from `least` on, the rank with the largest gain per parameter is given next
+/// Why greedy is right: sigma descends, so a layer's gains descend and its ranks are taken in the order in which they
+/// can be. Everything given then gains more per parameter than anything not given, so no other choice covers more with
+/// the parameters spent. What remains when the next rank no longer fits goes to cheaper layers; that last part may miss
+/// the best choice by less than that one rank's gain. Ties go to the earlier layer; ranks that gain nothing stay out.
+/// errors  value_error for a budget below `least` on every layer, for bounds no layer can meet, and for spectra that
+///         are not finite, not negative and descending; shape_error for an empty shape
+inline std::vector<index_t> allocate_ranks(std::span<layer_spectrum const> layers, rank_budget const& budget) {
+  check_allocation(layers, budget);
+  std::vector<index_t> ranks(layers.size(), budget.least);
+  index_t left = budget.parameters - parameters_at(layers, budget.least);
+  auto const gain = [&](std::size_t l) {  // per parameter, of one more rank; 0 where that cannot be
+    auto const& layer = layers[l];
+    index_t const cost = layer.out + layer.in;
+    if (ranks[l] >= highest_rank(layer, budget) || cost > left) return 0.0;
+    double sum = 0;
+    for (index_t i = 0; i < budget.triplets_per_rank; ++i) {
+      double const s = layer.sigma[static_cast<std::size_t>(budget.triplets_per_rank * ranks[l] + i)];
+      sum += s * s / layer.energy;
+    }
+    return sum / static_cast<double>(cost);
+  };
+  while (true) {
+    double best = 0;
+    std::size_t where = 0;
+    for (std::size_t l = 0; l < layers.size(); ++l)
+      if (double const g = gain(l); g > best) best = g, where = l;
+    if (best == 0) return ranks;
+    ++ranks[where];
+    left -= layers[where].out + layers[where].in;
+  }
+}
+
+/// EVA's redistribution: as many ranks as `rank` on every layer would be go to the directions that explain most of
+/// their layer's variance. A layer may get 0: it gets no adapter.
+/// math    the rank*layers largest of all explained_li, i < round(rho*rank)
+/// explained: per layer, shares of variance, descending (eva_convergence::explained, at least round(rho*rank) of them,
+/// or all there are). Ties go to the earlier direction, then the earlier layer.
+/// errors  value_error if rank < 1, rho < 1, or shares are not finite, not negative and descending
+/// source  arXiv:2410.07170; rho = 2 there
+inline std::vector<index_t> redistribute_ranks(std::span<std::vector<double> const> explained, index_t rank,
+                                               double rho = 2) {
+  char const* const where = "redistribute_ranks";
+  require_value(rank >= 1, static_cast<double>(rank), where, "rank", "at least 1");
+  require_value(is_finite(rho) && rho >= 1, rho, where, "rho", "at least 1");
+  auto const most = static_cast<std::size_t>(rho * static_cast<double>(rank) + 0.5);
+  struct direction {
+    double share;
+    std::size_t number, layer;
+  };
+  std::vector<direction> all;
+  for (std::size_t l = 0; l < explained.size(); ++l)
+    for (std::size_t i = 0; i < explained[l].size(); ++i) {
+      double const share = explained[l][i];
+      require_value(is_finite(share) && share >= 0 && (i == 0 || share <= explained[l][i - 1]), share,
+                    std::string(where) + "(layer " + std::to_string(l) + ")", "share " + std::to_string(i),
+                    "finite, not negative, descending");
+      if (i < most) all.push_back({share, i, l});
+    }
+  std::stable_sort(all.begin(), all.end(), [](direction const& a, direction const& b) {
+    return a.share != b.share ? a.share > b.share : a.number < b.number;
+  });
+  all.resize(std::min(all.size(), static_cast<std::size_t>(rank) * explained.size()));
+  std::vector<index_t> ranks(explained.size(), 0);
+  for (auto const& d : all) ++ranks[d.layer];
+  return ranks;
+}
+
+}  // namespace loraga

@@ -1,0 +1,197 @@
+#include <loraga/adapter/dora.hpp>
+
+#include "../init/checks.hpp"
+#include "../support/gradient_check.hpp"
+
+using namespace loraga;
+using test::download;
+using test::host;
+using test::transpose;
+using test::upload;
+
+namespace {
+
+using adapter64 = dora<double, test::backend>;
+
+host row_norms_of(host const& v) {
+  return test::generate(v.rows, 1, [&](index_t i, index_t) {
+    double sum = 0;
+    for (index_t k = 0; k < v.cols; ++k) sum += v(i, k) * v(i, k);
+    return std::sqrt(sum);
+  });
+}
+host scaled_rows(host const& d, host const& m) {
+  return test::generate(m.rows, m.cols, [&](index_t i, index_t j) { return d(i, 0) * m(i, j); });
+}
+host over(host const& x, host const& y) {
+  return test::generate(x.rows, x.cols, [&](index_t i, index_t j) { return x(i, j) / y(i, j); });
+}
+/// What W + s*B*A is for this adapter on this W, formed.
+template <class A>
+host whole(test::backend& be, A& ad, host const& w) {
+  host v = download(be, ad.b()) * download(be, ad.a());
+  if (ad.paired()) v = v - download(be, ad.start_b()) * download(be, ad.start_a());
+  return w + ad.scale() * v;
+}
+/// Moves A, B and g away from any start; g by up to a third.
+template <class A>
+void move(test::backend& be, A& ad, test::view<double> w) {
+  test::upload_to<double>(be, test::random(ad.rank(), ad.in(), 1, 0.3), ad.a());
+  test::upload_to<double>(be, test::random(ad.out(), ad.rank(), 2, 0.3), ad.b());
+  ad.prepare(be, w);
+  host g = download(be, ad.magnitude());
+  for (index_t i = 0; i < g.rows; ++i) g(i, 0) *= 0.7 + 0.1 * static_cast<double>(i % 7);
+  test::upload_to<double>(be, g, ad.magnitude());
+}
+
+}  // namespace
+
+TEST_CASE("DoRA's starts leave the model as it was, under either anchor", "[adapter]") {
+  test::fixture<float> f(12, 9, 3);
+  host const x = test::random(9, 7, 4);
+  auto dx = upload<float>(f.be, x);
+  auto const base = download(f.be, f.weight.view()) * download(f.be, dx.view());
+  auto const change = [&](auto& ad) {
+    typename std::remove_reference_t<decltype(ad)>::tape t;
+    matrix<float, test::backend> y(f.be, 12, 7);
+    f.be.gemm(1.0, f.weight.view(), dx.view(), 0.0, y.view());
+    ad.forward(f.be, f.weight.view(), dx.view(), y.view(), t);
+    return test::largest(download(f.be, y.view()) - base);
+  };
+  dora<float, test::backend> plain(f.be, 12, 9, 3, classic_scaling{}), pair(f.be, 12, 9, 3, rank_stable_scaling{}),
+      in_place(f.be, 12, 9, 3, rank_stable_scaling{});
+  CHECK(!plain.prepared());
+  initialise(f.be, plain, kaiming_init{});
+  double const rounding = test::largest(base) * 1e-6;
+  CHECK(change(plain) <= rounding);
+  CHECK(plain.prepared());
+  CHECK(test::distance(download(f.be, plain.magnitude()), row_norms_of(f.w)) < 1e-6);
+  initialise(f.be, pair, lora_ga_init{}, f.weight.view(), gram{}, f.gradient, frozen_pair_anchor{});
+  CHECK(change(pair) <= rounding);
+  CHECK(test::distance(download(f.be, pair.magnitude()), row_norms_of(f.w)) < 1e-6);
+  initialise(f.be, in_place, lora_ga_init{}, f.weight.view(), gram{}, f.gradient, in_place_anchor{});
+  CHECK(change(in_place) <= 10 * rounding);
+  CHECK(test::distance(download(f.be, in_place.magnitude()), row_norms_of(f.w)) < 1e-5);
+  // a second start after passes on another W
+  initialise(f.be, plain, gaussian_init{});
+  CHECK(change(plain) > 0.1);  // W has changed under it
+  test::upload_to<float>(f.be, f.w, f.weight.view());
+  initialise(f.be, plain, lora_ga_init{}, f.weight.view(), gram{}, f.gradient, in_place_anchor{});
+  CHECK(change(plain) <= 10 * rounding);
+}
+
+TEST_CASE("DoRA's forward is the definition, and backward its gradient with N constant", "[adapter]") {
+  for (bool const pair : {false, true})
+    for (bool const given : {false, true}) {
+      CAPTURE(pair, given);
+      test::fixture<double> f(8, 6, 2);
+      auto& be = f.be;
+      adapter64 ad(be, 8, 6, 2, rank_stable_scaling{4});
+      if (pair) initialise(be, ad, lora_ga_init{}, gram{}, f.gradient, frozen_pair_anchor{});
+      move(be, ad, f.weight.view());
+      host const x = test::random(6, 5, 4), dy = test::random(8, 5, 5);
+      auto dx = upload<double>(be, x), ddy = upload<double>(be, dy), product = upload<double>(be, f.w * x);
+      auto y = upload<double>(be, host(8, 5, 0.25));  // a bias, or anything else the caller adds
+      be.gemm(1.0, f.weight.view(), dx.view(), 1.0, y.view());
+      adapter64::tape t;
+      if (given) ad.forward(be, f.weight.view(), dx.view(), product.view(), y.view(), t);
+      else ad.forward(be, f.weight.view(), dx.view(), y.view(), t);
+      host const v = whole(be, ad, f.w), g = download(be, ad.magnitude()), n = row_norms_of(v), ratio = over(g, n);
+      CHECK(test::distance(download(be, y.view()), host(8, 5, 0.25) + scaled_rows(ratio, v * x)) < 1e-12);
+
+      host const before = test::random(6, 5, 9);
+      auto grad_x = upload<double>(be, before);
+      auto const back = ad.backward(be, f.weight.view(), dx.view(), ddy.view(), t, 0.5, grad_x.view());
+      host const d = scaled_rows(ratio, dy), a = download(be, ad.a()), b = download(be, ad.b());
+      CHECK(test::distance(download(be, back), d) < 1e-13);
+      be.gemm(1.0, f.weight.view().transposed(), back, 1.0, grad_x.view());
+      CHECK(test::distance(download(be, grad_x.view()), 0.5 * before + transpose(v) * d) < 1e-12);
+      auto const p = ad.parameters();
+      CHECK(test::distance(download(be, p[0].gradient), ad.scale() * (transpose(b) * d * transpose(x))) < 1e-12);
+      CHECK(test::distance(download(be, p[1].gradient), ad.scale() * (d * transpose(x) * transpose(a))) < 1e-12);
+      host const dg = over((dy * transpose(x) * transpose(v)), host(8, 8, 1));
+      for (index_t i = 0; i < 8; ++i) CHECK(std::abs(download(be, p[2].gradient)(i, 0) - dg(i, i) / n(i, 0)) < 1e-12);
+      CHECK(ad.gradient().rows == 2 * (8 + 6) + 8);
+    }
+}
+
+TEST_CASE("DoRA with dropout is PEFT's: W*x undropped, the rest through one mask", "[adapter]") {
+  auto be = test::make_backend();
+  host const w = test::random(8, 6, 3, 0.4), ones(6, 400, 1), dy = test::random(8, 400, 5);
+  auto dw = upload<double>(be, w), dx = upload<double>(be, ones), ddy = upload<double>(be, dy);
+  adapter64 ad(be, 8, 6, 2, rank_stable_scaling{4}, {.dropout = 0.5, .seed = 3});
+  move(be, ad, dw.view());
+  // the mask itself, as a plain LoRA of rank 6 with A = B = I shows it
+  lora<double, test::backend> seen(be, 6, 6, 6, constant_scaling{1}, {.dropout = 0.5, .seed = 3});
+  test::upload_to<double>(be, test::identity(6), seen.a());
+  test::upload_to<double>(be, test::identity(6), seen.b());
+  matrix<double, test::backend> masked(be, 6, 400);
+  fill(be, masked.view(), 0);
+  decltype(seen)::tape ts;
+  seen.forward(be, dw.view(), dx.view(), masked.view(), ts);
+  host const xd = download(be, masked.view());
+  CHECK(test::norm(xd - ones) > 10);
+
+  auto y = upload<double>(be, w * ones);
+  adapter64::tape t;
+  ad.forward(be, dw.view(), dx.view(), y.view(), t);
+  host const v = whole(be, ad, w), n = row_norms_of(v), ratio = over(download(be, ad.magnitude()), n);
+  host const less = ratio - host(8, 1, 1), change = v - w;
+  CHECK(test::distance(download(be, y.view()), w * ones + scaled_rows(less, w * xd) + scaled_rows(ratio, change * xd)) <
+        1e-11);
+  auto grad_x = upload<double>(be, host(6, 400));
+  auto const back = ad.backward(be, dw.view(), dx.view(), ddy.view(), t, 0.0, grad_x.view());
+  CHECK(test::distance(download(be, back), dy) == 0);
+  host const through = transpose(w) * scaled_rows(less, dy) + transpose(change) * scaled_rows(ratio, dy);
+  host const expected = test::generate(6, 400, [&](index_t i, index_t j) { return xd(i, j) * through(i, j); });
+  CHECK(test::distance(download(be, grad_x.view()), expected) < 1e-11);
+  host const a = download(be, ad.a()), d = scaled_rows(ratio, dy);
+  CHECK(test::distance(download(be, ad.parameters()[1].gradient), ad.scale() * (d * transpose(a * xd))) < 1e-10);
+}
+
+TEST_CASE("DoRA's merge equals the adapter; unmerge takes it back", "[adapter]") {
+  for (bool const pair : {false, true}) {
+    test::fixture<double> f(12, 9, 3);
+    auto& be = f.be;
+    adapter64 ad(be, 12, 9, 3, rank_stable_scaling{4});
+    if (pair) initialise(be, ad, lora_ga_init{}, gram{}, f.gradient, frozen_pair_anchor{});
+    CHECK_THROWS_AS(ad.add_change(be, f.weight.view()), state_error);  // no magnitude yet
+    move(be, ad, f.weight.view());
+    host const v = whole(be, ad, f.w), x = test::random(9, 7, 4);
+    host const expected = scaled_rows(over(download(be, ad.magnitude()), row_norms_of(v)), v);
+    auto copy = upload<double>(be, f.w), dx = upload<double>(be, x);
+    ad.add_change(be, copy.view());
+    ad.merge(be, f.weight.view());
+    CHECK(test::distance(download(be, f.weight.view()), expected) < 1e-12);
+    CHECK(test::distance(download(be, copy.view()), expected) < 1e-12);
+    adapter64::tape t;
+    CHECK(test::distance(test::run_forward(be, ad, f.weight.view(), dx.view(), t), expected * x) < 1e-12);
+    test::upload_to<double>(be, test::random(12, 3, 9), ad.b());
+    ad.unmerge(be, f.weight.view());
+    CHECK(test::distance(download(be, f.weight.view()), f.w) < 1e-12);
+    fill(be, ad.magnitude(), 0);
+    CHECK_THROWS_AS(ad.merge(be, f.weight.view()), state_error);
+    CHECK(test::distance(download(be, f.weight.view()), f.w) < 1e-12);
+  }
+}
+
+TEST_CASE("DoRA: 16-bit storage starts exactly, a zero row stays alone, bad shapes are refused", "[adapter]") {
+  auto be = test::make_backend();
+  host w = test::random(6, 8, 3);
+  for (index_t k = 0; k < 8; ++k) w(2, k) = 0;
+  auto dw = upload<bf16>(be, w), x = upload<bf16>(be, test::random(8, 5, 4)),
+       y = upload<bf16>(be, test::random(6, 5, 5));
+  dora<bf16, test::backend> ad(be, 6, 8, 2, classic_scaling{});
+  initialise(be, ad, kaiming_init{});
+  decltype(ad)::tape t;
+  auto const before = download(be, y.view());
+  CHECK_THROWS_AS(ad.forward(be, x.view(), x.view(), y.view(), t), shape_error);
+  CHECK(!ad.prepared());
+  ad.forward(be, dw.view(), x.view(), y.view(), t);
+  CHECK(test::distance(download(be, y.view()), before) == 0);
+  auto gx = upload<bf16>(be, host(8, 5));
+  ad.backward(be, dw.view(), x.view(), y.view(), t, 0.0, gx.view());
+  CHECK(std::isfinite(test::norm(download(be, ad.gradient()))));
+  CHECK(test::norm(download(be, ad.parameters()[2].gradient)) > 0);
+  CHECK(download(be, ad.parameters()[2].gradient)(2, 0) == 0);
+}

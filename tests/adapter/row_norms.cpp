@@ -1,0 +1,53 @@
+#include <loraga/adapter/row_norms.hpp>
+
+#include "../support/backend.hpp"
+#include "../support/catch.hpp"
+
+using namespace loraga;
+using test::download;
+using test::host;
+using test::upload;
+
+namespace {
+
+/// The norms in double, from matrices of element type T, against rows formed one by one.
+template <class T>
+void compare(host const& w, host const& b, host const& a, host const& b0, host const& a0, double scale,
+             double tolerance) {
+  auto be = test::make_backend();
+  auto dw = upload<T>(be, w), db = upload<T>(be, b), da = upload<T>(be, a);
+  bool const pair = a0.rows > 0;
+  auto db0 = upload<T>(be, b0), da0 = upload<T>(be, a0);
+  matrix<double, test::backend> squares(be, w.rows, 1), norm(be, w.rows, 1);
+  using view = matrix_view<T const, test::space>;
+  row_squares(be, dw.view(), squares.view());
+  row_norms(be, dw.view(), squares.view(), scale, view(da.view()), view(db.view()), pair ? view(da0.view()) : view{},
+            pair ? view(db0.view()) : view{}, norm.view());
+  host v = download(be, dw.view()) + scale * (download(be, db.view()) * download(be, da.view()));
+  if (pair) v = v - scale * (download(be, db0.view()) * download(be, da0.view()));
+  host const n = download(be, norm.view());
+  for (index_t j = 0; j < v.rows; ++j) {
+    double sum = 0;
+    for (index_t k = 0; k < v.cols; ++k) sum += v(j, k) * v(j, k);
+    CAPTURE(j);
+    CHECK(std::abs(n(j, 0) - std::sqrt(sum)) <= tolerance * std::sqrt(sum));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("row norms agree with the naive form", "[adapter]") {
+  host const w = test::random(300, 20, 1, 0.2), a = test::random(3, 20, 2), b = test::random(300, 3, 3);
+  host const a0 = test::random(2, 20, 4), b0 = test::random(300, 2, 5);
+  compare<double>(w, b, a, {}, {}, 0.7, 1e-12);
+  compare<double>(w, b, a, b0, a0, 0.7, 1e-12);
+  compare<float>(w, b, a, b0, a0, 0.7, 1e-12);
+  compare<bf16>(w, b, a, b0, a0, 0.7, 1e-12);
+}
+
+TEST_CASE("row norms survive cancellation", "[adapter]") {
+  // s*B*A = -(1 - e)*W with W of rank 3: what is left is e*W
+  host const a = test::random(3, 40, 2), b = test::random(12, 3, 3), w = b * a;
+  for (double const e : {1e-1, 1e-3, 1e-6}) compare<double>(w, (-1 + e) * b, a, {}, {}, 1, 1e-8);
+  compare<double>(host(5, 8), host(5, 1), test::random(1, 8, 1), {}, {}, 1, 0);  // nothing at all: exactly 0
+}
