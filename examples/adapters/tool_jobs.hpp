@@ -61,29 +61,39 @@ inline void show(tool_options const& o) {
   for (auto const& text : o.sources) {
     auto const adapter = load_peft(parse_source(text).folder, peft_base::anchored);
     auto const& c = adapter.config;
-    std::printf("%s: base %s, %s%s\n", text.c_str(), c.base_model.empty() ? "not named" : c.base_model.c_str(),
-                c.rank_stable ? "s = alpha/sqrt(r)" : "s = alpha/r",
+    std::printf("%s: %s, base %s, %s%s\n", text.c_str(), c.adalora ? "AdaLoRA" : (c.dora ? "DoRA" : "LoRA"),
+                c.base_model.empty() ? "not named" : c.base_model.c_str(),
+                c.adalora ? "s = alpha/(r + 1e-5)" : (c.rank_stable ? "s = alpha/sqrt(r)" : "s = alpha/r"),
                 c.changes_base() ? ", for a base that PEFT changed" : "");
-    std::printf("%-48s %15s %5s %5s %12s %10s %10s\n", "module", "out x in", "r", "type", "s", "|A|", "|B|");
+    char const* const more = c.adalora ? "|E|" : c.dora ? "|g|" : "";
+    std::printf("%-48s %15s %5s %5s %12s %10s %10s %10s\n", "module", "out x in", "r", "type", "s", "|A|", "|B|", more);
     auto const norm = [](record_matrix const& m) {
       double sum = 0;
       for (float const x : m.values) sum += static_cast<double>(x) * static_cast<double>(x);
       return std::sqrt(sum);
     };
-    for (auto const& r : adapter.records)
-      std::printf("%-48s %15s %5lld %5s %12.6g %10.4g %10.4g\n", r.module.c_str(),
-                  shape_text(r.b.rows, r.a.cols).c_str(), static_cast<long long>(r.rank()),
-                  std::string(dtype_name(r.type)).c_str(), r.scale, norm(r.a), norm(r.b));
+    for (auto const& r : adapter.records) {
+      std::printf("%-48s %15s %5lld %5s %12.6g %10.4g %10.4g", r.module.c_str(), shape_text(r.b.rows, r.a.cols).c_str(),
+                  static_cast<long long>(r.rank()), std::string(dtype_name(r.type)).c_str(), r.scale, norm(r.a),
+                  norm(r.b));
+      if (*more) std::printf(" %10.4g", norm(r.has_e() ? r.e : r.magnitude));
+      std::printf("%s\n", r.layer.form == layer_form::linear ? "" : (", " + layer_text(r.layer)).c_str());
+    }
   }
 }
 
 /// sign 1 adds the adapters to the base, -1 takes them out.
+/// errors  as write_changed_model; state_error for a DoRA with a weight other than 1
 inline void merge(tool_options const& o, double sign) {
   auto const all = load_all(o);
   safetensors_model const base(o.base);
   std::vector<adapter_record> changes;
   for (auto const& one : all.weighted)
     for (auto r : one.records) {
+      if (one.weight != 1 && r.has_magnitude())
+        raise<state_error>("merge(" + r.module + ")", "adapter",
+                           "a DoRA with a weight of " + std::to_string(one.weight),
+                           "weight 1: it is no change of W that could count by a part");
       r.scale *= one.weight;
       changes.push_back(std::move(r));
     }

@@ -178,3 +178,54 @@ TEST_CASE("loraga_init: random starts differ from layer to layer, and repeat", "
   m.run();
   CHECK(load_peft(m.options.out).records[0].a.values != first[0].a.values);
 }
+
+TEST_CASE("loraga_adapter: a DoRA is merged, and refused where it has no form; AdaLoRA goes everywhere", "[examples]") {
+  test::folder folder;
+  auto const w = test::random(8, 10, 1);
+  write_model(folder / "base", {{"layers.0.mlp.up_proj.weight", w}});
+  auto const plain = test::random_record("model.layers.0.mlp.up_proj", 8, 10, 2, 0, 1);
+  auto const dora = test::with_magnitude(plain), adalora = test::with_e(plain);
+  save_peft(folder / "dora", {dora}, {}, unchecked_names{});
+  save_peft(folder / "adalora", {adalora}, {}, unchecked_names{});
+  adapters::tool_options tool;
+  tool.may_replace = overwrite::yes;
+  tool.base = folder / "base";
+  tool.gguf.architecture = "llama";
+  auto const run = [&](std::string const& adapter, auto job) {
+    tool.sources = {(folder / adapter).string()};
+    tool.out = folder / (adapter + "-out");
+    return test::message_of([&] { job(tool); });
+  };
+  auto const merge = [](auto const& t) { adapters::merge(t, 1); };
+  auto const merged = [&](std::string const& adapter) {
+    return read(folder / (adapter + "-out"), "layers.0.mlp.up_proj.weight");
+  };
+  CHECK(run("dora", adapters::show).empty());
+  CHECK(run("dora", merge).empty());
+  CHECK(test::distance(merged("dora"), test::merged(w, dora)) < 1e-5);
+  CHECK_THAT(run("dora:2", merge), Catch::Contains("weight 1"));
+  CHECK_THAT(run("dora", [](auto const& t) { adapters::merge(t, -1); }), Catch::Contains("their own are lost"));
+  CHECK_THAT(run("dora", adapters::combine), Catch::Contains("merge_into_model"));
+  CHECK_THAT(run("dora", adapters::to_gguf), Catch::Contains("merge_into_model"));
+  CHECK(run("adalora", adapters::show).empty());
+  CHECK(run("adalora", merge).empty());
+  CHECK(test::distance(merged("adalora"), w + test::change_of(adalora)) < 1e-5);
+  CHECK(run("adalora", adapters::to_gguf).empty());
+
+  tool.profile = peft_profile::portable;
+  std::filesystem::remove_all(folder / "adalora-out");
+  std::filesystem::remove_all(folder / "dora-out");
+  CHECK_THAT(run("dora", adapters::convert), Catch::Contains("portable"));
+  CHECK(run("adalora", adapters::convert).empty());
+  auto const lora = load_peft(folder / "adalora-out").records[0];
+  CHECK(test::distance(test::change_of(lora), test::change_of(adalora)) < 1e-6);
+  // trained on an anchored base, a DoRA comes back to the original one with its magnitude
+  save_peft(folder / "start", {test::random_record(plain.module, 8, 10, 2, 0, 7)}, {}, unchecked_names{});
+  tool.profile = peft_profile::faithful;
+  tool.start = folder / "start";
+  tool.base_name = "base";
+  CHECK(run("dora", adapters::convert).empty());
+  auto const final = load_peft(folder / "dora-out").records[0];
+  CHECK(final.rank() == 4);
+  CHECK(final.magnitude.values == dora.magnitude.values);
+}

@@ -11,71 +11,22 @@
 #include <loraga/cpu.hpp>
 #include <loraga/io/merge.hpp>
 
+#include "layers.hpp"
 #include "records_file.hpp"
 
-using namespace loraga;
-using nlohmann::json;
+using namespace interop;
 
 namespace {
-
-std::string text(json const& job, char const* key) { return job.value(key, std::string()); }
-
-/// A tensor as floats, row by row.
-std::vector<float> values_of(stored_tensor const& t) {
-  std::vector<float> values(static_cast<std::size_t>(t.rows() * t.cols()));
-  read_matrix(t, row_major(values.data(), t.rows(), t.cols()));
-  return values;
-}
-
-/// What a layer is made of: W, inputs and targets.
-struct linear {
-  index_t out, in, tokens;
-  std::vector<float> w, x, t, y, dy;
-
-  linear(json const& job, safetensors_model const& base, safetensors_file const& data, std::string const& module) {
-    auto const weight = base[weight_name(module, text(job, "module_prefix"))];
-    bool const transposed = job.value("fan_in_fan_out", false);
-    out = transposed ? weight.cols() : weight.rows();
-    in = transposed ? weight.rows() : weight.cols();
-    w.resize(static_cast<std::size_t>(out * in));
-    read_matrix(weight, transposed ? W().transposed() : W());
-    tokens = data["x." + module].rows();
-    x = values_of(data["x." + module]);
-    if (data.contains("t." + module)) t = values_of(data["t." + module]);
-    y.resize(static_cast<std::size_t>(tokens * out));
-    dy.resize(y.size());
-  }
-  matrix_view<float, host_space> W() { return row_major(w.data(), out, in); }
-  matrix_view<float, host_space> X() { return activations(x.data(), tokens, in); }
-  matrix_view<float, host_space> Y() { return activations(y.data(), tokens, out); }
-  matrix_view<float, host_space> dY() { return activations(dy.data(), tokens, out); }
-
-  /// dY of half the mean squared distance to the target, which is returned.
-  double loss() {
-    double sum = 0;
-    for (std::size_t i = 0; i < y.size(); ++i) {
-      dy[i] = (y[i] - t[i]) / static_cast<float>(tokens);
-      sum += 0.5 * static_cast<double>(dy[i]) * static_cast<double>(y[i] - t[i]);
-    }
-    return sum;
-  }
-};
-
-template <class A>
-void compute(cpu& be, linear& l, A& adapter, typename A::tape& tape) {
-  be.gemm(1, l.W(), l.X(), 0, l.Y());
-  adapter.forward(be, l.W(), l.X(), l.Y(), tape);
-}
 
 /// y.M of every layer as a file.
 class results {
   std::map<std::string, std::pair<std::vector<index_t>, std::vector<float>>> tensors_;
 
  public:
-  void add(std::string const& name, index_t rows, index_t cols, std::vector<float> const& values) {
-    tensors_[name] = {{rows, cols}, values};
+  void add(std::string const& name, std::vector<index_t> const& shape, std::vector<float> const& values) {
+    tensors_[name] = {shape, values};
   }
-  void add(std::string const& name, record_matrix const& m) { add(name, m.rows, m.cols, m.values); }
+  void add(std::string const& name, record_matrix const& m) { add(name, {m.rows, m.cols}, m.values); }
   void write(std::string const& path) const {
     std::vector<tensor_spec> specs;
     for (auto const& [name, t] : tensors_) specs.push_back({name, dtype::F32, t.first});
@@ -97,9 +48,10 @@ void save(cpu& be, json const& job, std::vector<adapter_record> const& records, 
   if (job.contains("records")) interop::write_records(text(job, "records"), records);
 }
 
-template <class T, class Anchor>
-void start(cpu& be, json const& job, lora<T, cpu>& adapter, linear& l, std::uint64_t seed, Anchor anchor) {
+template <class A, class Anchor>
+void start(cpu& be, json const& job, A& adapter, linear& l, std::uint64_t seed, Anchor anchor) {
   auto const method = text(job, "method");
+  if (method == "own") return;  // AdaLoRA's
   if (method == "lora") return initialise(be, adapter, kaiming_init{.seed = seed});
   if (method == "pissa") return initialise(be, adapter, pissa_init{}, l.W(), gram{}, anchor);
   dense_gradient<cpu> gradient(be, l.out, l.in);
@@ -110,7 +62,7 @@ void start(cpu& be, json const& job, lora<T, cpu>& adapter, linear& l, std::uint
 }
 
 /// Prints the losses, so that the caller sees that something was learnt.
-template <class T>
+template <class A>
 void train(json const& job) {
   cpu be(1);
   safetensors_model const base(text(job, "base"));
@@ -123,13 +75,14 @@ void train(json const& job) {
     index_t const rank = m["rank"];
     double const alpha = m["alpha"], r = static_cast<double>(rank);
     linear l(job, base, data, module);
-    lora<T, cpu> adapter(be, l.out, l.in, rank, constant_scaling{alpha / (job["rank_stable"] ? std::sqrt(r) : r)});
+    double const divisor = text(job, "adapter") == "adalora" ? r + 1e-5 : job["rank_stable"] ? std::sqrt(r) : r;
+    A adapter(be, l.out, l.in, rank, constant_scaling{alpha / divisor});
     auto const seed = static_cast<std::uint64_t>(records.size());
     if (text(job, "anchor") == "in_place") start(be, job, adapter, l, seed, in_place_anchor{});
     else start(be, job, adapter, l, seed, frozen_pair_anchor{});
-    adamw<T, cpu> optimiser(be);
-    add_adapter(be, optimiser, adapter, {.learning_rate = 2e-2});
-    typename lora<T, cpu>::tape tape;
+    adamw<typename A::value_type, cpu> optimiser(be);
+    add_adapter(be, optimiser, adapter, {.learning_rate = job.value("learning_rate", 2e-2)});
+    typename A::tape tape;
     for (int step = 0; step < 6; ++step) {
       compute(be, l, adapter, tape);
       double const loss = l.loss();
@@ -140,7 +93,7 @@ void train(json const& job) {
     }
     compute(be, l, adapter, tape);
     after += l.loss();
-    y.add("y." + module, l.tokens, l.out, l.y);
+    y.add("y." + module, {l.tokens, l.out}, l.y);
     records.push_back(take_record(be, adapter, module));
   }
   y.write(text(job, "out"));
@@ -160,14 +113,9 @@ void load(json const& job) {
   safetensors_model const base(text(job, "base"));
   safetensors_file const data(text(job, "data"));
   results y;
-  for (auto const& r : adapter.records) {
-    linear l(job, base, data, r.module);
-    lora<float, cpu> layer(be, l.out, l.in, r.rank(), constant_scaling{r.scale});
-    put_record(be, r, layer);
-    lora<float, cpu>::tape tape;
-    compute(be, l, layer, tape);
-    y.add("y." + r.module, l.tokens, l.out, l.y);
-  }
+  for (auto const& r : adapter.records)
+    if (auto const of = output_of(be, r, job, base, data); !of.values.empty())
+      y.add("y." + r.module, of.shape, of.values);
   y.write(text(job, "out"));
   save(be, job, adapter.records, base);
 }
@@ -236,8 +184,11 @@ void names(json const& job) {
 int main(int argc, char** argv) try {
   std::string const what = argc == 3 ? argv[1] : "";
   json const job = what.empty() ? json() : json::parse(read_text(argv[2]));
-  if (what == "train" && text(job, "type") == "bf16") train<bf16>(job);
-  else if (what == "train") train<float>(job);
+  auto const adapter = text(job, "adapter");
+  if (what == "train" && text(job, "type") == "bf16") train<lora<bf16, cpu>>(job);
+  else if (what == "train" && adapter == "dora") train<dora<float, cpu>>(job);
+  else if (what == "train" && adapter == "adalora") train<adalora<float, cpu>>(job);
+  else if (what == "train") train<lora<float, cpu>>(job);
   else if (what == "load") load(job);
   else if (what == "ga") ga(job);
   else if (what == "names") names(job);

@@ -10,11 +10,11 @@ from peft.tuners.lora.config import KasaConfig, VeloraConfig
 from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file, save_file
 
-from models import KINDS, layer_data, layer_outputs, lora_layers, open_adapter, write
+from models import KINDS, convolutions, layer_data, layer_outputs, lora_layers, merged_weights, open_adapter, write
 from to_peft import LIMIT
 
 TARGETS = {"chain": ["q_proj", "k_proj", "o_proj"], "gpt2": ["c_attn", "c_proj", "c_fc"],
-           "llama": ["q_proj", "v_proj", "down_proj"], "bert": ["query", "value", "output.dense"]}
+           "pictures": ["words", "conv", "wide", "point", "head"], "llama": ["q_proj", "v_proj", "down_proj"], "bert": ["query", "value", "output.dense"]}
 
 # name: (kind, LoraConfig's arguments beside target_modules)
 PLAIN = {
@@ -41,13 +41,28 @@ PLAIN = {
                                                rank_pattern={"attn.c_proj": 2}, alpha_pattern={"c_proj": 3})),
     "llama": ("llama", dict(r=4, lora_alpha=8, task_type="CAUSAL_LM")),
     "bert": ("bert", dict(r=4, lora_alpha=8)),
+    "DoRA": ("chain", dict(r=4, lora_alpha=8, use_dora=True)),
+    "DoRA, rsLoRA and patterns": ("chain", dict(
+        r=4, lora_alpha=8, use_dora=True, use_rslora=True, rank_pattern={"model.layers.1.q_proj": 2, "k_proj": 3},
+        alpha_pattern={"model.layers.11.k_proj": 5})),
+    "DoRA, gpt2": ("gpt2", dict(r=4, lora_alpha=6, use_dora=True, fan_in_fan_out=True)),
+    "convolutions and an embedding": ("pictures", dict(r=2, lora_alpha=3)),
+    "convolutions and an embedding, rsLoRA and patterns": ("pictures", dict(
+        r=2, lora_alpha=3, use_rslora=True, rank_pattern={"conv": 4, "words": 3}, alpha_pattern={"net.wide": 5})),
+    "DoRA, convolutions and an embedding": ("pictures", dict(r=3, lora_alpha=4, use_dora=True)),
+    "AdaLoRA": ("chain", dict(init_r=5, lora_alpha=7)),
+    "AdaLoRA, pruned": ("chain", dict(init_r=5, lora_alpha=7, rank_pattern={
+        "model.layers.0.q_proj.lora_E.default": [True, False, True, True, False],
+        "model.layers.1.k_proj.lora_E.default": [False, False, False, False, True]})),
+    "AdaLoRA, gpt2": ("gpt2", dict(init_r=4, lora_alpha=6, fan_in_fan_out=True)),
+    "AdaLoRA, convolutions": ("pictures", dict(init_r=3, lora_alpha=4, target_modules=["conv", "wide", "head"])),
 }
 
 
 def peft_model(kind_name, arguments):
-    kind = KINDS[kind_name]
-    config = LoraConfig(**{"target_modules": TARGETS[kind_name], **arguments})
-    return get_peft_model(kind.build(), config)
+    kind, ada = KINDS[kind_name], "init_r" in arguments
+    arguments = {"target_modules": TARGETS[kind_name], **({"total_step": 10} if ada else {}), **arguments}
+    return get_peft_model(kind.build(), (AdaLoraConfig if ada else LoraConfig)(**arguments))
 
 
 def randomise(model, dtype=torch.float32):
@@ -55,7 +70,8 @@ def randomise(model, dtype=torch.float32):
     rng = np.random.default_rng(8)
     for name, p in sorted(model.named_parameters()):
         if "lora_" in name:
-            p.data = torch.from_numpy(rng.standard_normal(tuple(p.shape)).astype(np.float32) * 0.3).to(dtype)
+            values = rng.standard_normal(tuple(p.shape)).astype(np.float32) * 0.3
+            p.data = torch.from_numpy(values + np.float32("magnitude" in name)).to(dtype)
 
 
 def train(model, kind):
@@ -124,13 +140,12 @@ CONVERTED = {
 
 # name: (arguments, part of our complaint)
 REFUSED = {
-    "DoRA": (dict(use_dora=True), "use_dora"),
     "a whole layer saved": (dict(modules_to_save=["head"]), "modules_to_save"),
     "all biases": (dict(bias="all"), "bias"),
     "biases of adapted layers": (dict(bias="lora_only"), "bias"),
     "a bias of B": (dict(lora_bias=True), "lora_bias"),
     "KaSA": (dict(kasa_config=KasaConfig()), "kasa_config"),
-    "AdaLoRA": (None, "peft_type"),
+    "AdaLoRA without a scale": (dict(init_r=2, lora_alpha=0), "lora_alpha"),
 }
 
 
@@ -141,14 +156,16 @@ class Reader:
         self.report, self.exchange = report, exchange
 
     def job(self, kind, folder, adapter, base, data):
-        return {"adapter": adapter, "base": write(folder / "base.safetensors", base), "module_prefix": kind.prefix,
+        return {"adapter": adapter, "base": write(folder / "base.safetensors", base), "module_prefix": kind.prefix, "convolutions": convolutions(kind),
                 "data": write(folder / "data.safetensors", data), "fan_in_fan_out": kind.fan_in_fan_out,
                 "out": folder / "out.safetensors"}
 
-    def compare(self, what, kind, folder, adapter, base, data, theirs, more=None):
+    def compare(self, what, kind, folder, adapter, base, data, theirs, more=None, dora=False):
         job = {**self.job(kind, folder, adapter, base, data), **(more or {})}
         self.exchange.must("load", job)
         ours = load_numpy(job["out"])
+        # The library has no DoRA of an embedding to compute with; such a record is merged only.
+        theirs = {k: y for k, y in theirs.items() if k in ours or not (dora and k == "y.words")}
         problems = [] if sorted(ours) == sorted(theirs) else [f"layers {sorted(ours)}"]
         self.report.near(what, [ours.get(k) for k in theirs], list(theirs.values()), LIMIT, problems)
 
@@ -163,6 +180,8 @@ def check(report, exchange, work):
         check_refused(reader, name, arguments, complaint, work)
     check_types(reader, work)
     check_combined(reader, work)
+    check_emptied(reader, work)
+    check_whole_embedding(reader, work)
 
 
 def check_plain(reader, name, kind_name, arguments, work):
@@ -173,16 +192,25 @@ def check_plain(reader, name, kind_name, arguments, work):
     base, data = kind.base(kind.build()), layer_data(kind)
     opened, problems = open_adapter(kind, folder, base)
     theirs = layer_outputs(opened, data)
-    rank_stable = arguments.get("use_rslora", False)
+    rank_stable, dora = arguments.get("use_rslora", False), arguments.get("use_dora", False)
     options = {"rank_stable": rank_stable, "fan_in_fan_out": kind.fan_in_fan_out, "module_prefix": kind.prefix}
     exports = [{"folder": folder / "again", **options},
                {"folder": folder / "portable", "profile": "portable", **options}]
+    if dora or name == "AdaLoRA, convolutions":  # no plain LoRA; AdaLoRA's files do not tell what is a convolution
+        refused = reader.exchange.run("load", {**reader.job(kind, folder, folder, base, data), "exports": exports[1:]})[1]
+        reader.report.true(f"{name}: portable is refused", "profile is portable" in refused or "adapter is" in refused,
+                           refused)
+        exports = exports[:1]
     more = {"exports": exports, "merged": folder / "merged.safetensors"}
-    reader.compare(f"{name}", kind, folder, folder, base, data, theirs, more)
+    reader.compare(f"{name}", kind, folder, folder, base, data, theirs, more, dora)
     reader.report.true(f"{name}: our copy has PEFT's bytes", *same_bytes(folder, folder / "again"))
     merged, whole = kind.run(kind.build(load_file(folder / "merged.safetensors"))), kind.run(opened)
     reader.report.near(f"{name}: whole model, weights merged here", merged, whole, LIMIT, problems)
-    for export in ["again", "portable"]:
+    theirs_merged, ours_merged = merged_weights(kind, folder, base), load_numpy(folder / "merged.safetensors")
+    reader.report.near(f"{name}: weights merged here, as PEFT merges them",
+                       [ours_merged[n[len(kind.prefix):] + ".weight"] for n in kind.modules],
+                       [theirs_merged[n] for n in kind.modules], LIMIT)
+    for export in [e["folder"].name for e in exports]:
         opened, problems = open_adapter(kind, folder / export, base)
         y = layer_outputs(opened, data)
         reader.report.near(f"{name}: {export}, back in PEFT", [y.get(k) for k in sorted(theirs)],
@@ -213,11 +241,7 @@ def check_converted(reader, name, kind_name, arguments, work):
 
 def check_refused(reader, name, arguments, complaint, work):
     kind, folder = KINDS["chain"], work / ("refused-" + name.replace(" ", "-"))
-    if arguments is None:
-        config = AdaLoraConfig(target_modules=TARGETS["chain"], total_step=10, tinit=1, tfinal=1)
-        model = get_peft_model(kind.build(), config)
-    else:
-        model = peft_model("chain", {"r": 2, **arguments})
+    model = peft_model("chain", arguments if "init_r" in arguments else {"r": 2, **arguments})
     model.save_pretrained(folder)
     _, said = reader.exchange.run("load", reader.job(kind, folder, folder, kind.base(kind.build()), layer_data(kind)))
     reader.report.true(f"{name}: refused, naming {complaint}", f": {complaint} is " in said, said or "not refused")
@@ -238,6 +262,31 @@ def check_types(reader, work):
     again = layer_outputs(open_adapter(kind, folder / "again", base)[0], data)
     reader.report.near("A in F32, B in BF16: again, back in PEFT", [again[k] for k in theirs], list(theirs.values()),
                        LIMIT)
+
+
+def check_emptied(reader, work):
+    """A layer that AdaLoRA has pruned to rank 0, of which PEFT's file has tensors without elements."""
+    kind, folder = KINDS["chain"], work / "emptied"
+    kept = {f"model.layers.{i}.o_proj.lora_E.default": [False, i == "0", False] for i in ["0", "11"]}
+    model = peft_model("chain", dict(init_r=3, lora_alpha=5, rank_pattern=kept))
+    randomise(model)
+    model.save_pretrained(folder)
+    base = kind.base(kind.build())
+    opened, problems = open_adapter(kind, folder, base)
+    job = {**reader.job(kind, folder, folder, base, layer_data(kind)), "merged": folder / "merged.safetensors"}
+    reader.exchange.must("load", job)
+    merged = kind.run(kind.build(load_file(folder / "merged.safetensors")))
+    reader.report.near("AdaLoRA, a layer pruned to nothing: whole model, weights merged here", merged,
+                       kind.run(opened), LIMIT, problems)
+
+
+def check_whole_embedding(reader, work):
+    """PEFT adds the whole embedding to files of adapters for what transformers calls embed_tokens."""
+    kind, folder = KINDS["llama"], work / "whole-embedding"
+    peft_model("llama", dict(r=2, target_modules=["embed_tokens"])).save_pretrained(folder)
+    said = reader.exchange.run("load", reader.job(kind, folder, folder, kind.base(kind.build()), layer_data(kind)))[1]
+    reader.report.true("an embedding saved whole: refused, naming save_embedding_layers",
+                       "save_embedding_layers=False" in said, said)
 
 
 def check_combined(reader, work):

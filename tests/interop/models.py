@@ -54,6 +54,23 @@ class Traps(nn.Module):
         return self.other["proj"](self.block["a+b"](self.q_proj(self.block["q_proj"](self.proj["in"](x)))))
 
 
+class Pictures(nn.Module):
+    """Embeddings as channels of small images, convolutions of several shapes, a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(11, 4)
+        self.net = nn.ModuleDict({"conv": nn.Conv2d(4, 6, 3, stride=2, padding=1), "wide": nn.Conv2d(6, 5, (1, 2)),
+                                  "point": nn.Conv2d(5, 5, 1, stride=(2, 1), padding=(0, 1), bias=False)})
+        self.head = nn.Linear(40, 3)
+
+    def forward(self, x):
+        x = self.words(x).transpose(1, 2).reshape(-1, 4, 5, 6)
+        for layer in self.net.values():
+            x = torch.tanh(layer(x))
+        return self.head(x.flatten(1))
+
+
 class Kind:
     """A model, which of its modules get adapters, and how its base's file names and stores them."""
 
@@ -94,6 +111,8 @@ KINDS = {
     "chain": Kind(Chain, ["q_proj"] + [f"model.layers.{i}.{n}" for i in ["0", "1", "11"]
                                        for n in ["q_proj", "k_proj", "o_proj"]],
                   torch.from_numpy(np.random.default_rng(6).standard_normal((5, 12)).astype(np.float32))),
+    "pictures": Kind(Pictures, ["words", "net.conv", "net.wide", "net.point", "head"],
+                     torch.from_numpy(np.random.default_rng(6).integers(0, 11, (3, 30)))),
     "traps": Kind(Traps, ["q_proj", "block.a+b", "other.proj"],
                   torch.from_numpy(np.random.default_rng(6).standard_normal((5, 12)).astype(np.float32))),
     "container": Kind(Traps, ["other.proj"],
@@ -128,11 +147,25 @@ def layer_data(kind, tokens=30):
     gradient has full rank."""
     rng, model, data = np.random.default_rng(7), kind.build(), {}
     for name in kind.modules:
+        layer = model.get_submodule(name)
+        if isinstance(layer, nn.Embedding):
+            data["x." + name] = torch.from_numpy(rng.integers(0, layer.num_embeddings, tokens))
+            continue
+        if isinstance(layer, nn.Conv2d):
+            images = rng.standard_normal((3, layer.in_channels, 6, 7)).astype(np.float32)
+            data["x." + name] = torch.from_numpy(images)
+            continue
         out, in_ = weight_shape(kind, model, name)
         count = max(tokens, out + 2, in_ + 2)
         data["x." + name] = torch.from_numpy(rng.standard_normal((count, in_)).astype(np.float32))
         data["t." + name] = torch.from_numpy(rng.standard_normal((count, out)).astype(np.float32))
     return data
+
+
+def convolutions(kind):
+    """Strides and paddings, as exchange.cpp is told them."""
+    layers = {n: kind.build().get_submodule(n) for n in kind.modules}
+    return {n: {"stride": l.stride, "padding": l.padding} for n, l in layers.items() if isinstance(l, nn.Conv2d)}
 
 
 def lora_layers(peft_model):
@@ -147,9 +180,17 @@ def layer_outputs(peft_model, data):
             if "x." + name not in data:
                 continue  # open_adapter has complained
             y = layer(data["x." + name])
-            bias = layer.get_base_layer().bias
-            outputs["y." + name] = (y if bias is None else y - bias).numpy()
+            bias = getattr(layer.get_base_layer(), "bias", None)
+            if bias is not None:
+                y = y - (bias.view(-1, 1, 1) if y.dim() == 4 else bias)
+            outputs["y." + name] = y.numpy()
     return outputs
+
+
+def merged_weights(kind, folder, weights):
+    """The weights that PEFT itself merges the adapter into, as a base file names them."""
+    model = open_adapter(kind, folder, weights)[0].merge_and_unload()
+    return {n: model.get_submodule(n).weight.detach().numpy() for n in kind.modules}
 
 
 def open_adapter(kind, folder, weights, trainable=False):

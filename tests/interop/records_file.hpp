@@ -20,13 +20,18 @@ inline peft_options peft_options_of(nlohmann::json const& e) {
   return o;
 }
 
-/// M.a, M.b, and where anchored M.start_a, M.start_b, in the record's own type; the scale is one float64, M.scale.
+/// M.a, M.b, and where there are any M.start_a, M.start_b, M.magnitude, M.e, in the record's own type; the scale is one
+/// float64, M.scale. Linear layers.
 inline void write_records(std::filesystem::path const& path, std::vector<adapter_record> const& records) {
   std::vector<tensor_spec> specs;
   auto const parts = [](adapter_record const& r) {
-    std::vector<std::pair<std::string, record_matrix const*>> list{{r.module + ".a", &r.a}, {r.module + ".b", &r.b}};
-    if (r.anchored())
-      list.insert(list.end(), {{r.module + ".start_a", &r.start_a}, {r.module + ".start_b", &r.start_b}});
+    std::vector<std::pair<std::string, record_matrix const*>> list{{r.module + ".a", &r.a},
+                                                                   {r.module + ".b", &r.b},
+                                                                   {r.module + ".start_a", &r.start_a},
+                                                                   {r.module + ".start_b", &r.start_b},
+                                                                   {r.module + ".magnitude", &r.magnitude},
+                                                                   {r.module + ".e", &r.e}};
+    std::erase_if(list, [](auto const& part) { return part.second->empty(); });
     return list;
   };
   for (auto const& r : records) {
@@ -65,6 +70,8 @@ inline std::vector<adapter_record> read_records(std::filesystem::path const& pat
     read(".b", r.b);
     read(".start_a", r.start_a);
     read(".start_b", r.start_b);
+    read(".magnitude", r.magnitude);
+    read(".e", r.e);
     records.push_back(std::move(r));
   }
   return records;

@@ -1,7 +1,9 @@
 """The small files of reference/, by which the unit tests know PEFT without having it.
 
     vectors, names   safetensors_vectors.json (light.py), names.json
-    peft/            adapters that PEFT wrote, and the layers' outputs as PEFT computes them; cases.json lists them
+    minilm/          by minilm.py
+    peft/            adapters that PEFT wrote, and the layers' outputs as PEFT computes them, or where there are
+                     convolutions the weights it merges them into; cases.json lists them
     ours/            adapters that we wrote, from records.safetensors by exports.json; PEFT loads every one of them
     parity/          gradients that PEFT estimated, and the A and B it made of them
 
@@ -21,14 +23,15 @@ from safetensors.torch import load_file
 import from_peft
 import names
 import parity
-from models import KINDS, layer_data, layer_outputs, open_adapter, write
+from models import KINDS, layer_data, layer_outputs, merged_weights, open_adapter, write
 from to_peft import LIMIT, vllm_objections
 
 PACKAGES = ["safetensors", "peft", "torch", "transformers", "numpy"]
 PLAIN = ["lora", "rsLoRA, patterns by name", "rsLoRA, patterns by expression", "first pattern counts", "bf16",
-         "gpt2, rsLoRA and patterns"]
+         "gpt2, rsLoRA and patterns", "DoRA, rsLoRA and patterns", "DoRA, gpt2", "AdaLoRA, pruned",
+         "convolutions and an embedding", "DoRA, convolutions and an embedding"]
 CONVERTED = ["pissa", "olora in capitals", "lora_ga, rsLoRA", "lora_ga, gpt2"]
-REFUSED = ["DoRA", "a whole layer saved", "all biases", "a bias of B", "KaSA"]
+REFUSED = ["a whole layer saved", "all biases", "a bias of B", "KaSA"]
 
 
 def few_inputs(kind):
@@ -55,6 +58,12 @@ def keep(folder, to):
     (to / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
 
 
+def results_of(kind_name, model, folder, base, data):
+    if kind_name != "pictures":
+        return layer_outputs(model, data)
+    return {"w." + n: w for n, w in merged_weights(KINDS[kind_name], folder, base).items()}
+
+
 def make_peft(to, work):
     cases = []
 
@@ -68,7 +77,7 @@ def make_peft(to, work):
 
     to.mkdir(parents=True)
     bases, data = {}, {}
-    for k in ["chain", "gpt2"]:
+    for k in ["chain", "gpt2", "pictures"]:
         bases[k], data[k] = KINDS[k].base(KINDS[k].build()), few_inputs(KINDS[k])
         write(to / f"{k}-base.safetensors", layer_weights(KINDS[k], bases[k]))
         write(to / f"{k}-data.safetensors", data[k])
@@ -79,7 +88,8 @@ def make_peft(to, work):
         model.save_pretrained(work / name)
         opened, problems = open_adapter(KINDS[k], work / name, bases[k])
         assert not problems, problems
-        case(file_name(name), k, work / name, f"{k}-base.safetensors", layer_outputs(opened, data[k]), same_bytes=True)
+        outputs = results_of(k, opened, work / name, bases[k], data[k])
+        case(file_name(name), k, work / name, f"{k}-base.safetensors", outputs, same_bytes=True)
     for name in CONVERTED:
         k, arguments = from_peft.CONVERTED[name]
         prepare = from_peft.estimate(KINDS[k]) if "lora_ga" in name else lambda model, config: None
@@ -165,7 +175,8 @@ def check(report, exchange, committed, fresh, work):
                 (committed / "names.json").read_text())
     check_peft(report, exchange, committed / "peft", fresh / "peft", work)
     check_ours(report, exchange, committed / "ours", work)
-    same_list = [sorted(str(p.relative_to(f)) for p in f.rglob("*") if p.name != "safetensors_vectors.json")
+    elsewhere = ["safetensors_vectors.json", "minilm"]  # light.py and minilm.py make them
+    same_list = [sorted(str(q) for q in (p.relative_to(f) for p in f.rglob("*")) if q.parts[0] not in elsewhere)
                  for f in [committed, fresh]]
     report.same("reference: the files made anew are the committed ones", *same_list)
 
@@ -192,7 +203,7 @@ def check_peft(report, exchange, committed, fresh, work):
             opened, problems = open_adapter(kind, work / name, weights)
         else:
             opened, problems = open_adapter(kind, committed / name, weights)
-        theirs = layer_outputs(opened, data)
+        theirs = results_of(case["kind"], opened, committed / name, weights, data)
         report.near(f"reference: {name} in PEFT", [theirs[k] for k in expected], list(expected.values()), LIMIT,
                     problems)
     report.same("reference: what PEFT writes without an SVD is the same", changed, [])

@@ -54,7 +54,7 @@ def modules_of(kind, mixed):
             for i, n in enumerate(kind.modules)]
 
 
-# kind, method, anchor, rsLoRA, mixed ranks and alphas, type
+# kind, method, anchor, rsLoRA, mixed ranks and alphas, type; "own" is AdaLoRA's own start
 CASES = [
     ("chain", "lora", "", False, False, "f32"), ("chain", "lora", "", True, False, "f32"),
     ("chain", "lora", "", True, True, "f32"), ("chain", "lora", "", False, True, "bf16"),
@@ -65,17 +65,25 @@ CASES = [
     ("gpt2", "pissa", "in_place", False, False, "f32"), ("llama", "lora_ga", "in_place", True, True, "f32"),
     ("bert", "lora_ga", "frozen_pair", True, False, "f32"), ("traps", "lora", "", False, True, "f32"),
     ("container", "lora", "", False, False, "f32"),
+    ("chain", "dora lora", "", True, True, "f32"), ("chain", "dora lora_ga", "frozen_pair", True, True, "f32"),
+    ("chain", "dora lora_ga", "in_place", False, False, "f32"),
+    ("gpt2", "dora pissa", "frozen_pair", False, True, "f32"), ("chain", "adalora own", "", False, False, "f32"),
+    ("chain", "adalora lora_ga", "frozen_pair", False, False, "f32"),
 ]
 
 
-def exports_of(folder, method, rank_stable, more):
+def exports_of(folder, adapter, method, rank_stable, more):
     """name -> options of save_peft"""
     all = {"as trained": {"rank_stable": rank_stable}, "classic": {"rank_stable": False},
            "rsLoRA": {"rank_stable": True}, "portable": {"profile": "portable"}}
-    if method != "lora":
+    if adapter == "dora":
+        del all["portable"]
+    if adapter == "adalora":
+        del all["classic"], all["rsLoRA"]
+    if method not in ["lora", "own"]:
         for e in all.values():
             e["base"] = "original"
-        for name in ["as trained", "portable"]:
+        for name in [n for n in ["as trained", "portable"] if n in all]:
             all[name + " on the anchored base"] = {**all[name], "base": "anchored", "base_model": str(folder / "base")}
     return {name: {**e, **more, "folder": str(folder / name)} for name, e in all.items()}
 
@@ -91,16 +99,18 @@ def check_methods(report, exchange, work):
         kind = KINDS[kind_name]
         words = [kind_name, method, anchor, "rsLoRA" if rank_stable else "", "mixed" if mixed else "", type_]
         what = " ".join(w for w in words if w not in ["", "f32"])
+        adapter, method = method.split() if " " in method else ("lora", method)
         folder = work / what.replace(" ", "-")
         folder.mkdir(parents=True)
         base, data = kind.base(kind.build()), layer_data(kind)
         more = {"fan_in_fan_out": kind.fan_in_fan_out, "module_prefix": kind.prefix}
-        exports = exports_of(folder, method, rank_stable, more)
+        exports = exports_of(folder, adapter, method, rank_stable, more)
         job = {"base": write(folder / "base.safetensors", base), "data": write(folder / "data.safetensors", data),
                "method": method, "anchor": anchor, "rank_stable": rank_stable, "type": type_, **more,
                "modules": modules_of(kind, mixed), "out": folder / "out.safetensors", "exports": list(exports.values()),
                "merged": folder / "merged.safetensors", "records": folder / "records.safetensors"}
-        if method != "lora":
+        job |= {"adapter": adapter, "learning_rate": 0.3 if method == "own" else 2e-2}
+        if method not in ["lora", "own"]:
             job["anchored_base"] = folder / "anchored.safetensors"
         losses = json.loads(exchange.must("train", job))
         report.true(f"{what}: loss falls in 6 steps", losses["after"] < 0.98 * losses["before"], str(losses))
@@ -115,8 +125,9 @@ def check_methods(report, exchange, work):
             theirs = layer_outputs(model, data)
             if sorted(theirs) != sorted(ours):
                 problems.append(f"adapters on {sorted(theirs)}")
-            if name == "as trained":
+            if name == "as trained" and adapter != "adalora":
                 problems += wrong_scales(model, job["modules"], rank_stable, 1 if method == "lora" else 2)
+            if name == "as trained":
                 merged, whole = kind.run(kind.build(load_file(job["merged"]))), kind.run(model)
                 no_effect = [] if abs(whole - kind.run(kind.build(base))).max() > 100 * LIMIT else ["no effect"]
                 report.near(f"{what}: whole model, weights merged here", merged, whole, LIMIT, no_effect)

@@ -1,3 +1,5 @@
+#include <loraga/adapter/adalora.hpp>
+#include <loraga/adapter/dora.hpp>
 #include <loraga/io/adapter_record.hpp>
 
 #include "../support/backend.hpp"
@@ -66,31 +68,73 @@ TEST_CASE("the start of an anchored adapter is kept, in place and frozen", "[io]
   }
 }
 
-TEST_CASE("wide, folded and combined records do the same to W", "[io]") {
-  auto const r = test::random_record("m", 7, 5, 2, 3, 1);
-  auto const wide = widened(r);
-  CHECK(wide.rank() == 5);
-  CHECK(!wide.anchored());
-  CHECK(test::distance(test::change_of(wide), test::change_of(r)) < 1e-6);
-  auto const flat = folded(wide, 8);
-  CHECK(flat.rank() == 8);
-  CHECK(flat.scale == 1);
-  CHECK(test::distance(test::change_of(flat), test::change_of(r)) < 1e-6);
-  CHECK_THROWS_AS(folded(wide, 4), value_error);
-  CHECK_THROWS_AS(folded(r, 8), state_error);
-  auto const start = start_of(r);
-  CHECK(test::distance(test::change_of(start) + test::change_of(r),
-                       test::change_of({r.module, r.scale, r.a, r.b, {}, {}})) < 1e-6);
-  CHECK_THROWS_AS(start_of(wide), state_error);
+TEST_CASE("a DoRA's magnitude and AdaLoRA's E go along", "[io]") {
+  auto be = test::make_backend();
+  auto const w = test::random(8, 6, 3);
+  auto weight = test::upload<float>(be, w);
+  auto const merged_by = [&](auto const& adapter) {
+    matrix<float, test::backend> sum(be, 8, 6);
+    be.copy(weight.view(), sum.view());
+    adapter.add_change(be, sum.view());
+    return test::download(be, sum.view());
+  };
+  auto const plain = test::random_record("m", 8, 6, 3, 0, 4);
+  auto const with_g = test::with_magnitude(plain), with_e = test::with_e(plain);
 
-  auto const q = test::random_record("m", 7, 5, 3, 0, 2), other = test::random_record("n", 4, 4, 1, 0, 3);
-  auto const sum = combined({{{r, other}, 0.5}, {{q}, -2}});
-  REQUIRE(sum.size() == 2);
-  CHECK(sum[0].rank() == 8);
-  CHECK(test::distance(test::change_of(sum[0]), 0.5 * test::change_of(r) - 2.0 * test::change_of(q)) < 1e-6);
-  CHECK(sum[1].module == "n");
-  CHECK_THROWS_AS(combined({{{r}, 1}, {{test::random_record("m", 7, 6, 2, 0, 1)}, 1}}), shape_error);
-  CHECK_THROWS_AS(combined({{{r}, std::nan("")}}), value_error);
+  dora<float, test::backend> d(be, 8, 6, 3, constant_scaling{plain.scale}), other_d(be, 8, 6, 3, constant_scaling{1.5});
+  CHECK_THROWS_WITH(take_record(be, d, "m"), Catch::Contains("prepare"));
+  put_record(be, with_g, d);
+  CHECK(test::distance(merged_by(d), test::merged(w, with_g)) < 1e-5);
+  auto const from_d = take_record(be, d, "m");
+  CHECK(from_d.magnitude.values == with_g.magnitude.values);
+  CHECK(from_d.a.values == with_g.a.values);
+  put_record(be, from_d, other_d);
+  CHECK(test::distance(merged_by(other_d), merged_by(d)) == 0);
+  put_record(be, plain, d);  // its rows keep the lengths they have
+  d.prepare(be, weight.view());
+  CHECK(test::distance(merged_by(d), w + test::change_of(plain)) < 1e-5);
+
+  adalora<float, test::backend> a(be, 8, 6, 3, constant_scaling{plain.scale});
+  put_record(be, with_e, a);
+  CHECK(test::distance(merged_by(a), w + test::change_of(with_e)) < 1e-5);
+  auto const from_a = take_record(be, a, "m");
+  CHECK(from_a.e.values == with_e.e.values);
+  CHECK(from_a.a.values == with_e.a.values);
+  CHECK(from_a.b.values == with_e.b.values);
+  put_record(be, plain, a);
+  CHECK(test::distance(merged_by(a), w + test::change_of(plain)) < 1e-5);
+  // anchored: the start has E folded in
+  a.freeze_start(be, test::upload<float>(be, test::random(3, 6, 5)).view(),
+                 test::upload<float>(be, test::random(8, 3, 6)).view());
+  a.start(be, test::upload<float>(be, test::random(3, 6, 5)).view(),
+          test::upload<float>(be, test::random(8, 3, 6)).view());
+  CHECK(test::largest(test::change_of(take_record(be, a, "m"))) < 1e-6);
+  test::upload_to<float>(be, test::random(3, 1, 7), a.e());
+  CHECK(test::distance(merged_by(a), w + test::change_of(take_record(be, a, "m"))) < 1e-5);
+
+  lora<float, test::backend> l(be, 8, 6, 3, constant_scaling{plain.scale});
+  CHECK_THROWS_WITH(put_record(be, with_g, l), Catch::Contains("magnitude"));
+  CHECK_THROWS_WITH(put_record(be, with_e, l), Catch::Contains("without_e"));
+}
+
+TEST_CASE("records know convolutions and embeddings", "[io]") {
+  auto be = test::make_backend();
+  convolution_geometry const geometry{2, {3}, {1}};
+  using low_rank = lora<float, test::backend>;
+  convolution<low_rank, test::backend> conv(geometry, low_rank(be, 4, 6, 2, constant_scaling{1.5}));
+  embedding<float, test::backend> words(be, 4, 6, 2, constant_scaling{1.5});
+  auto r = test::random_record("m", 4, 6, 2, 0, 1);
+  CHECK_THROWS_WITH(put_record(be, r, conv), Catch::Contains("a linear layer, expected a convolution of 3x1"));
+  CHECK_THROWS_WITH(put_record(be, r, words), Catch::Contains("a linear layer, expected an embedding"));
+  put_record(be, r, conv.adapter());  // a matrix is a matrix
+  r.layer = {layer_form::convolution, 3, 1};
+  put_record(be, r, conv);
+  CHECK(take_record(be, conv, "m").layer == r.layer);
+  CHECK(take_record(be, conv, "m").a.values == r.a.values);
+  r.layer = {layer_form::embedding};
+  put_record(be, r, words);
+  CHECK(take_record(be, words, "m").layer == r.layer);
+  CHECK(take_record(be, words, "m").b.values == r.b.values);
 }
 
 TEST_CASE("records that do not fit are refused by name", "[io]") {
@@ -111,6 +155,19 @@ TEST_CASE("records that do not fit are refused by name", "[io]") {
   CHECK_THROWS_AS(check_record(bad, "test"), shape_error);
   bad = good;
   bad.module.clear();
+  CHECK_THROWS_AS(check_record(bad, "test"), value_error);
+  bad = test::with_e(test::with_magnitude(good));
+  CHECK_THROWS_AS(check_record(bad, "test"), value_error);
+  bad = test::with_e(good);
+  bad.e = {3, 1};
+  CHECK_THROWS_WITH(check_record(bad, "test"), Catch::Contains("E is 3x1, expected 2x1"));
+  bad = test::with_magnitude(good);
+  bad.magnitude.values[1] = std::nanf("");
+  CHECK_THROWS_AS(check_record(bad, "test"), numeric_error);
+  bad = good;
+  bad.layer = {layer_form::convolution, 2, 1};
+  CHECK_THROWS_WITH(check_record(bad, "test"), Catch::Contains("divides 5"));
+  bad.layer = {layer_form::linear, 5, 1};
   CHECK_THROWS_AS(check_record(bad, "test"), value_error);
 
   lora<float, test::backend> ad(be, 7, 5, 2, constant_scaling{1.5}), scaled(be, 7, 5, 2, constant_scaling{1.4}),

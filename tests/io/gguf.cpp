@@ -338,6 +338,32 @@ TEST_CASE("an anchored record is widened by the caller or refused", "[io]") {
   CHECK(added(f, "blk.0.ffn_up.weight", 1, 2) == Approx(0.5 * (1 * 2 + 1.25 * 102 - 5 * 3)));
 }
 
+TEST_CASE("E is folded into B; a DoRA, convolutions and embeddings are refused by name", "[io]") {
+  folder const tmp;
+  auto r = record("model.layers.0.mlp.up_proj", 4, 3, 2, 0.5);
+  r.e = {2, 1};
+  r.e.values = {2, -3};
+  gguf_options const options{.architecture = "llama"};
+  std::vector records{r};
+  save_gguf_adapter(tmp.path / "a", records, options);
+  records[0] = without_e(r);
+  save_gguf_adapter(tmp.path / "b", records, options);
+  CHECK(bytes_of(tmp.path / "a") == bytes_of(tmp.path / "b"));
+  auto const refused = [&](auto change) {
+    auto bad = record("model.layers.0.mlp.up_proj", 4, 3, 2, 0.5);
+    change(bad);
+    records[0] = bad;
+    return [&] { save_gguf_adapter(tmp.path / "c", records, options); };
+  };
+  says(message<state_error>(refused([](auto& x) { x.magnitude = {4, 1}; })), "merge_into_model");
+  says(message<value_error>(refused([](auto& x) {
+         x.layer = {layer_form::convolution, 3, 1};
+       })),
+       "a convolution of 3x1");
+  says(message<value_error>(refused([](auto& x) { x.layer = {layer_form::embedding}; })), "an embedding");
+  CHECK(tmp.files() == 2);
+}
+
 TEST_CASE("an existing file is replaced on demand only", "[io]") {
   folder const tmp;
   auto const path = tmp.path / "a.gguf";

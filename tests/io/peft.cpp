@@ -165,7 +165,7 @@ TEST_CASE("adapters that do not fit together are refused by name", "[io]") {
     return test::message_of([&] { load_peft(to); });
   };
   CHECK_THAT(with("\"r\": 2", "\"r\": 5"), Catch::Contains("of rank 5"));
-  CHECK_THAT(with("\"use_dora\": false", "\"use_dora\": true"), Catch::Contains("use_dora"));
+  CHECK_THAT(with("\"use_dora\": false", "\"use_dora\": true"), Catch::Contains("without .lora_magnitude_vector"));
   CHECK_THAT(with("\"init_lora_weights\": true", "\"init_lora_weights\": \"pissa\""),
              Catch::Contains("peft_base::anchored"));
   CHECK_NOTHROW(load_peft(to, peft_base::anchored));
@@ -177,7 +177,7 @@ TEST_CASE("adapters that do not fit together are refused by name", "[io]") {
     return test::message_of([&] { load_peft(to); });
   };
   std::string const q = "base_model.model.model.layers.0.q_proj";
-  CHECK_THAT(weights({{q + ".lora_A.weight", dtype::F32, {2, 5}}}), Catch::Contains("B 0x0"));
+  CHECK_THAT(weights({{q + ".lora_A.weight", dtype::F32, {2, 5}}}), Catch::Contains("without .lora_B.weight"));
   CHECK_THAT(weights({{q + ".lora_C.weight", dtype::F32, {2, 5}}}), Catch::Contains("lora_C"));
   CHECK_THAT(weights({{"q.lora_A.weight", dtype::F32, {2, 5}}}), Catch::Contains("'q.lora_A.weight' is unknown"));
   CHECK_THAT(weights({{q + ".lora_A.weight", dtype::F32, {2, 5, 1}}}), Catch::Contains("[2, 5, 1]"));

@@ -71,7 +71,6 @@ TEST_CASE("settings this library does not have are refused by name, others are l
   };
   CHECK(with("") == "");
   CHECK(with(R"(,"use_dora":false,"modules_to_save":null,"layer_replication":null,"some_day":{"x":1})") == "");
-  CHECK_THAT(with(R"(,"use_dora":true)"), Catch::Contains("use_dora"));
   CHECK_THAT(with(R"(,"modules_to_save":["head"])"), Catch::Contains("modules_to_save"));
   CHECK_THAT(with(R"(,"bias":"all")"), Catch::Contains("bias"));
   CHECK_THAT(with(R"(,"lora_bias":true)"), Catch::Contains("lora_bias"));
@@ -82,7 +81,7 @@ TEST_CASE("settings this library does not have are refused by name, others are l
   CHECK_THAT(with(R"(,"target_modules":[1])"), Catch::Contains("target_modules"));
   CHECK_THAT(with(R"(,"layers_to_transform":[1.5])"), Catch::Contains("layers_to_transform"));
   CHECK_THAT(with(R"(,"r":8,"r":9)"), Catch::Contains("second time"));
-  CHECK_THROWS_AS(parse_peft_config(R"({"peft_type":"ADALORA"})", "test"), format_error);
+  CHECK(parse_peft_config(R"({"peft_type":"LORA","use_dora":true})", "test").dora);
   CHECK_THROWS_AS(parse_peft_config("[]", "test"), format_error);
 }
 
@@ -108,4 +107,41 @@ TEST_CASE("targets are read in all their forms", "[io]") {
   CHECK(targets(R"("exclude_modules":"r.*")").excluded_expression == "r.*");
   CHECK(targets(R"("layers_to_transform":3,"layers_pattern":"h")").layers == std::vector<index_t>{3});
   CHECK(targets(R"("layers_to_transform":[3,4],"layers_pattern":["h","g"])").layer_words.size() == 2);
+}
+
+TEST_CASE("AdaLoRA's configuration: the rank before pruning, one scale, triplets kept", "[io]") {
+  peft_config c;
+  c.adalora = true;
+  c.r = 3;
+  c.alpha = 6;
+  c.kept_ranks = {{"l.q", 2}, {"l.v", 0}};
+  auto const text = peft_config_text(c);
+  auto const json = nlohmann::json::parse(text);
+  CHECK(json["peft_type"] == "ADALORA");
+  CHECK(json["init_r"] == 3);
+  CHECK(json["rank_pattern"] ==
+        nlohmann::json{{"l.q.lora_E", {true, true, false}}, {"l.v.lora_E", {false, false, false}}});
+  auto const back = parse_peft_config(text, "test");
+  CHECK(back.adalora);
+  CHECK(back.kept_ranks == c.kept_ranks);
+  peft_scales const s(back, "test");
+  CHECK(s.rank("l.q") == 2);
+  CHECK(s.rank("l.v") == 0);
+  CHECK(s.rank("other") == 3);
+  CHECK(s.scale("l.q") == 6 / (3 + 1e-5));
+  c.kept_ranks.clear();
+  CHECK(nlohmann::json::parse(peft_config_text(c))["rank_pattern"].is_null());
+
+  auto const refused = [](std::string const& more) {
+    return test::message_of([&] { parse_peft_config(R"({"peft_type":"ADALORA","init_r":2,)" + more + "}", "test"); });
+  };
+  CHECK_THAT(refused(R"("lora_alpha":0)"), Catch::Contains("lora_alpha"));
+  CHECK_THAT(refused(R"("use_dora":true)"), Catch::Contains("use_dora"));
+  CHECK_THAT(refused(R"("rank_pattern":{"q.lora_E":[true]})"), Catch::Contains("rank_pattern['q.lora_E']"));
+  CHECK_THAT(refused(R"("rank_pattern":{"q":[true,true]})"), Catch::Contains("rank_pattern['q']"));
+  CHECK_THAT(refused(R"("rank_pattern":{"q.lora_E":[1,0]})"), Catch::Contains("rank_pattern"));
+  CHECK_THAT(refused(R"("rank_pattern":[])"), Catch::Contains("rank_pattern"));
+  CHECK_THAT(test::message_of([] { parse_peft_config(R"({"peft_type":"ADALORA","init_r":0})", "test"); }),
+             Catch::Contains("1 to 2^31"));
+  CHECK_THAT(test::message_of([] { parse_peft_config(R"({"peft_type":"LOHA"})", "test"); }), Catch::Contains("LOHA"));
 }
