@@ -3,6 +3,8 @@
 #   bench/run.sh cpu       truncated SVDs and the streaming estimate against torch.svd_lowrank (about 15 minutes);
 #                          --threads N, --ranks R... narrow it down
 #   bench/run.sh io        writing safetensors against cp, and what opening a file of 10 GB costs (a minute, 3 GB of disk)
+#   bench/run.sh evidence  every method of the paper on real text, the record behind docs/evidence.md (about 3 hours on two
+#                          cores, restartable); --budget HOURS, --stages S..., --steps N, --report-only, --help and more
 #   bench/run.sh compile   what including the headers costs, as ratios to including Eigen
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,21 +13,49 @@ what=${1:-help}
 [[ $# -gt 0 ]] && shift
 results=$PWD/bench/results
 mkdir -p $results
+export PYTHONDONTWRITEBYTECODE=1
+
+# build_bench TARGET...
+build_bench() {
+  build=build/bench
+  cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OFF -DLORAGA_BUILD_BENCH=ON \
+    > $build.configure.log || { cat $build.configure.log; exit 1; }
+  cmake --build $build --target "$@"
+}
 
 case $what in
   cpu)
     need_packages g++ cmake ninja-build libeigen3-dev dataset-fashion-mnist \
       python3-numpy python3-scipy python3-torch libopenblas0-pthread gnuplot-nox
     unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE  # they would slow the peer down
-    build=build/bench
-    cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OFF -DLORAGA_BUILD_BENCH=ON \
-      > $build.configure.log || { cat $build.configure.log; exit 1; }
-    cmake --build $build
+    build_bench svd_server real_gradients
     bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist build/fashion-mnist
     $build/bench/real_gradients build/fashion-mnist build build/spectra/real
     /usr/bin/python3 bench/cpu/compare.py --server $build/bench/svd_server --work build/spectra \
       --result $results/cpu.json "$@"
     gnuplot -e "data='build/spectra/ratios.csv'; out='$results/cpu.png'; cores='$(nproc)'" bench/cpu/ratios.gp ;;
+  evidence)
+    device=cpu release=release report=yes train=yes before=
+    for word in "$@"; do
+      [[ $before == --device ]] && device=$word
+      case $word in
+        --device=*) device=${word#--device=} ;;
+        --records-only) report= ;;
+        --check | --help | -h) train= report= ;;
+        --report-only) train= ;;
+      esac
+      before=$word
+    done
+    need_packages python3
+    [[ $device == cuda ]] && release=release-cuda
+    [[ -z $train ]] || bash examples/run.sh sentiment --device $device --build-only
+    if [[ $report ]]; then
+      need_packages g++ cmake ninja-build libeigen3-dev python3-numpy python3-scipy python3-matplotlib python3-torch libopenblas0-pthread
+      unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE  # they would slow the peer down
+      build_bench svd_server
+    fi
+    /usr/bin/python3 bench/evidence/run.py --program build/$release/examples/sentiment --server build/bench/bench/svd_server \
+      --results $results --document docs/evidence.md "$@" ;;
   io)
     need_packages g++ nlohmann-json3-dev python3
     mkdir -p build
@@ -35,6 +65,6 @@ case $what in
     need_packages g++ libeigen3-dev python3
     /usr/bin/python3 bench/compile/measure.py --result $results/compile.json "$@" ;;
   *)
-    sed -n '2,7s/^# \{0,1\}//p' "$0"
+    sed -n '2,9s/^# \{0,1\}//p' "$0"
     [[ $what == help || $what == --help ]] ;;
 esac

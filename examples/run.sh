@@ -1,21 +1,30 @@
 #!/usr/bin/env bash
-# The main job: sets up what is missing, builds, and runs the comparison. `bash examples/run.sh --help` lists options;
-# `--device cuda` builds with CUDA, runs on a GPU and writes to out/finetune-cuda; `--sweep` chooses each method's
-# learning rate anew and writes examples/finetune/best_rates.json; `--build-only`, as the only or last word, stops there.
+# Sets up what is missing, builds and runs an example.
+#   bash examples/run.sh             the main job: starts compared on a small vision transformer, into out/finetune
+#   bash examples/run.sh sentiment   a real pre-trained text encoder fine-tuned for sentiment, into out/sentiment; the
+#                                    same command goes on after it was killed
+# `--help` after either lists options; `--device cuda` builds with CUDA, runs on a GPU and writes to out/...-cuda;
+# `--build-only`, as the only or last word, builds all examples and stops; after `sentiment` it builds that one and
+# fetches its model and data. The main job's `--sweep` chooses each method's learning rate anew and writes
+# examples/finetune/best_rates.json.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source cmake/setup.sh
 
-need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libcli11-dev dataset-fashion-mnist gnuplot-nox
-device=cpu out= before=
+job=finetune
+[[ ${1:-} == sentiment ]] && { job=sentiment; shift; }
+packages=(g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libcli11-dev libicu-dev gnuplot-nox)
+if [[ $job == finetune ]]; then packages+=(dataset-fashion-mnist); else packages+=(python3-pip unzip); fi
+need_packages "${packages[@]}"
+device=cpu out= before= plan=
 for word in "$@"; do
   case $before in --out) out=$word ;; --device) device=$word ;; esac
-  case $word in --out=*) out=${word#--out=} ;; --device=*) device=${word#--device=} ;; esac
+  case $word in --out=*) out=${word#--out=} ;; --device=*) device=${word#--device=} ;; --plan | --plan=*) plan=yes ;; esac
   before=$word
 done
-build=build/release cuda=OFF usual_out=out/finetune
+build=build/release cuda=OFF usual_out=out/$job
 if [[ $device == cuda ]]; then
-  build=build/release-cuda cuda=ON usual_out=out/finetune-cuda
+  build=build/release-cuda cuda=ON usual_out=out/$job-cuda
   command -v nvcc > /dev/null || {
     echo "--device cuda needs the CUDA toolkit's compiler nvcc on PATH (often in /usr/local/cuda/bin)" >&2
     exit 1
@@ -24,18 +33,28 @@ fi
 out=${out:-$usual_out}
 cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OFF -DLORAGA_BUILD_EXAMPLES=ON \
   -DLORAGA_CUDA=$cuda > $build.configure.log || { cat $build.configure.log; exit 1; }
-echo "building (first time: about a minute)"
-cmake --build $build
+echo "building (first time: one to three minutes)"
+target=$job
+[[ $job == finetune && $before == --build-only ]] && target=all  # the adapter tools as well
+cmake --build $build --target $target
+if [[ $job == sentiment ]]; then
+  bash examples/data/fetch.sh minilm build/minilm
+  bash examples/data/fetch.sh vader build/vader
+fi
 [[ $before == --build-only ]] && exit
 
-data=build/fashion-mnist
-bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist $data
-
+if [[ $job == finetune ]]; then
+  data=build/fashion-mnist
+  bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist $data
+  more=(--data $data --cache build --rates examples/finetune/best_rates.json)
+else
+  more=(--data build/vader --model build/minilm)
+fi
 touch build/started
-rm -f "$out/curves.png"
-$build/examples/finetune --data $data --cache build --out "$out" --rates examples/finetune/best_rates.json "$@"
+[[ -n $plan ]] || rm -f "$out/curves.png"
+$build/examples/$job "${more[@]}" --out "$out" "$@"
 
 if [[ $out/summary.json -nt build/started ]]; then
-  [[ $(wc -l < "$out/curves.csv") -gt 1 ]] && gnuplot -e "out='$out'" examples/finetune/curves.gp
+  [[ $(wc -l < "$out/curves.csv") -gt 1 ]] && gnuplot -e "out='$out'" examples/$job/curves.gp
   echo && ls "$out"/summary.json "$out"/curves.*
 fi

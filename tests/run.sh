@@ -10,7 +10,7 @@ source cmake/setup.sh
 mkdir -p build
 
 refuse() { echo "tests/run.sh: $1" >&2; exit 2; }
-kind=plain record= only= flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O2) target=all
+kind=plain record= only= flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O1) target=all
 while [[ $# -gt 0 ]]; do
   case $1 in
     --sanitize)
@@ -41,7 +41,7 @@ fi
 if [[ -d .deps ]]; then  # packages brought along, for machines without a network (cmake/bring_packages.sh)
   export CMAKE_PREFIX_PATH=$PWD/.deps/usr
 else
-  need_packages g++ cmake ninja-build libeigen3-dev catch2 nlohmann-json3-dev
+  need_packages g++ cmake ninja-build libeigen3-dev catch2 nlohmann-json3-dev libicu-dev
 fi
 
 build=build/tests-$kind

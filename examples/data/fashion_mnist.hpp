@@ -1,16 +1,12 @@
 #pragma once
-#include <algorithm>
 #include <fstream>
-#include <loraga/core/philox.hpp>
 #include <loraga/linalg/elementwise.hpp>
-#include <numeric>
 #include <stdexcept>
 #include <string>
-#include <vector>
+
+#include "sampler.hpp"
 
 namespace data {
-
-using loraga::index_t;
 
 /// Images as columns (side*side x count, normalised to mean 0 and variance 1) with their labels, on the host.
 struct image_set {
@@ -134,37 +130,6 @@ class batch_buffer {
   void gather(B& be, From from, To to) {
     auto const which = which_.view();
     be.for_each(to.rows, to.cols, functor::gather_columns<From, decltype(which), To>{from, which, to});
-  }
-};
-
-/// Batches of a data set without replacement, reshuffled when it is used up; a function of the seed alone.
-class sampler {
-  std::vector<index_t> order_;
-  std::size_t next_;
-  loraga::random_stream stream_;
-
- public:
-  sampler(index_t count, loraga::random_stream stream)
-      : order_(static_cast<std::size_t>(count)), next_(order_.size()), stream_(stream) {
-    std::iota(order_.begin(), order_.end(), index_t{0});
-  }
-  std::vector<index_t> draw(index_t n) {
-    std::vector<index_t> items;
-    while (static_cast<index_t>(items.size()) < n) {
-      if (next_ == order_.size()) shuffle();
-      items.push_back(order_[next_++]);
-    }
-    return items;
-  }
-
- private:
-  void shuffle() {
-    stream_ = loraga::derive(stream_, 0);
-    for (std::size_t i = order_.size(); i-- > 1;) {
-      double const u = loraga::random_uniform(stream_, i);
-      std::swap(order_[i], order_[static_cast<std::size_t>(u * static_cast<double>(i + 1))]);
-    }
-    next_ = 0;
   }
 };
 

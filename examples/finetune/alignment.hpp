@@ -33,13 +33,13 @@ method_alignment measure_alignment(B& be, task<B> const& t, method const& how, s
   method_alignment result{how.name, {}, {}};
   auto const layers = m.linears();
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    if (!layers[i]->adapter) {
+    auto* const ad = layers[i]->adapter.template get<loraga::lora<float, B>>();
+    if (!ad) {
       result.sgd.push_back(1);  // full fine-tuning's SGD step is the gradient
       continue;
     }
-    auto& ad = *layers[i]->adapter;
-    auto const best = gradients[i].top(be, loraga::gram{}, std::min({2 * ad.rank(), ad.out(), ad.in()}));
-    result.sgd.push_back(loraga::first_step_alignment(be, gradients[i].sum(), ad.a(), ad.b(), best).cosine);
+    auto const best = gradients[i].top(be, loraga::gram{}, std::min({2 * ad->rank(), ad->out(), ad->in()}));
+    result.sgd.push_back(loraga::first_step_alignment(be, gradients[i].sum(), ad->a(), ad->b(), best).cosine);
   }
 
   optimiser<B> opt(be, {.total = s.steps});

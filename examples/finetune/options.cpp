@@ -2,9 +2,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
-#include <thread>
+
+#include "option_checks.hpp"
 
 namespace finetune {
 
@@ -16,12 +15,6 @@ bool distinct(std::vector<T> values) {
   return std::adjacent_find(values.begin(), values.end()) == values.end();
 }
 
-std::string positive_number(std::string const& text) {
-  char* end = nullptr;
-  double const x = std::strtod(text.c_str(), &end);
-  return *end == 0 && std::isfinite(x) && x > 0 ? std::string() : text + " is not a positive finite number";
-}
-
 std::vector<method> choose_methods(std::vector<double> const& gammas, std::vector<std::string> const& names) {
   auto methods = all_methods(gammas);
   for (auto const& name : names)
@@ -30,11 +23,6 @@ std::vector<method> choose_methods(std::vector<double> const& gammas, std::vecto
   if (!names.empty())
     std::erase_if(methods, [&](auto const& m) { return std::find(names.begin(), names.end(), m.name) == names.end(); });
   return methods;
-}
-
-/// A one-threaded run keeps a CPU core busy; one stream of these small kernels does not fill a GPU.
-int usual_threads(std::string const& device) {
-  return device == "cuda" ? 4 : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 void add_files(CLI::App& app, options& o) {

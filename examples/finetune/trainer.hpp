@@ -68,23 +68,28 @@ std::vector<loraga::dense_gradient<B>> estimate_gradients(B& be, model::vision_t
 template <class B>
 void attach_adapters(B& be, model::vision_transformer<B>& m, method const& how, settings const& s,
                      data::device_set<B> const& training, std::uint64_t seed) {
-  using adapter = typename model::linear<B>::adapter_type;
+  using adapter = loraga::lora<float, B>;
   auto const layers = m.linears();
+  std::vector<adapter*> adapters;
   for (auto* l : layers) {
-    index_t const r = capped_rank(*l, s.rank);
-    if (how.rank_stable) l->adapter.emplace(be, l->out(), l->in(), r, loraga::rank_stable_scaling{s.alpha});
-    else l->adapter.emplace(be, l->out(), l->in(), r, loraga::classic_scaling{s.alpha});
+    auto const emplace = [&](auto scaling) {
+      adapters.push_back(
+          &l->adapter.template emplace<adapter>(be, l->out(), l->in(), capped_rank(*l, s.rank), scaling));
+    };
+    if (how.rank_stable) emplace(loraga::rank_stable_scaling{s.alpha});
+    else emplace(loraga::classic_scaling{s.alpha});
   }
   loraga::automatic_svd const svd{.seed = seed};
   if (how.how == start::kaiming) {
     for (std::size_t i = 0; i < layers.size(); ++i)
-      loraga::initialise(be, *layers[i]->adapter, loraga::kaiming_init{loraga::derive({seed, i}, 0).id});
+      loraga::initialise(be, *adapters[i], loraga::kaiming_init{loraga::derive({seed, i}, 0).id});
     return;
   }
   using weight = loraga::matrix_view<float, typename B::space>;
   if (how.how == start::pissa) {
     std::vector<loraga::layer<adapter, weight>> list;
-    for (auto* l : layers) list.push_back({&*l->adapter, l->w(), {}, l->weight.name});
+    for (std::size_t i = 0; i < layers.size(); ++i)
+      list.push_back({adapters[i], layers[i]->w(), {}, layers[i]->weight.name});
     loraga::initialise(be, std::span<loraga::layer<adapter, weight> const>(list), loraga::pissa_init{}, svd,
                        loraga::in_place_anchor{});
     return;
@@ -104,7 +109,7 @@ void attach_adapters(B& be, model::vision_transformer<B>& m, method const& how, 
   using layer = loraga::layer<adapter, weight, loraga::dense_gradient<B>>;
   std::vector<layer> list;
   for (std::size_t i = 0; i < layers.size(); ++i)
-    list.push_back({&*layers[i]->adapter, layers[i]->w(), &gradients[i], layers[i]->weight.name});
+    list.push_back({adapters[i], layers[i]->w(), &gradients[i], layers[i]->weight.name});
   loraga::initialise(be, std::span<layer const>(list), loraga::lora_ga_init{.gamma = how.gamma}, svd,
                      loraga::in_place_anchor{});
 }
@@ -120,16 +125,15 @@ index_t add_parameters(B& be, optimiser<B>& opt, model::vision_transformer<B>& m
   loraga::adamw_group const group{.learning_rate = rate};
   auto const base = opt.add_group(be, group);
   for (auto* t : m.tensors()) {
-    t->trainable = how.how == start::full || t == &m.head.weight || t == &m.head.bias;
+    t->train(be, how.how == start::full || t == &m.head.weight || t == &m.head.bias);
     if (!t->trainable) continue;
     opt.add(be, base, t->parameter());
     trainable += t->value.rows() * t->value.cols();
   }
-  for (auto* l : m.linears())
-    if (l->adapter) {
-      loraga::add_adapter(be, opt, *l->adapter, group, how.ratio);
-      trainable += l->adapter->gradient().rows;
-    }
+  for (auto* l : m.linears()) {
+    loraga::add_adapter(be, opt, l->adapter, group, how.ratio);
+    trainable += l->adapter.trainable();
+  }
   return trainable;
 }
 
@@ -137,8 +141,7 @@ template <class B>
 void zero_gradients(B& be, model::vision_transformer<B>& m) {
   for (auto* t : m.tensors())
     if (t->trainable) loraga::fill(be, t->gradient.view(), 0);
-  for (auto* l : m.linears())
-    if (l->adapter) l->adapter->zero_gradient(be);
+  for (auto* l : m.linears()) l->adapter.zero_gradient(be);
 }
 
 /// The model as it stands, adapters merged into a copy's weights: evaluation then costs what the base model costs.
@@ -147,23 +150,19 @@ void copy_merged(B& be, model::vision_transformer<B>& from, model::vision_transf
   auto const source = from.tensors(), target = to.tensors();
   for (std::size_t i = 0; i < source.size(); ++i) be.copy(source[i]->value.view(), target[i]->value.view());
   auto const adapted = from.linears(), plain = to.linears();
-  for (std::size_t i = 0; i < adapted.size(); ++i)
-    if (adapted[i]->adapter) adapted[i]->adapter->add_change(be, plain[i]->w());
+  for (std::size_t i = 0; i < adapted.size(); ++i) adapted[i]->adapter.add_change(be, plain[i]->w());
 }
 
 /// Loss sum and hits over items first ... first+n-1.
 template <class B>
-model::batch_result evaluate(B& be, model::vision_transformer<B>& m, data::device_set<B> const& set, index_t first,
-                             index_t n) {
+model::loss_result evaluate(B& be, model::vision_transformer<B>& m, data::device_set<B> const& set, index_t first,
+                            index_t n) {
   // the activations of few images stay in a CPU core's own cache; a GPU needs many to be busy
   index_t const chunk = std::is_same_v<typename B::space, loraga::host_space> ? 10 : 500;
-  model::batch_result total;
+  model::loss_result total;
   for (index_t i = first; i < first + n; i += chunk) {
     auto const batch = set.range(i, std::min(chunk, first + n - i));
-    auto const r = m.run(be, batch.images, batch.labels, false);
-    total.loss_sum += r.loss_sum;
-    total.correct += r.correct;
-    total.count += r.count;
+    total += m.run(be, batch.images, batch.labels, false);
   }
   return total;
 }
@@ -208,12 +207,12 @@ run_record fine_tune(B& be, task<B> const& t, method const& how, double rate, st
   record.trainable = add_parameters(be, opt, m, how, rate);
   data::sampler batches(t.training->count(), {seed, 1});
   data::batch_buffer<B> buffer;
-  model::batch_result last;
+  model::loss_result last;
   auto const look = [&](index_t step) {
     copy_merged(be, m, copy);
     last = evaluate(be, copy, *t.held_out, 0, t.held_out_images);
     record.steps.push_back(step);
-    record.losses.push_back(last.loss_sum / static_cast<double>(last.count));
+    record.losses.push_back(last.mean());
     progress(step, record.losses.back());
   };
   look(0);
@@ -245,7 +244,7 @@ weights pre_train(B& be, model::vision_transformer_shape shape, data::device_set
     zero_gradients(be, m);
     auto const r = m.run(be, batch.images, batch.labels, true);
     opt.step(be);
-    if (step % 25 == 0 || step == steps) progress(step, r.loss_sum / static_cast<double>(r.count));
+    if (step % 25 == 0 || step == steps) progress(step, r.mean());
   }
   return save(be, m);
 }

@@ -1,8 +1,7 @@
 #pragma once
-#include <loraga/loraga.hpp>
-#include <optional>
 #include <string>
 
+#include "any_adapter.hpp"
 #include "functors.hpp"
 
 namespace model {
@@ -10,16 +9,20 @@ namespace model {
 using loraga::matrix;
 using loraga::matrix_view;
 
-/// A trainable tensor: value and gradient. Frozen ones collect no gradient.
+/// A tensor of the base model. Frozen ones collect no gradient, and have no memory for one unless they ever trained.
 template <class B>
 struct tensor {
   std::string name;
   matrix<float, B> value, gradient;
-  bool trainable = true;
+  bool trainable = false;
 
-  tensor(B& be, std::string n, index_t rows, index_t cols)
-      : name(std::move(n)), value(be, rows, cols), gradient(be, rows, cols) {
+  tensor(B& be, std::string n, index_t rows, index_t cols) : name(std::move(n)), value(be, rows, cols) {
     loraga::fill(be, value.view(), 0);
+  }
+  void train(B& be, bool on) {
+    trainable = on;
+    if (!on || gradient.rows() > 0) return;
+    gradient = matrix<float, B>(be, value.rows(), value.cols());
     loraga::fill(be, gradient.view(), 0);
   }
   loraga::parameter<float, typename B::space> parameter() {
@@ -39,18 +42,18 @@ class activations {
   }
 };
 
-/// y = W*x + b with, at the user's choice, a trainable W, an adapter beside a frozen one, or an accumulator that
-/// watches the gradient W would get. This is all a training loop has to do to host an adapter.
+/// y = W*x + b with, at the user's choice, a trainable W, an adapter beside a frozen one, or accumulators that watch
+/// the gradient W would get, or the inputs. This is all a training loop has to do to host an adapter.
 template <class B>
 class linear {
  public:
   using space = typename B::space;
   using view = matrix_view<float, space>;
-  using adapter_type = loraga::lora<float, B>;
 
   tensor<B> weight, bias;  // weight is stored in x out, so that its transposed view is a row-major out x in
-  std::optional<adapter_type> adapter;
+  any_adapter<B> adapter;
   loraga::dense_gradient<B>* watcher = nullptr;
+  loraga::input_statistics<B>* listener = nullptr;
 
   linear(B& be, std::string const& name, index_t out, index_t in)
       : weight(be, name + ".weight", in, out), bias(be, name + ".bias", out, 1) {}
@@ -61,9 +64,17 @@ class linear {
   /// y = W*x + b, or y += W*x + b.
   template <class X>
   void forward(B& be, X x, view y, bool accumulate = false) {
+    if (listener) listener->add(be, x);
     be.for_each(y.rows, y.cols, functor::add_bias{y, bias.value.view(), accumulate});
-    be.gemm(1.0, w(), x, 1.0, y);
-    if (adapter) adapter->forward(be, w(), x, y, tape_);
+    if (!adapter.wants_product()) {
+      be.gemm(1.0, w(), x, 1.0, y);
+      return adapter.forward(be, w(), x, view{}, y);
+    }
+    loraga::scratch<B> temporary(be);
+    auto const product = temporary.template matrix<float>(y.rows, y.cols);
+    be.gemm(1.0, w(), x, 0.0, product);
+    loraga::axpby(be, 1.0, product, 1.0, y);
+    adapter.forward(be, w(), x, product, y);
   }
 
   /// Gradients of what is trainable; dx = WT*dy + the adapter's share (an empty dx is skipped).
@@ -77,29 +88,27 @@ class linear {
       loraga::fill(be, ones, 1);
       be.gemm(1.0, dy, ones, 1.0, bias.gradient.view());
     }
-    if (adapter) adapter->backward(be, w(), x, dy, tape_, 0.0, dx);
-    if (dx.data) be.gemm(1.0, w().transposed(), dy, adapter ? 1.0 : 0.0, dx);
+    auto const seen = adapter.backward(be, w(), x, dy, dx);
+    if (dx.data) be.gemm(1.0, w().transposed(), seen, adapter ? 1.0 : 0.0, dx);
   }
-
- private:
-  typename adapter_type::tape tape_;
 };
 
 /// Layer normalisation over each token's features.
 template <class B>
 class layer_norm {
   activations<B> normalised_, inverse_;
+  float epsilon_;
 
  public:
   using view = matrix_view<float, typename B::space>;
   tensor<B> gain, shift;
-  layer_norm(B& be, std::string const& name, index_t width)
-      : gain(be, name + ".gain", width, 1), shift(be, name + ".shift", width, 1) {
+  layer_norm(B& be, std::string const& name, index_t width, float epsilon = 1e-5f)
+      : epsilon_(epsilon), gain(be, name + ".gain", width, 1), shift(be, name + ".shift", width, 1) {
     loraga::fill(be, gain.value.view(), 1);
   }
   void forward(B& be, view x, view y) {
     auto const n = normalised_.get(be, x.rows, x.cols), s = inverse_.get(be, 1, x.cols);
-    be.for_each(1, x.cols, functor::layer_norm{x, gain.value.view(), shift.value.view(), n, s, y});
+    be.for_each(1, x.cols, functor::layer_norm{x, gain.value.view(), shift.value.view(), n, s, y, epsilon_});
   }
   /// dx += the gradient through this layer.
   void backward(B& be, view dy, view dx) {

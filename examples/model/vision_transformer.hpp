@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "block.hpp"
+#include "loss.hpp"
 
 namespace model {
 
@@ -9,11 +10,6 @@ struct vision_transformer_shape {
   index_t side = 28, patch = 4, width = 64, layers = 3, heads = 4, hidden = 128, classes = 5;
   index_t patches() const { return (side / patch) * (side / patch); }
   index_t tokens() const { return patches() + 1; }
-};
-
-struct batch_result {
-  double loss_sum = 0;
-  index_t correct = 0, count = 0;
 };
 
 /// A small vision transformer: patch embedding, class token, pre-norm blocks, linear head on the class token. Written
@@ -77,7 +73,7 @@ class vision_transformer {
 
   /// Loss and hits of a batch (images side*side x count, labels 1 x count). With `learn`, gradients of the mean loss
   /// are added to everything trainable.
-  batch_result run(B& be, matrix_view<float const, space> images, labels target, bool learn) {
+  loss_result run(B& be, matrix_view<float const, space> images, labels target, bool learn) {
     sequence_shape const s{images.cols, shape.tokens()};
     auto const pixels = pixels_.get(be, embed.in(), shape.patches() * s.count);
     auto const embedded = embedded_.get(be, shape.width, pixels.cols);
@@ -91,15 +87,9 @@ class vision_transformer {
     norm.forward(be, class_tokens(x, s), features);
     head.forward(be, features, logits);
 
-    loraga::scratch<B> temporary(be);
-    auto const loss = temporary.template matrix<double>(s.count, 2), total = temporary.template matrix<double>(2, 1);
-    using column = matrix_view<double, space>;
-    be.for_each(1, s.count,
-                functor::cross_entropy<labels, column>{logits, target, loss.columns(0, 1), loss.columns(1, 1)});
-    be.reduce_columns(s.count, 2, loraga::functor::total<column, column>{{}, loss, total});
+    auto const result = cross_entropy(be, logits, target);
     if (learn) backward(be, pixels, features, logits, x, s);
-    auto const sums = loraga::read_all(be, total);
-    return {sums[0], static_cast<index_t>(sums[1]), s.count};
+    return result;
   }
 
  private:

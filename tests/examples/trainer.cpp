@@ -47,7 +47,7 @@ TEST_CASE("the sampled gradient is the mean of what full fine-tuning would see",
   model::vision_transformer<backend> m(b.be, small);
   finetune::prepare(b.be, m, b.task, {"full", finetune::start::full}, b.s, 5);
   auto const sampled = finetune::estimate_gradients(b.be, m, b.set, b.s, {5, 1000});
-  for (auto* t : m.tensors()) fill(b.be, t->gradient.view(), 0);
+  for (auto* t : m.tensors()) t->train(b.be, true);
   data::sampler sample(b.set.count(), {5, 1000});
   data::batch_buffer<backend> buffer;
   for (int i = 0; i < 2; ++i) {
@@ -98,7 +98,7 @@ TEST_CASE("a merged copy is the model with its adapters", "[examples]") {
   bench b;
   model::vision_transformer<backend> m(b.be, small), copy(b.be, small);
   finetune::prepare(b.be, m, b.task, {"lora-ga-16", finetune::start::gradient, true, 1, 16}, b.s, 7);
-  for (auto* l : m.linears()) fill_normal(b.be, l->adapter->b(), {8, 1}, 0.3);
+  for (auto* l : m.linears()) fill_normal(b.be, l->adapter.get<lora<float, test::backend>>()->b(), {8, 1}, 0.3);
   finetune::copy_merged(b.be, m, copy);
   auto const batch = b.set.range(0, 20);
   CHECK(m.run(b.be, batch.images, batch.labels, false).loss_sum ==

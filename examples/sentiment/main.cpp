@@ -1,0 +1,58 @@
+// Fine-tunes all-MiniLM-L6-v2, a real BERT encoder, for sentiment with every start the library knows, or does a plan of
+// such runs. See examples/run.sh sentiment.
+#include <iostream>
+#include <loraga/cpu.hpp>
+
+#include "../data/vader.hpp"
+#include "comparison.hpp"
+#include "device_job.hpp"
+
+namespace {
+
+using namespace sentiment;
+
+data_sets read_sets(options const& o) {
+  data::wordpiece const tokenizer(o.model + "/vocab.txt");
+  data::vader_rule const rule;
+  std::set<std::string> wanted(o.sets.begin(), o.sets.end());
+  if (!o.plan.empty()) wanted = sets_of_plan(o.plan);
+  std::printf("label: sign of the mean rating; dropped: |mean| < %g; snippets cut at %zu tokens\n",
+              rule.smallest_rating, rule.tokens);
+  data_sets sets;
+  for (auto const& [name, file] : data::vader_files()) {
+    if (!wanted.contains(name)) continue;
+    auto const& s = sets[name] = split_vader(data::read_vader(o.data + "/" + file), tokenizer, rule);
+    std::printf(
+        "  %-7s %lld snippets, %lld dropped, %lld cut, %lld positive; %lld to train, %lld to validate, %lld to test\n",
+        name.c_str(), static_cast<long long>(s.snippets), static_cast<long long>(s.dropped),
+        static_cast<long long>(s.cut), static_cast<long long>(s.positive), static_cast<long long>(s.train.count()),
+        static_cast<long long>(s.validation.count()), static_cast<long long>(s.test.count()));
+  }
+  std::fflush(stdout);
+  return sets;
+}
+
+void run(options const& o) {
+  auto const sets = read_sets(o);
+  job const work = [&](laboratory const& lab) { o.plan.empty() ? compare(lab, o) : run_plan(lab, o); };
+  auto const make = [](int threads) { return std::make_unique<loraga::cpu>(threads); };
+  if (o.device == "cpu") return run_job<loraga::cpu>(o, sets, make, work);
+#ifdef SENTIMENT_WITH_CUDA
+  run_job_on_cuda(o, sets, work);
+#else
+  throw std::runtime_error(
+      "--device cuda: this program was built without CUDA; build it with: bash examples/run.sh sentiment --device "
+      "cuda, "
+      "or cmake -DLORAGA_CUDA=ON");
+#endif
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  run(parse_options(argc, argv));
+  return 0;
+} catch (std::exception const& failure) {
+  std::cerr << "sentiment: " << failure.what() << '\n';
+  return 1;
+}

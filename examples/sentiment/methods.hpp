@@ -1,0 +1,75 @@
+#pragma once
+#include <loraga/init/lora_ga.hpp>
+#include <string>
+#include <vector>
+
+namespace sentiment {
+
+using loraga::index_t;
+
+/// Where A and B come from; starts.hpp has the code of each. `own`: what the adapter's class begins with.
+enum class start { none, own, kaiming, gaussian_pair, pissa, milora, olora, corda, eva, lora_one, lora_ga };
+/// What takes the gradient's place in a start that reads one.
+enum class direction_source { gradient, random_matrix };
+enum class adapter_kind { lora, dora, adalora };
+
+/// What a method is: one line of the table below, and nothing else knows its name.
+struct method {
+  std::string name;
+  start how;
+  double rate;  ///< learning rate where none is asked for: the best of the sweep in bench/results/evidence.json
+  bool rank_stable = false;  ///< s = alpha/sqrt(r) instead of alpha/r
+  double ratio = 1;          ///< LoRA+, where none is asked for
+  double gamma = 16;         ///< where none is asked for
+  adapter_kind kind = adapter_kind::lora;
+  direction_source source = direction_source::gradient;
+  loraga::ga_scale scale = loraga::ga_scale::stable;
+
+  bool full() const { return how == start::none; }
+};
+
+/// AdaLoRA begins with half as many ranks again as it keeps, as in the paper that LoRA-GA compares with (12 and 8).
+inline index_t initial_rank(index_t rank) { return rank + (rank + 1) / 2; }
+
+inline std::vector<method> const& all_methods() {
+  using enum adapter_kind;
+  static std::vector<method> const all{
+      {.name = "full", .how = start::none, .rate = 1e-4},
+      {.name = "lora", .how = start::kaiming, .rate = 1e-3},
+      {.name = "rslora", .how = start::kaiming, .rate = 1e-3, .rank_stable = true},
+      {.name = "lora+", .how = start::kaiming, .rate = 3e-4, .ratio = 16},
+      {.name = "pissa", .how = start::pissa, .rate = 3e-4},
+      {.name = "milora", .how = start::milora, .rate = 1e-3},
+      {.name = "olora", .how = start::olora, .rate = 3e-4},
+      {.name = "corda", .how = start::corda, .rate = 3e-4},
+      {.name = "eva", .how = start::eva, .rate = 1e-3},
+      {.name = "lora-one", .how = start::lora_one, .rate = 3e-4, .rank_stable = true, .gamma = 128},
+      {.name = "dora", .how = start::kaiming, .rate = 1e-3, .kind = dora},
+      {.name = "adalora", .how = start::own, .rate = 1e-3, .kind = adalora},
+      {.name = "lora-ga", .how = start::lora_ga, .rate = 1e-4, .rank_stable = true},
+      {.name = "dora+lora-ga", .how = start::lora_ga, .rate = 3e-4, .rank_stable = true, .kind = dora},
+      {.name = "adalora+lora-ga", .how = start::lora_ga, .rate = 3e-4, .rank_stable = true, .kind = adalora},
+      {.name = "ga-random",
+       .how = start::lora_ga,
+       .rate = 1e-4,
+       .rank_stable = true,
+       .source = direction_source::random_matrix},
+      // the arms of the ablation between lora and lora-ga
+      {.name = "gaussian", .how = start::gaussian_pair, .rate = 3e-4, .scale = loraga::ga_scale::unit},
+      {.name = "+so", .how = start::gaussian_pair, .rate = 3e-4, .rank_stable = true},
+      {.name = "+ga", .how = start::lora_ga, .rate = 3e-4, .scale = loraga::ga_scale::unit},
+  };
+  return all;
+}
+
+/// errors  value_error naming the methods there are
+inline method const& find_method(std::string const& name) {
+  std::string names;
+  for (auto const& m : all_methods()) {
+    if (m.name == name) return m;
+    names += (names.empty() ? "" : ", ") + m.name;
+  }
+  loraga::raise<loraga::value_error>("sentiment", "method", "'" + name + "'", "one of " + names);
+}
+
+}  // namespace sentiment

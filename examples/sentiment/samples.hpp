@@ -1,0 +1,68 @@
+#pragma once
+#include "../data/text_set.hpp"
+#include "../model/text_encoder.hpp"
+#include "records.hpp"
+
+// What starts are measured from: gradients and inputs of all linear layers over a sample of the training part.
+
+namespace sentiment {
+
+template <class B>
+using gradients = std::vector<loraga::dense_gradient<B>>;
+template <class B>
+using inputs = std::vector<loraga::input_statistics<B>>;
+
+/// Runs the model over the sample, backward too if `learn`, without training anything.
+template <class B>
+void run_sample(B& be, model::text_encoder<B>& m, data::text_set const& set, sample_size sample,
+                loraga::random_stream stream, bool learn) {
+  auto const tensors = m.tensors();
+  std::vector<bool> before;
+  for (auto* t : tensors) before.push_back(std::exchange(t->trainable, false));
+  data::sampler order(set.count(), stream);
+  data::text_buffer<B> buffer;
+  for (index_t i = 0; i < sample.batches; ++i) m.run(be, buffer.pick(be, set, order.draw(sample.batch)), learn);
+  for (std::size_t i = 0; i < tensors.size(); ++i) tensors[i]->trainable = before[i];
+}
+
+/// Mean gradients of all linear layers' weights.
+template <class B>
+gradients<B> estimate_gradients(B& be, model::text_encoder<B>& m, data::text_set const& set, sample_size sample,
+                                loraga::random_stream stream) {
+  gradients<B> all;
+  auto const layers = m.linears();
+  for (auto* l : layers) all.emplace_back(be, l->out(), l->in());
+  for (std::size_t i = 0; i < layers.size(); ++i) layers[i]->watcher = &all[i];
+  run_sample(be, m, set, sample, stream, true);
+  for (auto* l : layers) l->watcher = nullptr;
+  return all;
+}
+
+/// A random matrix in every gradient's place: the control.
+template <class B>
+gradients<B> random_gradients(B& be, model::text_encoder<B>& m, std::uint64_t seed) {
+  gradients<B> all;
+  for (auto* l : m.linears()) {
+    loraga::scratch<B> temporary(be);
+    auto const noise = temporary.template matrix<float>(l->out(), l->in());
+    loraga::fill_normal(be, noise, {seed, 2000 + all.size()}, 1);
+    all.emplace_back(be, noise.rows, noise.cols);
+    all.back().add(be, noise);
+  }
+  return all;
+}
+
+/// Statistics of all linear layers' inputs, over the snippets the gradient would be estimated from.
+template <class B>
+inputs<B> collect_inputs(B& be, model::text_encoder<B>& m, data::text_set const& set, train_spec const& s,
+                         loraga::input_options options) {
+  inputs<B> all;
+  auto const layers = m.linears();
+  for (auto* l : layers) all.emplace_back(be, l->in(), options);
+  for (std::size_t i = 0; i < layers.size(); ++i) layers[i]->listener = &all[i];
+  run_sample(be, m, set, s.sample, {s.seed, 1000}, false);
+  for (auto* l : layers) l->listener = nullptr;
+  return all;
+}
+
+}  // namespace sentiment

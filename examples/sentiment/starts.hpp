@@ -1,0 +1,137 @@
+#pragma once
+#include "samples.hpp"
+
+// How each method's adapters are made and started, as a user of the library writes it: the only place that knows.
+
+namespace sentiment {
+
+/// EVA's ranks: directions that explain much of their layer's inputs go first, `rank` per layer on average.
+template <class B>
+std::vector<index_t> eva_ranks(B& be, inputs<B> const& measured, index_t rank) {
+  std::vector<std::vector<double>> explained;
+  for (auto const& one : measured) {
+    loraga::eva_convergence<B> look;
+    look.look(be, loraga::automatic_svd{}, one, std::min(2 * rank, one.features()));
+    explained.push_back(look.explained());
+  }
+  return loraga::redistribute_ranks(explained, rank);
+}
+
+/// The rank of every layer's adapter, 0 for none; EVA measures inputs for that, which its start needs again.
+template <class B>
+std::vector<index_t> layer_ranks(B& be, model::text_encoder<B>& m, method const& how, train_spec const& s,
+                                 data::text_set const& training, inputs<B>& measured) {
+  if (how.how == start::eva) {
+    measured = collect_inputs(be, m, training, s, {});
+    return eva_ranks(be, measured, s.rank);
+  }
+  index_t const rank = how.kind == adapter_kind::adalora ? initial_rank(s.rank) : s.rank;
+  return std::vector<index_t>(m.linears().size(), rank);
+}
+
+/// Every linear layer's adapter as it is before its start: all that a checkpoint is loaded into.
+template <class B>
+void make_adapters(B& be, model::text_encoder<B>& m, method const& how, train_spec const& s,
+                   std::vector<index_t> const& ranks) {
+  auto const layers = m.linears();
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    auto* const l = layers[i];
+    index_t const r = ranks[i];
+    if (r == 0) continue;
+    auto const emplace = [&](auto scaling) {
+      loraga::lora_options const options{.seed = loraga::derive({s.seed, i}, 1).id};
+      if (how.kind == adapter_kind::lora)
+        l->adapter.template emplace<loraga::lora<float, B>>(be, l->out(), l->in(), r, scaling, options);
+      if (how.kind == adapter_kind::dora)
+        l->adapter.template emplace<loraga::dora<float, B>>(be, l->out(), l->in(), r, scaling, options);
+      if (how.kind == adapter_kind::adalora)
+        l->adapter.template emplace<loraga::adalora<float, B>>(be, l->out(), l->in(), r, scaling, options);
+    };
+    if (how.rank_stable) emplace(loraga::rank_stable_scaling{.alpha = s.alpha});
+    else if (how.kind == adapter_kind::adalora) emplace(loraga::adalora_scaling{.alpha = s.alpha});
+    else emplace(loraga::constant_scaling{s.alpha / static_cast<double>(s.rank)});  // EVA's alpha follows the rank
+  }
+}
+
+inline loraga::ga_directions parse_directions(std::string const& name) {
+  if (name == "ArB2r") return loraga::ga_directions::ArB2r;
+  if (name == "A2rBr") return loraga::ga_directions::A2rBr;
+  if (name == "ArBr") return loraga::ga_directions::ArBr;
+  if (name == "random") return loraga::ga_directions::random;
+  loraga::raise<loraga::value_error>("sentiment", "directions", "'" + name + "'", "ArB2r, A2rBr, ArBr or random");
+}
+
+/// Starts all adapters, which are of class A, from what was measured of their layers (nothing, for most starts).
+template <class A, class B, class I, class X, class G = loraga::no_gradient>
+void initialise_all(B& be, model::text_encoder<B>& m, I const& init, std::uint64_t seed, X const& anchor,
+                    std::vector<G> const& measured = {}) {
+  using layer = loraga::layer<A, loraga::matrix_view<float, typename B::space>, G>;
+  std::vector<layer> list;
+  auto const layers = m.linears();
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    if (auto* const ad = layers[i]->adapter.template get<A>())
+      list.push_back({ad, layers[i]->w(), measured.empty() ? nullptr : &measured[i], layers[i]->weight.name});
+  loraga::initialise(be, std::span<layer const>(list), init, loraga::automatic_svd{.seed = seed}, anchor);
+}
+
+/// The start of adapters of class A. All are anchored in place but AdaLoRA's, which would have to change W with every
+/// pruning, and LoRA-One's, which is not anchored at all.
+template <class A, class B>
+void start_as(B& be, model::text_encoder<B>& m, method const& how, train_spec const& s, data::text_set const& training,
+              inputs<B> const& measured) {
+  constexpr bool plain = std::is_same_v<A, loraga::lora<float, B>>;
+  constexpr bool prunes = std::is_same_v<A, loraga::adalora<float, B>>;
+  using anchor = std::conditional_t<prunes, loraga::frozen_pair_anchor, loraga::in_place_anchor>;
+  auto const estimate = [&] { return estimate_gradients(be, m, training, s.sample, {s.seed, 1000}); };
+  if (how.how == start::kaiming)
+    return initialise_all<A>(be, m, loraga::kaiming_init{s.seed}, s.seed, loraga::frozen_pair_anchor{});
+  if (how.how == start::lora_ga) {
+    loraga::lora_ga_init const init{
+        .gamma = s.gamma, .directions = parse_directions(s.directions), .scale = how.scale, .seed = s.seed};
+    auto const from = how.source == direction_source::gradient ? estimate() : random_gradients(be, m, s.seed);
+    return initialise_all<A>(be, m, init, s.seed, anchor{}, from);
+  }
+  if constexpr (plain) switch (how.how) {
+      case start::gaussian_pair:
+        return initialise_all<A>(be, m,
+                                 loraga::gaussian_pair_init{
+                                     .stable = how.scale == loraga::ga_scale::stable, .gamma = s.gamma, .seed = s.seed},
+                                 s.seed, anchor{});
+      case start::pissa:
+        return initialise_all<A>(be, m, loraga::pissa_init{}, s.seed, anchor{});
+      case start::milora:
+        return initialise_all<A>(be, m, loraga::milora_init{}, s.seed, anchor{});
+      case start::olora:
+        return initialise_all<A>(be, m, loraga::olora_init{}, s.seed, anchor{});
+      case start::corda:
+        return initialise_all<A>(be, m, loraga::corda_init{}, s.seed, anchor{},
+                                 collect_inputs(be, m, training, s, {.by_peak = true}));
+      case start::eva:
+        return initialise_all<A>(be, m, loraga::eva_init{}, s.seed, anchor{}, measured);
+      case start::lora_one:
+        return initialise_all<A>(be, m, loraga::lora_one_init{.gamma = s.gamma}, s.seed, loraga::no_anchor{},
+                                 estimate());
+      default:
+        break;
+    }
+}
+
+template <class B>
+void start_adapters(B& be, model::text_encoder<B>& m, method const& how, train_spec const& s,
+                    data::text_set const& training, inputs<B> const& measured) {
+  if (how.kind == adapter_kind::lora) start_as<loraga::lora<float, B>>(be, m, how, s, training, measured);
+  if (how.kind == adapter_kind::dora) start_as<loraga::dora<float, B>>(be, m, how, s, training, measured);
+  if (how.kind == adapter_kind::adalora) start_as<loraga::adalora<float, B>>(be, m, how, s, training, measured);
+}
+
+/// After a checkpoint was loaded into adapters and the pre-trained weights were read anew: weights that the start had
+/// changed are brought there again.
+template <class B>
+void anchor_again(B& be, model::text_encoder<B>& m) {
+  for (auto* l : m.linears())
+    l->adapter.with([&](auto& ad) {
+      if (ad.anchored_in_place()) ad.anchor_again(be, l->w());
+    });
+}
+
+}  // namespace sentiment

@@ -1,0 +1,112 @@
+// Trainings with DoRA and AdaLoRA go on from a checkpoint bit for bit.
+#include <loraga/io/checkpoint.hpp>
+
+#include "../support/backend.hpp"
+#include "../support/catch.hpp"
+#include "../support/folder.hpp"
+
+using namespace loraga;
+using test::backend;
+
+namespace {
+
+struct nothing {
+  template <class A>
+  nothing(backend&, A&) {}
+  void before_step(backend&) {}
+  void after_step(backend&) {}
+  template <class C>
+  void visit_state(C&) {}
+};
+struct pruning {
+  adalora_budget<float, backend> budget;
+  matrix<double, backend> value;
+  pruning(backend& be, adalora<float, backend>& ad)
+      : budget(be, {&ad}, {.initial_rank = 3, .target_rank = 1, .warmup = 1, .final = 3, .total = 9, .interval = 2}),
+        value(be, 1, 1) {}
+  void before_step(backend& be) { budget.add_orthogonality(be, 0.5, value.view()); }
+  void after_step(backend& be) { budget.update(be); }
+  template <class C>
+  void visit_state(C& c) {
+    c("budget", budget);
+  }
+};
+
+template <class A, class X, class Extra>
+struct training {
+  backend be = test::make_backend();
+  matrix<float, backend> weight = test::upload<float>(be, test::random(9, 7, 1));
+  A adapter{be, 9, 7, 3, rank_stable_scaling{}, {.dropout = 0.25, .seed = 3}};
+  Extra extra{be, adapter};
+  adamw<typename A::value_type, backend> optimiser{be};
+  input_statistics<backend> inputs{be, 7};
+  typename A::tape tape;
+  index_t step = 0;
+  std::vector<double> losses;
+
+  explicit training(bool start) {
+    if (start) {
+      dense_gradient<backend> gradient(be, 9, 7);
+      gradient.add(be, test::upload<float>(be, test::random(9, 7, 2)).view());
+      initialise(be, adapter, lora_ga_init{}, weight.view(), gram{}, gradient, X{});
+    }
+    add_adapter(be, optimiser, adapter, {.learning_rate = 1e-2});
+  }
+  void run(index_t steps) {
+    for (index_t end = step + steps; step < end; ++step) {
+      auto const seed = static_cast<std::uint64_t>(10 + step);
+      auto const x = test::upload<float>(be, test::random(7, 5, seed)),
+                 dy = test::upload<float>(be, test::random(9, 5, seed + 100));
+      matrix<float, backend> y(be, 9, 5);
+      be.gemm(1, weight.view(), x.view(), 0, y.view());
+      adapter.forward(be, weight.view(), x.view(), y.view(), tape);
+      axpby(be, 1, dy.view(), 0.1, y.view());
+      adapter.zero_gradient(be);
+      adapter.backward(be, weight.view(), x.view(), y.view(), tape, 0, test::view<float>{});
+      extra.before_step(be);
+      optimiser.step(be);
+      extra.after_step(be);
+      inputs.add(be, x.view());
+      losses.push_back(test::norm(test::download(be, y.view())));
+    }
+  }
+  auto items() {
+    return [this](auto& c) {
+      c("adapter", adapter);
+      c("extra", extra);
+      c("optimiser", optimiser);
+      c("inputs", inputs);
+      c("step", step);
+      c("losses", losses);
+    };
+  }
+};
+
+template <class A, class X, class Extra>
+void check_resume() {
+  test::folder const folder;
+  training<A, X, Extra> whole(true), first(true), second(false);
+  whole.run(9);
+  first.run(5);
+  save_checkpoint(first.be, folder / "c", first.items());
+  load_checkpoint(second.be, folder / "c", second.items());
+  if (X::changes_weight) {
+    auto y = test::upload<float>(second.be, test::host(9, 5)), x = test::upload<float>(second.be, test::host(7, 5));
+    CHECK_THROWS_AS(second.adapter.forward(second.be, second.weight.view(), x.view(), y.view(), second.tape),
+                    state_error);
+    second.adapter.anchor_again(second.be, second.weight.view());
+  }
+  second.run(4);
+  CHECK(second.losses == whole.losses);  // to the last bit
+  save_checkpoint(whole.be, folder / "1", whole.items());
+  save_checkpoint(second.be, folder / "2", second.items());
+  CHECK(test::read_file(folder / "1") == test::read_file(folder / "2"));
+}
+
+}  // namespace
+
+TEST_CASE("DoRA and AdaLoRA go on from a checkpoint", "[io]") {
+  check_resume<dora<bf16, backend>, in_place_anchor, nothing>();
+  check_resume<dora<float, backend>, frozen_pair_anchor, nothing>();
+  check_resume<adalora<float, backend>, frozen_pair_anchor, pruning>();
+}
