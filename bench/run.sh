@@ -54,7 +54,7 @@ case $what in
       unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE  # they would slow the peer down
       build_bench svd_server
     fi
-    /usr/bin/python3 bench/evidence/run.py --program build/$release/examples/sentiment --server build/bench/bench/svd_server \
+    exec /usr/bin/python3 bench/evidence/run.py --program build/$release/examples/sentiment --server build/bench/bench/svd_server \
       --results $results --document docs/evidence.md "$@" ;;
   io)
     need_packages g++ nlohmann-json3-dev python3

@@ -358,21 +358,8 @@ class Document:
 
     def text(self):
         self.say(INTRO.format(seeds=listing(map(str, self.setup["seeds"]))))
-        for part in (self.summary, self.how, self.table, self.gains, self.curves, self.sweep, self.ablation, self.batch, self.coverage, self.ranks,
-                     self.init_cost, self.presets, self.missing):
-            part()
-        return "\n".join(self.parts)
-
-
-def lowest(row):
-    at = min((v, name) for v, name in zip(row["minima"], row["minimum_layers"]) if v is not None)
-    return at[1]
-
-
-def text(self):
-        self.say(INTRO.format(seeds=listing(map(str, self.setup["seeds"]))))
-        for part in (self.summary, self.how, self.table, self.gains, self.curves, self.sweep, self.ablation, self.batch, self.coverage, self.ranks,
-                     self.init_cost, self.presets, self.missing):
+        for part in (self.summary, self.how, self.table, self.gains, self.curves, self.sweep, self.ablation, self.batch,
+                     self.coverage, self.ranks, self.init_cost, self.presets, self.missing):
             part()
         return "\n".join(self.parts)
 

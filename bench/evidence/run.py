@@ -62,7 +62,8 @@ class Runner:
     def __init__(self, args):
         self.args = args
         self.results = Results(os.path.join(args.work, "results.jsonl"))
-        self.results.tidy(args.retry, {i["id"] for i in plan.probes()} if args.probe_again else ())
+        if not (args.report_only or args.check):
+            self.results.tidy(args.retry, {i["id"] for i in plan.probes()} if args.probe_again else ())
         self.results.read()
         self.settings_path = os.path.join(args.work, "settings.json")
         self.settings = json.load(open(self.settings_path)) if os.path.exists(self.settings_path) else {}
@@ -104,9 +105,13 @@ class Runner:
             if status or left:
                 print(f"{name}: the program ended with status {status}, {len(left)} items without a record", flush=True)
             if len(left) == len(before):
+                lost = 0
                 for item in left:
                     status = self.attempt(name, [item], todo, later)
-                    if item["id"] not in self.results.records:
+                    lost = 0 if item["id"] in self.results.records else lost + 1
+                    if lost == 3:  # not the items' fault: a full disk, a missing model
+                        sys.exit(f"{name}: three items in a row ended the program (status {status}); see {self.args.work}/{name}.log")
+                    if lost:
                         self.give_up(name, item, status)
                 left = []
         spent = time.perf_counter() - began
@@ -222,11 +227,12 @@ def main():
     parser.add_argument("--probe-again", action="store_true", help="measure costs and choose the subset anew")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, help="items side by side (default: every core, 4 on a GPU)")
-    parser.add_argument("--work", default="build/evidence", help="folder of raw records")
+    parser.add_argument("--work", help="folder of raw records (default: build/evidence, on a GPU build/evidence-cuda)")
     for name, text in (("--program", "examples/sentiment"), ("--server", "bench/svd_server"), ("--results", "folder for evidence.json"),
                        ("--document", "evidence.md")):
         parser.add_argument(name, required=True, help=text)
     args = parser.parse_args()
+    args.work = args.work or "build/evidence" + ("-cuda" if args.device == "cuda" else "")
     os.makedirs(args.work, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the program is ended as well
     args.threads = args.threads or (4 if args.device == "cuda" else os.cpu_count())

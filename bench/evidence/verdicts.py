@@ -20,15 +20,15 @@ def mean_sd(values):
 
 
 def crossing(record, target):
-    """The first step with loss <= target, linear between evaluations; and whether even the first evaluation was there."""
+    """The first step with loss <= target, linear between evaluations; and whether the first one after step 0 was there."""
     before = None
     for step, loss in zip(record["steps"], record["losses"]):
         if not plan.finite(loss):
             return None, False
         if loss <= target:
-            if before is None or step == 0:
-                return float(step), step > 0
-            return before[0] + (step - before[0]) * (before[1] - target) / (before[1] - loss), False
+            if before is None:
+                return float(step), False
+            return before[0] + (step - before[0]) * (before[1] - target) / (before[1] - loss), before[0] == 0
         before = step, loss
     return None, False
 
@@ -37,7 +37,8 @@ def steps_to(lora, records):
     """Steps to the loss LoRA ends with, seed by seed, and how many times fewer than LoRA's own."""
     steps, own, bound = [], [], False
     for theirs, ours in zip(lora, records):
-        target = theirs["losses"][-1] if theirs else None
+        # a LoRA that ends no better than it began sets no target
+        target = theirs["losses"][-1] if theirs and theirs["losses"][-1] < theirs["losses"][0] else None
         reached, early = crossing(ours, target) if ours and plan.finite(target) else (None, False)
         bound = bound or early
         steps.append(rounded(reached))

@@ -33,7 +33,7 @@ inline std::map<std::string, std::string> const& vader_files() {
 }
 
 /// A ground-truth file: id, mean rating and text, separated by tabs. An id `12_3` names the third snippet of document
-/// 12. Where ids name no document, equal texts count as one, so that none can be both trained on and tested with.
+/// 12; other ids name none.
 /// errors  runtime_error naming file and line
 inline std::vector<rated_snippet> read_vader(std::string const& path) {
   std::ifstream file(path);
@@ -49,14 +49,15 @@ inline std::vector<rated_snippet> read_vader(std::string const& path) {
       throw std::runtime_error(path + ": line " + std::to_string(all.size() + 1) + " is not id, rating, text");
     auto const id = line.substr(0, first), text = line.substr(second + 1);
     auto const underscore = id.find('_');
-    all.push_back({underscore == id.npos ? text : id.substr(0, underscore), text, rating});
+    all.push_back({underscore == id.npos ? std::string() : id.substr(0, underscore), text, rating});
   }
   if (all.empty()) throw std::runtime_error(path + ": holds no snippets");
   return all;
 }
 
 /// Labels are 0 (negative) and 1 (positive). Whole documents go to the test part and then to the validation part as
-/// long as they fit, the rest to the training part; a function of the file and the rule alone.
+/// long as they fit, the rest to the training part; a function of the file and the rule alone. Snippets of no document
+/// that are the same to the tokenizer count as one, so that none is both trained on and tested with.
 inline text_parts split_vader(std::vector<rated_snippet> const& all, wordpiece const& tokenizer,
                               vader_rule const& rule) {
   text_parts parts;
@@ -67,8 +68,11 @@ inline text_parts split_vader(std::vector<rated_snippet> const& all, wordpiece c
       ++parts.dropped;
       continue;
     }
-    auto& members = documents[all[i].document];
-    if (members.empty()) order.push_back(all[i].document);
+    auto name = all[i].document;
+    if (name.empty())
+      for (index_t const id : tokenizer.encode(all[i].text, rule.tokens)) name += ' ' + std::to_string(id);
+    auto& members = documents[name];
+    if (members.empty()) order.push_back(name);
     members.push_back(i);
   }
   shuffle(order, {2014, 1});

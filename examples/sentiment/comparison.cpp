@@ -115,10 +115,10 @@ void compare(laboratory const& lab, options const& o) {
   std::filesystem::create_directories(o.out + "/checkpoints");
   auto const path = o.out + "/results.jsonl";
   if (o.fresh) {
-    std::filesystem::remove(path);
     for (auto const& i : items) std::filesystem::remove(i.keep.path);
   }
   results_file results(path);
+  if (o.fresh) results.forget(items);
   int known = 0;
   for (auto const& i : items)
     if (auto const* found = results.find(i.id)) {

@@ -14,6 +14,12 @@ using namespace sentiment;
 data_sets read_sets(options const& o) {
   data::wordpiece const tokenizer(o.model + "/vocab.txt");
   data::vader_rule const rule;
+  auto const shape = model::read_bert_shape(o.model);
+  if (tokenizer.size() != shape.vocabulary || static_cast<loraga::index_t>(rule.tokens) > shape.positions)
+    throw std::runtime_error(o.model + ": vocab.txt has " + std::to_string(tokenizer.size()) + " pieces, config.json " +
+                             std::to_string(shape.vocabulary) + " and " + std::to_string(shape.positions) +
+                             " positions; expected as many pieces, and at least " + std::to_string(rule.tokens) +
+                             " positions");
   std::set<std::string> wanted(o.sets.begin(), o.sets.end());
   if (!o.plan.empty()) wanted = sets_of_plan(o.plan);
   std::printf("label: sign of the mean rating; dropped: |mean| < %g; snippets cut at %zu tokens\n",

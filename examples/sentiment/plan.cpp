@@ -207,6 +207,15 @@ void results_file::append(json const& result) {
   if (!file) throw std::runtime_error(path_ + ": cannot be written");
 }
 
+void results_file::forget(std::vector<item> const& items) {
+  for (auto const& i : items) known_.erase(i.id);
+  std::ofstream file(path_ + ".new", std::ios::binary);
+  for (auto const& entry : known_) file << entry.second.dump() << '\n';
+  file.close();
+  if (!file) throw std::runtime_error(path_ + ".new: cannot be written");
+  std::filesystem::rename(path_ + ".new", path_);
+}
+
 void run_items(laboratory const& lab, std::vector<item> const& items, results_file& results, int threads) {
   std::vector<item const*> missing;
   for (auto const& i : items)

@@ -29,6 +29,13 @@ train_spec parse_train(json const& line);
 gradient_spec parse_gradient(json const& line);
 json train_json(train_spec const& s);
 
+/// One thing to do: a plan's line, and where its state is kept meanwhile, if it shall be.
+struct item {
+  std::string id, title;
+  json spec;
+  checkpointing keep;
+};
+
 /// A file of results that survives being killed while it is written: a last line without an end is dropped.
 class results_file {
   std::string path_;
@@ -42,13 +49,8 @@ class results_file {
   json const* find(std::string const& id) const;
   /// One line, on its way to the disk when this returns. Threads may call it side by side.
   void append(json const& result);
-};
-
-/// One thing to do: a plan's line, and where its state is kept meanwhile, if it shall be.
-struct item {
-  std::string id, title;
-  json spec;
-  checkpointing keep;
+  /// Drops the results of these items; the others stay.
+  void forget(std::vector<item> const& items);
 };
 
 /// Does every item that has no result yet, `threads` side by side. One that throws has its error as its result; if it

@@ -168,19 +168,23 @@ class training {
   bool due() const { return step_ == 0 || step_ == steps_ || step_ % spec_.evaluate_every == 0; }
   void look(std::function<void(progress const&)> const& tell) {
     auto const r = evaluate(be_, model_, held_out_, 0, std::min(curve_snippets, held_out_.count()));
-    if (!loraga::is_finite(r.loss_sum))
-      loraga::raise<loraga::numeric_error>("training::run", "the loss after step " + std::to_string(step_),
-                                           "not finite", "a number: the run diverged");
+    require_finite(r);
     record_.steps.push_back(step_);
     record_.losses.push_back(r.mean());
     record_.accuracies.push_back(r.accuracy());
     last_ = r;
     tell({step_, steps_, r.mean()});
   }
+  void require_finite(model::loss_result const& r) const {
+    if (!loraga::is_finite(r.loss_sum))
+      loraga::raise<loraga::numeric_error>("training::run", "the loss after step " + std::to_string(step_),
+                                           "not finite", "a number: the run diverged");
+  }
   void advance() {
     for (auto* t : trained(false)) loraga::fill(be_, t->gradient.view(), 0);
     for (auto* l : model_.linears()) l->adapter.zero_gradient(be_);
     auto const r = model_.run(be_, buffer_.pick(be_, training_, order_.draw(spec_.batch)), true);
+    require_finite(r);
     if (budget_) budget_->add_orthogonality(be_, 0.5, orthogonality_.view());
     optimiser_.step(be_);
     if (budget_) budget_->update(be_);
