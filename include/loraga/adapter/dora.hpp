@@ -193,7 +193,8 @@ class dora : public lora<T, B> {
     check_weight(w, "dora::unmerge");
     auto const kept = this->merged_.view();
     auto const change = product(be, this->a_of(kept), this->b_of(kept));
-    auto const ratio = merged_ratio_.view(), d = change.view();
+    auto const ratio = merged_ratio_.view();
+    auto const d = change.view();
     be.for_each(out(), in(), functor::restore_weight<decltype(ratio), decltype(d), W>{ratio, d, w});
     this->merged_ = {};
   }
