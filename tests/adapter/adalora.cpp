@@ -1,4 +1,4 @@
-#include <loraga/adapter/adalora.hpp>
+#include <loraga/adapter/adalora_budget.hpp>
 
 #include "../init/checks.hpp"
 #include "../support/gradient_check.hpp"
@@ -145,6 +145,11 @@ TEST_CASE("AdaLoRA's merge equals the adapter; unmerge takes it back", "[adapter
     CHECK(test::distance(download(be, copy.view()), expected) < 1e-13);
     CHECK(test::distance(download(be, f.weight.view()), expected) < 1e-13);
     CHECK_THROWS_AS(ad.merge(be, f.weight.view()), state_error);
+    auto keep = upload<double>(be, host(3, 1));
+    CHECK_THROWS_AS(ad.prune(be, keep.view()), state_error);
+    adalora_budget<double, test::backend> budget(be, {&ad}, {.initial_rank = 3, .target_rank = 1, .total = 9});
+    CHECK(budget.kept() == 3);
+    CHECK_THROWS_AS(budget.update(be), state_error);
     move(be, ad);
     fill(be, ad.e(), 9);
     ad.unmerge(be, f.weight.view());

@@ -105,6 +105,22 @@ void check_resume() {
 
 }  // namespace
 
+TEST_CASE("a budget's checkpoint is for its own schedule", "[io]") {
+  auto be = test::make_backend();
+  test::folder const folder;
+  adalora<float, backend> ad(be, 9, 7, 3, rank_stable_scaling{});
+  adalora_schedule const s{.initial_rank = 3, .target_rank = 1, .total = 9};
+  adalora_schedule other = s, longer = s;
+  other.target_rank = 2;
+  longer.total = 90;
+  adalora_budget<float, backend> one(be, {&ad}, s), two(be, {&ad}, other), three(be, {&ad}, longer);
+  save_checkpoint(be, folder / "c", [&](auto& c) { c("budget", one); });
+  CHECK_THROWS_WITH(load_checkpoint(be, folder / "c", [&](auto& c) { c("budget", two); }),
+                    Catch::Contains("target_rank"));
+  CHECK_THROWS_WITH(load_checkpoint(be, folder / "c", [&](auto& c) { c("budget", three); }), Catch::Contains("total"));
+  load_checkpoint(be, folder / "c", [&](auto& c) { c("budget", three); }, {.settings_may_change = true});
+}
+
 TEST_CASE("DoRA and AdaLoRA go on from a checkpoint", "[io]") {
   check_resume<dora<bf16, backend>, in_place_anchor, nothing>();
   check_resume<dora<float, backend>, frozen_pair_anchor, nothing>();

@@ -168,9 +168,10 @@ class adalora : public lora<T, B> {
   }
 
   /// E_i = 0 where keep_i is 0, and the frozen start loses that triplet: else -s*b0*a0 would stay behind.
-  /// errors  shape_error unless keep is r x 1
+  /// errors  shape_error unless keep is r x 1; state_error if merged
   void prune(B& be, matrix_view<double const, space> keep) {
     require_shape(keep, rank(), 1, "adalora::prune", "keep");
+    if (merged()) raise<state_error>("adalora::prune", "adapter", "merged", "unmerged in training");
     using K = matrix_view<double const, space>;
     auto const drop = [&](auto column) {
       be.for_each(1, rank(), functor::drop_columns<K, decltype(column)>{keep, column.transposed()});

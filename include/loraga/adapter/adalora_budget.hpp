@@ -101,12 +101,19 @@ class adalora_budget {
   index_t steps() const { return steps_; }
   index_t layers() const { return static_cast<index_t>(adapters_.size()); }
   /// Triplets kept by the last pruning, and per adapter.
-  index_t kept() const { return std::accumulate(ranks_.begin(), ranks_.end(), index_t{0}); }
+  index_t kept() const {
+    return ranks_.empty() ? triplets_ : std::accumulate(ranks_.begin(), ranks_.end(), index_t{0});
+  }
   std::vector<index_t> const& ranks() const { return ranks_; }  ///< empty until something was pruned
 
   /// One step is over: importance follows, and triplets go where the schedule says so.
-  /// errors  numeric_error if an importance is not finite: nothing is pruned then
+  /// errors  state_error if an adapter is merged, before anything changes; numeric_error if an importance is not
+  /// finite:
+  ///         nothing is pruned then, and the budget is of no more use (skip update with a step whose gradients are not
+  ///         finite)
   void update(B& be) {
+    for (auto const* ad : adapters_)
+      if (ad->merged()) raise<state_error>("adalora_budget::update", "adapter", "merged", "unmerged in training");
     index_t const step = steps_ + 1, fixed = schedule_.total - schedule_.final;
     if (step < fixed) watch(be);
     if (step <= fixed && schedule_.prunes(step)) choose(be, triplets_ - schedule_.budget(step, layers()));
@@ -126,6 +133,14 @@ class adalora_budget {
   void visit_state(C& c) {
     c.same("adapters", layers());
     c.same("triplets", triplets_);
+    c.same("initial_rank", schedule_.initial_rank);
+    c.same("target_rank", schedule_.target_rank);
+    c.setting("warmup", schedule_.warmup);
+    c.setting("final", schedule_.final);
+    c.setting("total", schedule_.total);
+    c.setting("interval", schedule_.interval);
+    c.setting("beta1", schedule_.beta1);
+    c.setting("beta2", schedule_.beta2);
     c("steps", steps_);
     c("ranks", ranks_);
     c("keep", keep_.view());

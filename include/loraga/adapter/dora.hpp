@@ -197,6 +197,7 @@ class dora : public lora<T, B> {
     auto const d = change.view();
     be.for_each(out(), in(), functor::restore_weight<decltype(ratio), decltype(d), W>{ratio, d, w});
     this->merged_ = {};
+    knows_weight_ = false;  // in 16 bit W does not come back exactly
   }
   /// W += factor*(what merge changes), W being the base or a copy of it. The adapter stays as it is.
   /// errors  shape_error; state_error if the magnitude is not set yet

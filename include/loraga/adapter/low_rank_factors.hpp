@@ -69,8 +69,10 @@ class low_rank_factors {
   void subtract_start(B& be, W w, matrix_view<T const, space> a, matrix_view<T const, space> b) {
     require_shape(w, out_, in_, "lora::subtract_start", "W");
     freeze_start(be, a, b);
+    auto pair = std::exchange(next_start_, {});  // if the product fails, no later start may find it
     [[maybe_unused]] auto const precise = be.full_precision();
     be.gemm(-scale_, b, a, 1.0, w);
+    next_start_ = std::move(pair);
     subtracted_ = true;
   }
   /// Prepares a, b as the frozen pair of the start to come.

@@ -179,6 +179,8 @@ class input_statistics {
   /// to = the second moment (not centred) per micro-batch: sum_b w_b*X_b*X_bT / sum_b w_b.
   void second_moment(B& be, matrix_view<double, space> to) const {
     require_shape(to, features(), features(), "input_statistics::second_moment", "to");
+    if (count_ == 0)
+      raise<state_error>("input_statistics::second_moment", "statistics", "empty", "at least one micro-batch added");
     be.for_each(to.rows, to.cols,
                 functor::second_moment<decltype(scatter()), decltype(mean()), decltype(to)>{scatter(), mass_, mean(),
                                                                                             1 / weight_, to});
