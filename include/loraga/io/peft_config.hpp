@@ -2,6 +2,7 @@
 #include <cmath>
 #include <loraga/io/json.hpp>
 #include <loraga/io/module_selection.hpp>
+#include <loraga/scaling.hpp>
 #include <map>
 #include <utility>
 
