@@ -17,7 +17,7 @@ enum class adapter_kind { lora, dora, adalora };
 struct method {
   std::string name;
   start how;
-  double rate;  ///< learning rate where none is asked for: the best of the sweep in bench/results/evidence.json
+  double rate;  ///< learning rate where none is asked for, from a few runs by hand; bench/run.sh evidence sweeps
   bool rank_stable = false;  ///< s = alpha/sqrt(r) instead of alpha/r
   double ratio = 1;          ///< LoRA+, where none is asked for
   double gamma = 16;         ///< where none is asked for

@@ -34,6 +34,9 @@ TEST_CASE("EVA: A is the inputs' principal directions, B zero; the model starts 
   s.add(be, test::upload<float>(be, test::columns(x, 0, 50)).view());
   s.add(be, test::upload<float>(be, test::columns(x, 50, 30)).view());
   lora<float, test::backend> ad(be, 30, 20, 4, classic_scaling{});
+  statistics peaked(be, 20, {.by_peak = true});  // CorDA's
+  peaked.add(be, test::upload<float>(be, x).view());
+  CHECK_THROWS_AS(initialise(be, ad, eva_init{}, gram{}, peaked), state_error);
   initialise(be, ad, eva_init{}, gram{}, s);
   host const a = test::download(be, ad.a());
   CHECK(test::orthonormality(test::transpose(a)) < 1e-5);

@@ -6,8 +6,7 @@
 namespace loraga {
 
 /// DoRA: LoRA whose rows are rescaled to a trained magnitude g.
-/// math    y = (g/N) * (W*x + s*B*A*x) (+ bias), N = row norms of W + s*B*A, a constant for the gradient; g begins as
-/// N,
+/// math    y = (g/N) * (W*x + s*B*A*x) (+ bias), N = row norms of W + s*B*A, constants for the gradient; g begins as N,
 ///         so that the start is LoRA's. With dropout, as in PEFT: y = W*x + (g/N - 1)*W*drop(x) + (g/N)*s*B*A*drop(x)
 /// shapes  as lora; magnitude out x 1 (16-bit adapters compute with its float master copy)
 /// g is set, and the norms of W are looked at, at the first pass after a start, or by prepare. W must not change in
@@ -76,6 +75,13 @@ class dora : public lora<T, B> {
     has_magnitude_ = true;
   }
 
+  /// lora's, for A and B; g, which passes take from the master copy, has set_magnitude.
+  void values_changed(B& be) {
+    if constexpr (is_16bit<T>) {
+      convert(be, this->a(), this->a_of(this->masters_.view()));
+      convert(be, this->b(), this->b_of(this->masters_.view()));
+    }
+  }
   void start(B& be, matrix_view<T const, space> a, matrix_view<T const, space> b) {
     base::start(be, a, b);
     has_magnitude_ = knows_weight_ = false;
@@ -135,7 +141,8 @@ class dora : public lora<T, B> {
 
   /// math    D = (g/N)*dY; dg += sum over tokens of dY*(W + s*B*A)*X/N; dB, dA, dX as lora's with D in dY's place
   /// Returns what the base's weight and input see: D, or dY after a pass with dropout (the rest is then in dX already).
-  /// Bias gradients see dY. errors  as lora's
+  /// Bias gradients see dY.
+  /// errors  as lora's
   template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D>
   matrix_view<compute const, space> backward(B& be, W w, X x, Y dy, tape& t, double beta, D dx) {
     check_weight(w, "dora::backward");

@@ -18,6 +18,8 @@ struct eva_init {
 
   template <Backend B, class Svd, class W, class S>
   auto factors(B& be, Svd const& svd, std::span<W const>, std::span<S const* const> inputs, index_t r) const {
+    for (auto const* s : inputs)
+      if (s->by_peak()) raise<state_error>("eva_init", "inputs", "by_peak", "input_statistics without it");
     return S::top(be, svd, inputs, r);
   }
   template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>

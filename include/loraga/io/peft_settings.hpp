@@ -7,7 +7,8 @@
 
 namespace loraga::format {
 
-/// alpha such that alpha/divisor is s to the last bit; a short number where one does it.
+/// alpha such that alpha/divisor is s; where no double gives s to the last bit, the next number to it. A short number
+/// where one does it.
 inline double alpha_of(double scale, double divisor) {
   double const exact = scale * divisor;
   char text[40];
