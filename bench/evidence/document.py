@@ -315,10 +315,11 @@ class Document:
         rows = self.e["init_cost"]
         if rows:
             self.say("## What a start costs", "",
-                     "Median over the runs of the table: seconds, peak memory the start itself takes, and the steps of training that the same "
-                     "time would have bought.",
-                     "", grid(["method", "seconds", "peak MiB", "in steps", "trainable", "seconds per step"],
-                              [[r["method"], f"{r['seconds']:.2f}", f"{r['peak_bytes'] / 2**20:.1f}", number(r["in_steps"], 1), r["trainable"],
+                     "Median over the runs of the table: seconds; the steps of training that the same time would have bought; and the most memory "
+                     "that start and training took beyond the model, its adapters and the optimiser's state, both with the activations of the "
+                     "batches they ran" + (" (host memory only, not the GPU's)" if self.setup["device"] == "cuda" else "") + ".",
+                     "", grid(["method", "seconds", "peak MiB", "training's", "in steps", "trainable", "seconds per step"],
+                              [[r["method"], f"{r['seconds']:.2f}", f"{r['peak_bytes'] / 2**20:.1f}", f"{r['training_peak_bytes'] / 2**20:.1f}", number(r["in_steps"], 1), r["trainable"],
                                 f"{r['step_seconds']:.3f}"] for r in rows]))
 
     def presets(self):

@@ -8,8 +8,8 @@ import json
 import math
 
 SETS = ["movie", "amazon", "nyt", "tweets"]
-METHODS = ["full", "lora", "rslora", "lora+", "pissa", "dora", "adalora", "lora-ga", "ga-random", "milora", "olora", "corda",
-           "eva", "lora-one", "dora+lora-ga", "adalora+lora-ga"]  # the paper's first
+MORE_METHODS = ["milora", "olora", "corda", "eva", "lora-one", "dora+lora-ga", "adalora+lora-ga"]  # not in the paper's tables
+METHODS = ["full", "lora", "rslora", "lora+", "pissa", "dora", "adalora", "lora-ga", "ga-random", *MORE_METHODS]
 ARMS = ["gaussian", "+so", "+ga"]  # between lora and lora-ga
 DIRECTIONS = ["ArB2r", "A2rBr", "ArBr", "random"]
 RANKS = [8, 32, 128]
@@ -32,8 +32,9 @@ LATE = ["ablation", "directions", "batch", "ranks", "epochs"]  # given up from t
 STAGES = ["sweep", "table", "ablation", "directions", "batch", "coverage", "ranks", "epochs"]
 
 RULE = (f"In this order until the estimate fits: 6, then 4 evaluations in a run; {STEPS}, 48, {FEWEST_STEPS} steps (fixed if --steps is "
-        "given); 4, 2, 1 sets in ablation, directions, batch and ranks; without epochs, ranks, batch, directions, ablation, one after "
-        "the other; 30, 20 steps. Methods, sets and seeds of the table, and the sweep, always stay.")
+        f"given); 4, 2 sets in ablation, directions, batch and ranks; {' and '.join(SWEEP_SETS)} only for the table's methods that the "
+        "paper's tables do not have; 1 set in ablation and the like; without epochs, ranks, batch, directions, ablation, one after the "
+        "other; 30, 20 steps. The paper's methods on all sets, the table's seeds and the sweep always stay.")
 
 
 def with_id(spec):
@@ -94,10 +95,13 @@ def stages(settings, rates, extra_rates=()):
     def at_common(method, sets, **more):
         return [train(settings, method, s, common, seed, **more) for s in sets for seed in SEEDS]
 
+    def sets_of(method):
+        return settings["more_sets"] if method in MORE_METHODS else SETS
+
     found = {
         "sweep": sweep(settings) + [i for m, lr in extra_rates for i in sweep(settings, [lr], [m])],
-        "table": [i for m in METHODS for i in at_common(m, SETS)]
-                 + [train(settings, m, s, best[m], seed) for m in METHODS for s in SETS for seed in SEEDS],
+        "table": [i for m in METHODS for i in at_common(m, sets_of(m))]
+                 + [train(settings, m, s, best[m], seed) for m in METHODS for s in sets_of(m) for seed in SEEDS],
         "ablation": [i for m in ["lora", *ARMS, "ga-random", "lora-ga"] for i in at_common(m, late)],
         "directions": [i for d in DIRECTIONS for i in at_common("lora-ga", late, directions=d)],
         "batch": [gradient(s, seed, n, REFERENCE_SAMPLE) for s in late for n in SAMPLES for seed in SEEDS]
@@ -121,8 +125,10 @@ def stages(settings, rates, extra_rates=()):
 def ladder(steps=None):
     first = steps or STEPS
     cuts = [(first, 6), (first, 4)] + ([] if steps else [(48, 4), (FEWEST_STEPS, 4)])
-    rows = [{"steps": n, "evaluate_every": max(1, n // e), "late_sets": SETS, "dropped": []} for n, e in cuts]
-    rows += [{**rows[-1], "late_sets": SETS[:k]} for k in (2, 1)]
+    rows = [{"steps": n, "evaluate_every": max(1, n // e), "late_sets": SETS, "more_sets": SETS, "dropped": []} for n, e in cuts]
+    rows.append({**rows[-1], "late_sets": SETS[:2]})
+    rows.append({**rows[-1], "more_sets": SWEEP_SETS})
+    rows.append({**rows[-1], "late_sets": SETS[:1]})
     rows += [{**rows[-1], "dropped": LATE[-k:]} for k in range(1, len(LATE) + 1)]
     rows += [{**rows[-1], "steps": n, "evaluate_every": n // 4} for n in ([] if steps else (30, 20))]
     return rows

@@ -147,12 +147,12 @@ class Builder:
     def init_cost(self):
         rows = []
         for m in plan.METHODS:
-            held = [r for s in plan.SETS for rate in self.protocols().values() for seed in plan.SEEDS
-                    if (r := self.record(self.item(m, s, rate(m), seed)))]
+            items = [self.item(m, s, rate(m), seed) for s in plan.SETS for rate in self.protocols().values() for seed in plan.SEEDS]
+            held = [r for i in {i["id"]: i for i in items}.values() if (r := self.record(i))]
             if held:
                 seconds, step = statistics.median(r["init_seconds"] for r in held), self.settings["costs"]["step"][m]
                 rows.append({"method": m, "seconds": rounded(seconds), "peak_bytes": int(statistics.median(r["init_peak_bytes"] for r in held)),
-                             "trainable": held[0]["trainable"], "step_seconds": rounded(step),
+                             "training_peak_bytes": int(statistics.median(r["training_peak_bytes"] for r in held)), "trainable": held[0]["trainable"], "step_seconds": rounded(step),
                              "in_steps": rounded(seconds / step) if step > 0 else None, "runs": len(held)})
         return rows
 
@@ -225,7 +225,7 @@ class Builder:
             found += [{"stage": stage, "why": "needs the sweep's rates", "count": len(items), "ids": []}
                       for stage, items in plan.stages(self.chosen, plan.UNKNOWN_RATES).items() if stage not in ("sweep", "coverage")]
         else:
-            everything = plan.stages({**self.chosen, "late_sets": plan.SETS, "dropped": []}, self.rates, self.extra)
+            everything = plan.stages({**self.chosen, "late_sets": plan.SETS, "more_sets": plan.SETS, "dropped": []}, self.rates, self.extra)
             planned = {i["id"] for items in self.planned.values() for i in items}
             for stage, items in everything.items():
                 left = [i for i in items if i["id"] not in planned and i["id"] not in self.records]

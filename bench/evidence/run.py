@@ -179,7 +179,8 @@ class Runner:
         chosen = self.settings["chosen"]
         fits = "" if chosen["estimated_seconds"] <= 3600 * self.args.budget else ", more than that, but no less is allowed"
         print(f"chosen for {self.args.budget:g} hours (estimated {minutes(chosen['estimated_seconds'])}{fits}): {chosen['steps']} steps, evaluated "
-              f"every {chosen['evaluate_every']}; late stages on {', '.join(chosen['late_sets'])}"
+              f"every {chosen['evaluate_every']}; late stages on {', '.join(chosen['late_sets'])}, methods beyond the paper's on "
+              f"{', '.join(chosen['more_sets'])}"
               + (f"; without {', '.join(chosen['dropped'])}" if chosen["dropped"] else ""), flush=True)
 
     def all(self):

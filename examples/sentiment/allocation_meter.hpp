@@ -19,6 +19,8 @@ class allocation_peak {
  public:
   allocation_peak() { thread_allocations::reset_most(); }
   std::int64_t bytes() const { return thread_allocations::most() - before_; }
+  /// What of it is still there.
+  std::int64_t held() const { return thread_allocations::now() - before_; }
 };
 
 }  // namespace sentiment

@@ -1,5 +1,6 @@
 #include "comparison.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -31,15 +32,6 @@ std::vector<item> planned(options const& o) {
             {id, title, train_json(s), {o.out + "/checkpoints/" + id + ".safetensors", o.checkpoint_every}});
       }
   return items;
-}
-
-/// The first entry in which two specs differ, as both have it.
-std::string difference(json const& theirs, json const& ours) {
-  for (auto const& entry : ours.items())
-    if (!theirs.contains(entry.key()) || theirs[entry.key()] != entry.value())
-      return entry.key() + " is " + (theirs.contains(entry.key()) ? theirs[entry.key()].dump() : "missing") +
-             " there, here " + entry.value().dump();
-  return theirs.size() == ours.size() ? "" : "there are other entries";
 }
 
 /// One method on one set, over seeds.
@@ -119,18 +111,12 @@ void compare(laboratory const& lab, options const& o) {
   }
   results_file results(path);
   if (o.fresh) results.forget(items);
-  int known = 0;
-  for (auto const& i : items)
-    if (auto const* found = results.find(i.id)) {
-      ++known;
-      auto const differs = difference(found->at("spec"), i.spec);
-      if (!differs.empty())
-        throw std::runtime_error(path + ": " + i.id + " was run with other options (" + differs +
-                                 "); choose another --out, or --fresh to run it anew");
-    }
+  require_same_specs(results, items, "choose another --out, or --fresh to run it anew");
+  auto const known = std::count_if(items.begin(), items.end(), [&](item const& i) { return results.find(i.id); });
   if (known > 0)
-    std::printf("%d of %zu runs are in %s already (--fresh runs them anew)\n", known, items.size(), path.c_str());
-  run_items(lab, items, results, o.threads);
+    std::printf("%td of %zu runs are in %s already (--fresh runs them anew)\n", known, items.size(), path.c_str());
+  auto const missing = static_cast<int>(items.size()) - static_cast<int>(known);
+  run_items(lab, items, results, o.threads, o.threads / std::clamp(missing, 1, o.threads));
   auto const rows = summarise(items, results);
   print(rows);
   write_files(o, items, rows, results);

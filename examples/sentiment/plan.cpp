@@ -55,6 +55,7 @@ json measured(laboratory const& lab, item const& i, int threads, std::function<v
             {"n_test", r.n_test},
             {"init_seconds", r.init_seconds},
             {"init_peak_bytes", r.init_peak_bytes},
+            {"training_peak_bytes", r.training_peak_bytes},
             {"seconds", r.seconds},
             {"steps", r.steps},
             {"losses", r.losses},
@@ -86,6 +87,15 @@ json measured(laboratory const& lab, item const& i, int threads, std::function<v
     result["magnitude_similarity"] = magnitude;
   }
   return result;
+}
+
+/// The first entry in which two specs differ, as both have it.
+std::string difference(json const& theirs, json const& ours) {
+  for (auto const& entry : ours.items())
+    if (!theirs.contains(entry.key()) || theirs[entry.key()] != entry.value())
+      return entry.key() + " is " + (theirs.contains(entry.key()) ? theirs[entry.key()].dump() : "missing") +
+             " there, here " + entry.value().dump();
+  return theirs.size() == ours.size() ? "" : "there are other entries";
 }
 
 std::vector<item> read_plan(std::string const& path) {
@@ -216,20 +226,28 @@ void results_file::forget(std::vector<item> const& items) {
   std::filesystem::rename(path_ + ".new", path_);
 }
 
-void run_items(laboratory const& lab, std::vector<item> const& items, results_file& results, int threads) {
+void require_same_specs(results_file const& results, std::vector<item> const& items, std::string const& advice) {
+  for (auto const& i : items)
+    if (auto const* found = results.find(i.id)) {
+      auto const differs = difference(found->at("spec"), i.spec);
+      if (!differs.empty())
+        throw std::runtime_error(results.path() + ": " + i.id + " was run with other options (" + differs + "); " +
+                                 advice);
+    }
+}
+
+void run_items(laboratory const& lab, std::vector<item> const& items, results_file& results, int threads, int each) {
   std::vector<item const*> missing;
   for (auto const& i : items)
     if (!results.find(i.id)) missing.push_back(&i);
   if (missing.empty()) return;
-  int const side_by_side = std::min(threads, static_cast<int>(missing.size()));
-  finetune::job_board board(side_by_side);
+  finetune::job_board board(std::min(threads, static_cast<int>(missing.size())));
   board.run(missing.size(), [&](std::size_t n, int) {
     auto const& i = *missing[n];
     json result{{"id", i.id}, {"spec", i.spec}};
     std::string end;
     try {
-      result.update(
-          measured(lab, i, threads / side_by_side, [&](progress const& p) { board.update(i.title, p.step, p.loss); }));
+      result.update(measured(lab, i, each, [&](progress const& p) { board.update(i.title, p.step, p.loss); }));
       char text[64] = "";
       if (result.contains("loss"))
         std::snprintf(text, sizeof text, ": loss %.4f, accuracy %.4f", result["loss"].get<double>(),
@@ -250,7 +268,8 @@ void run_items(laboratory const& lab, std::vector<item> const& items, results_fi
 void run_plan(laboratory const& lab, options const& o) {
   auto const items = read_plan(o.plan);
   results_file results(o.results);
-  run_items(lab, items, results, o.threads);
+  require_same_specs(results, items, "choose another --results or another id");
+  run_items(lab, items, results, o.threads, 1);  // alone or not, an item takes the same time
 }
 
 std::set<std::string> sets_of_plan(std::string const& path) {

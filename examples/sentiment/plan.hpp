@@ -11,10 +11,11 @@
 //   "train"     "method", "set", "seed" and, where they differ from train_spec's defaults, "rank", "alpha", "gamma",
 //               "lr", "ratio" (LoRA+), "steps" or "epochs", "batch", "directions", "sample_batches", "sample_batch",
 //               "evaluate_every", "part" ("test" or "validation": what is evaluated on). The result adds "trainable",
-//               "n_train", "n_test", "init_seconds", "init_peak_bytes" (most memory the start needed beyond the
-//               model's, as counted by operator new on the run's thread), "seconds", "steps", "losses" and
-//               "accuracies" (of the part's first 200 snippets), "train_losses" (per step), "accuracy" and "loss" (of
-//               the whole part).
+//               "n_train", "n_test", "init_seconds", "init_peak_bytes" and "training_peak_bytes" (most memory the
+//               start and the training needed beyond the model, its adapters and the optimiser's state, both with the
+//               activations of the batches they ran; counted by operator new on the run's thread), "seconds", "steps",
+//               "losses" and "accuracies" (of the part's first 200 snippets), "train_losses" (per step), "accuracy"
+//               and "loss" (of the whole part).
 //   "gradient"  "set", "seed", "sample_batches", "sample_batch", "ranks", "spectra", and "against": {"sample_batches",
 //               "sample_batch"}. The result adds "layers": name, out, in, coverage by rank (at 2r triplets), and
 //               spectrum, sign_similarity and magnitude_similarity where asked for; the latter two also on average.
@@ -53,12 +54,15 @@ class results_file {
   void forget(std::vector<item> const& items);
 };
 
-/// Does every item that has no result yet, `threads` side by side. One that throws has its error as its result; if it
-/// has a checkpoint, only divergence is a result, and other errors end the job.
-void run_items(laboratory const& lab, std::vector<item> const& items, results_file& results, int threads);
+/// errors  runtime_error naming the item whose result is of another spec, what differs, and what to do: `advice`
+void require_same_specs(results_file const& results, std::vector<item> const& items, std::string const& advice);
+
+/// Does every item that has no result yet, `threads` side by side with `each` threads of its own. One that throws has
+/// its error as its result; if it has a checkpoint, only divergence is a result, and other errors end the job.
+void run_items(laboratory const& lab, std::vector<item> const& items, results_file& results, int threads, int each);
 
 /// The job of --plan.
-/// errors  runtime_error naming the line that is no item, or whose id another line has
+/// errors  runtime_error naming the line that is no item, whose id another line has, or whose result is of another spec
 void run_plan(laboratory const& lab, options const& o);
 /// Sets a plan names.
 std::set<std::string> sets_of_plan(std::string const& path);

@@ -27,7 +27,7 @@ struct train_spec {
 struct train_record {
   index_t trainable = 0, n_train = 0, n_test = 0;
   double init_seconds = 0, seconds = 0, accuracy = 0, loss = 0;  // accuracy and loss of the whole part
-  std::int64_t init_peak_bytes = 0;
+  std::int64_t init_peak_bytes = 0, training_peak_bytes = 0;     // beyond the model's, activations included
   std::vector<index_t> steps;
   std::vector<double> losses, accuracies;  // on the part's first snippets, at `steps`
   std::vector<double> train_losses;        // per step

@@ -48,6 +48,7 @@ class training {
   std::optional<loraga::adalora_budget<float, B>> budget_;  // AdaLoRA's
   loraga::matrix<double, B> orthogonality_;                 // its regulariser, which nobody reads
   inputs<B> measured_;                                      // what EVA's ranks were found from, until the start
+  std::int64_t measured_bytes_ = 0;                         // with the activations that came with it
   data::sampler order_;
   data::text_buffer<B> buffer_;
   train_record record_;
@@ -87,14 +88,21 @@ class training {
   /// Trains to the end. A checkpoint of this configuration that is there is gone on from.
   /// errors  numeric_error when the loss is not finite any more; state_error for a checkpoint of another configuration
   train_record run(checkpointing const& keep, std::function<void(progress const&)> const& tell) {
-    if (!keep.path.empty() && std::filesystem::exists(keep.path)) resume(keep.path);
-    else begin();
+    auto held = thread_allocations::now() - measured_bytes_;
+    if (!keep.path.empty() && std::filesystem::exists(keep.path)) {
+      resume(keep.path);
+      held = thread_allocations::now();
+    } else {
+      begin();
+    }
+    thread_allocations::reset_most();
     while (true) {
       if (due()) look(tell);
       if (step_ == steps_) break;
       advance();
       if (!keep.path.empty() && step_ % keep.every == 0 && step_ < steps_) save(keep.path);
     }
+    record_.training_peak_bytes = thread_allocations::most() - held;
     finish();
     return record_;
   }
@@ -136,6 +144,7 @@ class training {
     auto const ranks = layer_ranks(be_, model_, how_, spec_, training_, measured_);
     if (how_.how == start::eva) {  // the others' ranks cost nothing
       record_.init_peak_bytes = peak.bytes();
+      measured_bytes_ = peak.held();
       record_.init_seconds = seconds_since(start_time);
     }
     make_adapters(be_, model_, how_, spec_, ranks);
@@ -161,7 +170,7 @@ class training {
     start_adapters(be_, model_, how_, spec_, training_, measured_);
     be_.synchronize();
     measured_.clear();
-    record_.init_peak_bytes = std::max(record_.init_peak_bytes, peak.bytes());
+    record_.init_peak_bytes = std::max(record_.init_peak_bytes, measured_bytes_ + peak.bytes());
     record_.init_seconds += seconds_since(start_time);
   }
 

@@ -6,7 +6,7 @@ using namespace loraga;
 
 namespace {
 
-record_info layer(std::string module, double scale, index_t rank) {
+record_info layer_of(std::string module, double scale, index_t rank) {
   record_info r;
   r.module = std::move(module);
   r.scale = scale;
@@ -27,7 +27,7 @@ TEST_CASE("alpha gives s back, to the last bit where a number does", "[io]") {
 
 TEST_CASE("r and alpha are the commonest, exceptions are patterns that fit one module", "[io]") {
   peft_config c;
-  format::set_scales(c, {layer("a.q", 2, 8), layer("b.q", 2, 8), layer("x.b.q", 4, 4), layer("c.q", 1, 8)});
+  format::set_scales(c, {layer_of("a.q", 2, 8), layer_of("b.q", 2, 8), layer_of("x.b.q", 4, 4), layer_of("c.q", 1, 8)});
   CHECK(c.r == 8);
   CHECK(c.alpha == 16);
   REQUIRE(c.rank_pattern.size() == 1);
@@ -40,9 +40,9 @@ TEST_CASE("r and alpha are the commonest, exceptions are patterns that fit one m
 TEST_CASE("AdaLoRA's one alpha", "[io]") {
   peft_config c;
   c.r = 0;
-  format::set_adalora_scales(c, {layer("a", 2, 12), layer("b", 2, 5)});
+  format::set_adalora_scales(c, {layer_of("a", 2, 12), layer_of("b", 2, 5)});
   CHECK(c.r == 12);
   CHECK(c.alpha / (12 + adalora_scaling::epsilon) == 2);
   CHECK(c.kept_ranks.at("b") == 5);
-  CHECK_THROWS_AS(format::set_adalora_scales(c, {layer("a", 2, 12), layer("b", 1, 12)}), value_error);
+  CHECK_THROWS_AS(format::set_adalora_scales(c, {layer_of("a", 2, 12), layer_of("b", 1, 12)}), value_error);
 }
