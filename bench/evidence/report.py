@@ -1,40 +1,14 @@
 """Makes bench/results/evidence.json from the records, and has the plots and docs/evidence.md made from it."""
-import hashlib
+import glob
 import json
 import os
 import re
 import statistics
-import subprocess
-import sys
 
 import plan
+from files import json_lines, replace
+from real_spectra import spectra_of, svd_presets
 from verdicts import averages, comparisons, mean_sd, rounded, steps_to
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-SPECTRA_BYTES = 300_000
-
-
-def output_of(*command):
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=HERE).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def commit():
-    changed = output_of("git", "status", "--porcelain", "--", "../../include", "../../examples", "../../cmake", "../../CMakeLists.txt")
-    return (output_of("git", "rev-parse", "HEAD") or "unknown") + (" with local changes" if changed else "")
-
-
-def machine(device):
-    info = open("/proc/cpuinfo").read()
-    cpu = re.search(r"model name\s*: (.*)", info)
-    found = {"cpu": cpu[1] if cpu else "unknown", "cores": os.cpu_count(), "avx512": " avx512f" in info,
-             "compiler": output_of("g++", "--version").split("\n")[0]}
-    if device == "cuda":
-        found["gpu"] = output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") or "unknown"
-        found["cuda_compiler"] = output_of("nvcc", "--version").split("\n")[-1]
-    return found
 
 
 def diverges(record):
@@ -237,78 +211,17 @@ class Builder:
             found.append({"stage": "all", "why": f"{self.chosen['steps']} steps a run instead of {plan.STEPS}", "count": 0, "ids": []})
         return found
 
-    def counts(self):
-        """Snippets of each set's parts, as far as the program says."""
-        found = {}
-        for r in self.records.values():
-            spec = r["spec"]
-            if spec["kind"] == "train" and "error" not in r:
-                parts = found.setdefault(spec["set"], {})
-                parts[spec["part"]] = r["n_test"]
-                if "n_train" in r:
-                    parts["train"] = r["n_train"]
-        return {s: found[s] for s in plan.SETS if s in found}
 
-
-# Spectra and the SVD presets.
-
-def spectra_of(builder):
-    sets = {}
-    for s in plan.SETS:
-        record = builder.record(plan.gradient(s, plan.SEEDS[0], spectra=True))
-        if record:
-            sets[s] = [{"name": l["name"], "out": l["out"], "in": l["in"], "spectrum": rounded(l["spectrum"], 5)} for l in record["layers"]]
-    if not sets:
-        return None
-
-    def block(layer):
-        number = re.search(r"\d+", layer["name"])
-        return int(number[0]) if number else 0
-
-    blocks = sorted({block(l) for layers in sets.values() for l in layers})
-    for kept, words in ((blocks, "all layers"), ({blocks[0], blocks[len(blocks) // 2], blocks[-1]}, "first, middle and last block"),
-                        ({blocks[0], blocks[-1]}, "first and last block"), ({blocks[len(blocks) // 2]}, "middle block")):
-        text = json_lines({
-            "what": f"singular values of the mean gradient over {plan.SAMPLE} snippets before training, seed {plan.SEEDS[0]}",
-            "layers": words, "command": "bash bench/run.sh evidence",
-            "sets": {s: [l for l in layers if block(l) in kept] for s, layers in sets.items()}})
-        if len(text) <= SPECTRA_BYTES:
-            break
-    return text
-
-
-def svd_presets(args, path):
-    """The rows of presets.py, measured anew when the spectra have changed; or why there are none."""
-    if not os.path.exists(path):
-        return None, "no spectra"
-    key = hashlib.sha1(open(path, "rb").read()).hexdigest()
-    kept = os.path.join(args.work, f"presets-{key[:8]}.json")
-    if not os.path.exists(kept):
-        environment = dict(os.environ, OPENBLAS_NUM_THREADS=str(args.threads), OMP_NUM_THREADS=str(args.threads))
-        status = subprocess.run([sys.executable, os.path.join(HERE, "presets.py"), "--server", args.server, "--spectra", path, "--work",
-                                 os.path.join(args.work, "matrices"), "--threads", str(args.threads), "--result", kept], env=environment)
-        if status.returncode or not os.path.exists(kept):
-            return None, f"bench/evidence/presets.py ended with status {status.returncode}"
-    return json.load(open(kept)), None
-
-
-def json_lines(value):
-    """JSON with one line for each element of a list of objects."""
-    def text(v, depth):
-        pad = " " * depth
-        if isinstance(v, dict) and depth < 3 and any(isinstance(x, (dict, list)) for x in v.values()):
-            return "{\n" + ",\n".join(f"{pad} {json.dumps(k)}: {text(x, depth + 1)}" for k, x in v.items()) + f"\n{pad}}}"
-        if isinstance(v, list) and v and isinstance(v[0], dict):
-            return "[\n" + ",\n".join(f"{pad} {json.dumps(x, allow_nan=False)}" for x in v) + f"\n{pad}]"
-        return json.dumps(v, allow_nan=False)
-
-    return text(value, 0) + "\n"
-
-
-def replace(path, text):
-    with open(path + ".new", "w") as out:
-        out.write(text)
-    os.replace(path + ".new", path)
+def data_of(work):
+    """What the program says of each set when it reads it: snippets, how many were dropped, cut, positive, and the parts."""
+    found = {}
+    for path in glob.glob(os.path.join(work, "*.log")):
+        for line in open(path):
+            name, _, rest = line.strip().partition(" ")
+            if name in plan.SETS and rest.strip()[:1].isdigit():
+                words = re.findall(r"(\d+) (?:to )?(\w+)", rest)
+                found[name] = {word: int(count) for count, word in words}
+    return {s: found[s] for s in plan.SETS if s in found}
 
 
 def write(args, settings, records):
@@ -336,7 +249,7 @@ def write(args, settings, records):
             "seeds": plan.SEEDS, "sweep_seed": plan.SWEEP_SEED, "sweep_sets": plan.SWEEP_SETS, "rates": plan.RATES,
             "common_lr": builder.common, "best_lr": builder.rates["best"] if builder.rates else None,
             "rank": plan.RANK, "alpha": plan.ALPHA, "batch": plan.BATCH, "gammas": plan.GAMMAS, "lora_plus_ratio": plan.LORA_PLUS_RATIO,
-            "sample": plan.SAMPLE, "data": builder.counts()},
+            "sample": plan.SAMPLE, "data": data_of(args.work)},
         "table": table, "comparisons": comparisons(table), "averages": averages(table), "curves": builder.curves(),
         "ablation": builder.ablation(), "directions": builder.directions(), "batch": builder.batch(), "coverage": builder.coverage(),
         "ranks": builder.ranks(), "epochs": builder.epochs(), "init_cost": builder.init_cost(), "sweep": builder.sweep(),

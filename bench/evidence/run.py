@@ -12,6 +12,7 @@ import sys
 import time
 
 import check
+import files
 import plan
 import report
 
@@ -27,13 +28,14 @@ class Results:
         if not os.path.exists(self.path):
             return
         kept = []
-        for line in open(self.path):
-            try:
-                record = json.loads(line)
-                if line.endswith("\n") and not (retry and "error" in record) and record["id"] not in again:
-                    kept.append(line)
-            except json.JSONDecodeError:
-                print("dropped an unfinished record")
+        with open(self.path) as file:
+            for line in file:
+                try:
+                    record = json.loads(line)
+                    if line.endswith("\n") and not (retry and "error" in record) and record["id"] not in again:
+                        kept.append(line)
+                except json.JSONDecodeError:
+                    print("dropped an unfinished record")
         with open(self.path + ".new", "w") as out:
             out.writelines(kept)
         os.replace(self.path + ".new", self.path)
@@ -90,7 +92,8 @@ class Runner:
         command = [self.args.program, "--plan", path, "--results", self.results.path, "--threads", str(self.args.threads)]
         if self.args.device != "cpu":
             command += ["--device", self.args.device]
-        return subprocess.Popen(command, stdout=open(os.path.join(self.args.work, name + ".log"), "a"), stderr=subprocess.STDOUT)
+        with open(os.path.join(self.args.work, name + ".log"), "a") as log:
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
     def run(self, name, items, later=()):
         """Runs what has no record yet; returns seconds. A program that dies is started again while it makes progress; then
@@ -141,7 +144,9 @@ class Runner:
     def give_up(self, name, item, status):
         if not self.worked:  # nothing works: the set-up's fault, not the item's
             log = os.path.join(self.args.work, name + ".log")
-            sys.exit("".join(open(log).readlines()[-20:]) + f"the program ended with status {status}; its output is {log}")
+            with open(log) as file:
+                last = file.readlines()[-20:]
+            sys.exit("".join(last) + f"the program ended with status {status}; its output is {log}")
         with open(self.results.path, "a") as out:
             out.write(json.dumps({"id": item["id"], "spec": item, "error": f"the program ended with status {status}"}) + "\n")
         self.results.read()
@@ -211,8 +216,8 @@ class Runner:
 
     def note_session(self):
         with open(os.path.join(self.args.work, "sessions.jsonl"), "a") as out:
-            out.write(json.dumps({"date": time.strftime("%Y-%m-%d"), "commit": report.commit(), "device": self.args.device,
-                                  "threads": self.args.threads, "machine": report.machine(self.args.device),
+            out.write(json.dumps({"date": time.strftime("%Y-%m-%d"), "commit": files.commit(), "device": self.args.device,
+                                  "threads": self.args.threads, "machine": files.machine(self.args.device),
                                   "stages": self.args.stages}) + "\n")
 
 

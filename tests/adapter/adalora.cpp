@@ -11,7 +11,7 @@ using test::upload;
 
 namespace {
 
-using adapter64 = adalora<double, test::backend>;
+using adalora64 = adalora<double, test::backend>;
 
 template <class A>
 host change(test::backend& be, A& ad) {
@@ -32,7 +32,7 @@ void move(test::backend& be, A& ad) {
 
 TEST_CASE("AdaLoRA begins with random factors and E = 0", "[adapter]") {
   auto be = test::make_backend();
-  adapter64 ad(be, 60, 50, 4, adalora_scaling{32}, {.seed = 5}), other(be, 60, 50, 4, adalora_scaling{32}, {.seed = 6});
+  adalora64 ad(be, 60, 50, 4, adalora_scaling{32}, {.seed = 5}), other(be, 60, 50, 4, adalora_scaling{32}, {.seed = 6});
   CHECK(ad.scale() == 32 / (4 + 1e-5));
   CHECK(test::largest(download(be, ad.e())) == 0);
   CHECK(test::norm(download(be, ad.a())) / std::sqrt(200.) == Approx(0.02).epsilon(0.15));
@@ -40,7 +40,7 @@ TEST_CASE("AdaLoRA begins with random factors and E = 0", "[adapter]") {
   CHECK(test::distance(download(be, ad.a()), download(be, other.a())) > 0.01);
   host const x = test::random(50, 3, 4), w = test::random(60, 50, 3);
   auto dw = upload<double>(be, w), dx = upload<double>(be, x);
-  adapter64::tape t;
+  adalora64::tape t;
   CHECK(test::distance(test::run_forward(be, ad, dw.view(), dx.view(), t), w * x) < 1e-12);
   test::check_gradients(
       be, ad, w, x, [] {}, 1e-6);
@@ -52,13 +52,13 @@ TEST_CASE("AdaLoRA's forward and backward", "[adapter]") {
   host const x = test::random(6, 5, 4);
   auto dx = upload<double>(be, x);
   for (bool const pair : {false, true}) {
-    adapter64 ad(be, 8, 6, 2, rank_stable_scaling{4});
+    adalora64 ad(be, 8, 6, 2, rank_stable_scaling{4});
     if (pair) initialise(be, ad, lora_ga_init{}, gram{}, f.gradient, frozen_pair_anchor{});
     move(be, ad);
-    adapter64::tape t;
+    adalora64::tape t;
     CHECK(test::distance(test::run_forward(be, ad, f.weight.view(), dx.view(), t), (f.w + change(be, ad)) * x) < 1e-12);
     test::check_gradients(be, ad, f.w, x, [] {});
-    adapter64 dropping(be, 8, 6, 2, rank_stable_scaling{4}, {.dropout = 0.4, .seed = 5});
+    adalora64 dropping(be, 8, 6, 2, rank_stable_scaling{4}, {.dropout = 0.4, .seed = 5});
     move(be, dropping);
     test::check_gradients(be, dropping, f.w, x, [&] { dropping.restart_dropout(be, 0); });
   }
@@ -112,7 +112,7 @@ TEST_CASE("16-bit AdaLoRA starts exactly", "[adapter]") {
 TEST_CASE("a pruned triplet takes its start along", "[adapter]") {
   test::fixture<double> f(8, 6, 2);
   auto& be = f.be;
-  adapter64 ad(be, 8, 6, 2, rank_stable_scaling{4});
+  adalora64 ad(be, 8, 6, 2, rank_stable_scaling{4});
   initialise(be, ad, lora_ga_init{}, gram{}, f.gradient, frozen_pair_anchor{});
   auto keep = upload<double>(be, test::diagonal(2, 1, {0}));
   ad.prune(be, keep.view());  // both go, at the start
@@ -135,7 +135,7 @@ TEST_CASE("AdaLoRA's merge equals the adapter; unmerge takes it back", "[adapter
   for (bool const pair : {false, true}) {
     test::fixture<double> f(12, 9, 3);
     auto& be = f.be;
-    adapter64 ad(be, 12, 9, 3, rank_stable_scaling{4});
+    adalora64 ad(be, 12, 9, 3, rank_stable_scaling{4});
     if (pair) initialise(be, ad, lora_ga_init{}, gram{}, f.gradient, frozen_pair_anchor{});
     move(be, ad);
     host const expected = f.w + change(be, ad);

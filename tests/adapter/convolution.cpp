@@ -95,12 +95,6 @@ conv_of<T> moved(test::backend& be, layer_case const& l, lora_options o = {}) {
   test::upload_to<T>(be, test::random(l.out, 2, 2, 0.3), conv.adapter().b());
   return conv;
 }
-template <class A>
-host change(test::backend& be, A& ad) {
-  host c = download(be, ad.b()) * download(be, ad.a());
-  if (ad.paired()) c = c - download(be, ad.start_b()) * download(be, ad.start_a());
-  return ad.scale() * c;
-}
 
 layer_case const cases[] = {
     {{2, {3, 1, 1, 1}, {3, 1, 1, 1}}, 3, 5, 4, 5},        // as most are
@@ -110,7 +104,7 @@ layer_case const cases[] = {
 };
 
 /// A convolution as a matrix adapter, for the gradient check: images are columns.
-struct flat {
+struct flat_convolution {
   layer_case const& l;
   conv_of<double>& conv;
   using tape = conv_of<double>::tape;
@@ -140,7 +134,7 @@ TEST_CASE("a convolution's passes agree with loops", "[adapter]") {
         test::upload_to<double>(be, test::random(l.out, 2, 9, 0.3), ad.b());
       }
       host const x = test::random(l.size_in(), 5, 3), y = test::random(l.size_out(), 5, 4);
-      host const dy = test::random(l.size_out(), 5, 5), dx = test::random(l.size_in(), 5, 6), c = change(be, ad);
+      host const dy = test::random(l.size_out(), 5, 5), dx = test::random(l.size_in(), 5, 6), c = test::change_of(be, ad);
       auto d_x = upload<double>(be, x), d_y = upload<double>(be, y), d_dy = upload<double>(be, dy);
       auto d_dx = upload<double>(be, dx);
       test::view<double> const no_w;
@@ -167,7 +161,7 @@ TEST_CASE("a convolution's backward agrees with finite differences", "[adapter]"
   host const w = test::random(l.size_out(), l.size_in(), 3), x = test::random(l.size_in(), 3, 4);
   double const p = GENERATE(0.0, 0.4);
   auto conv = moved<double>(be, l, {.dropout = p, .seed = 5});
-  flat as_matrix{l, conv};
+  flat_convolution as_matrix{l, conv};
   test::check_gradients(be, as_matrix, w, x, [&] {
     if (p > 0) conv.adapter().restart_dropout(be, 0);
   });
@@ -232,7 +226,7 @@ TEST_CASE("DoRA around a convolution; the base's dY comes as images of the calle
     initialise(be, ad, kaiming_init{});
     ad.prepare(be, d_w.view());
     test::upload_to<double>(be, test::random(l.out, 2, 2, 0.3), ad.b());
-    host const grown = w + change(be, ad), g = download(be, ad.magnitude());
+    host const grown = w + test::change_of(be, ad), g = download(be, ad.magnitude());
     host ratio(l.out, l.out);
     for (index_t o = 0; o < l.out; ++o) ratio(o, o) = g(o, 0) / test::norm(test::rows(grown, o, 1));
     decltype(conv)::tape t;
@@ -256,7 +250,7 @@ TEST_CASE("16-bit images and factors", "[adapter]") {
   conv_of<bf16>::tape t;
   conv.forward(be, x.view(), l.x(x.view()), l.y(y.view()), t);
   conv.backward(be, x.view(), l.x(x.view()), l.y(dy.view()), t, 0, l.x(dx.view()));
-  host const c = change(be, conv.adapter()), hx = download(be, x.view()), hdy = download(be, dy.view());
+  host const c = test::change_of(be, conv.adapter()), hx = download(be, x.view()), hdy = download(be, dy.view());
   host const expected = l.forward(c, hx), back = l.input_gradient(c, hdy);
   CHECK(test::distance(download(be, y.view()), expected) < 0.005 * test::largest(expected));  // rounded once
   CHECK(test::distance(download(be, dx.view()), back) < 0.005 * test::largest(back));

@@ -11,7 +11,7 @@ using test::upload;
 
 namespace {
 
-using adapter64 = dora<double, test::backend>;
+using dora64 = dora<double, test::backend>;
 
 host row_norms_of(host const& v) {
   return test::generate(v.rows, 1, [&](index_t i, index_t) {
@@ -86,14 +86,14 @@ TEST_CASE("DoRA's forward is the definition, and backward its gradient with N co
       CAPTURE(pair, given);
       test::fixture<double> f(8, 6, 2);
       auto& be = f.be;
-      adapter64 ad(be, 8, 6, 2, rank_stable_scaling{4});
+      dora64 ad(be, 8, 6, 2, rank_stable_scaling{4});
       if (pair) initialise(be, ad, lora_ga_init{}, gram{}, f.gradient, frozen_pair_anchor{});
       move(be, ad, f.weight.view());
       host const x = test::random(6, 5, 4), dy = test::random(8, 5, 5);
       auto dx = upload<double>(be, x), ddy = upload<double>(be, dy), product = upload<double>(be, f.w * x);
       auto y = upload<double>(be, host(8, 5, 0.25));  // a bias, or anything else the caller adds
       be.gemm(1.0, f.weight.view(), dx.view(), 1.0, y.view());
-      adapter64::tape t;
+      dora64::tape t;
       if (given) ad.forward(be, f.weight.view(), dx.view(), product.view(), y.view(), t);
       else ad.forward(be, f.weight.view(), dx.view(), y.view(), t);
       host const v = whole(be, ad, f.w), g = download(be, ad.magnitude()), n = row_norms_of(v), ratio = over(g, n);
@@ -119,7 +119,7 @@ TEST_CASE("DoRA with dropout is PEFT's: W*x undropped, the rest through one mask
   auto be = test::make_backend();
   host const w = test::random(8, 6, 3, 0.4), ones(6, 400, 1), dy = test::random(8, 400, 5);
   auto dw = upload<double>(be, w), dx = upload<double>(be, ones), ddy = upload<double>(be, dy);
-  adapter64 ad(be, 8, 6, 2, rank_stable_scaling{4}, {.dropout = 0.5, .seed = 3});
+  dora64 ad(be, 8, 6, 2, rank_stable_scaling{4}, {.dropout = 0.5, .seed = 3});
   move(be, ad, dw.view());
   // the mask itself, as a plain LoRA of rank 6 with A = B = I shows it
   lora<double, test::backend> seen(be, 6, 6, 6, constant_scaling{1}, {.dropout = 0.5, .seed = 3});
@@ -133,7 +133,7 @@ TEST_CASE("DoRA with dropout is PEFT's: W*x undropped, the rest through one mask
   CHECK(test::norm(xd - ones) > 10);
 
   auto y = upload<double>(be, w * ones);
-  adapter64::tape t;
+  dora64::tape t;
   ad.forward(be, dw.view(), dx.view(), y.view(), t);
   host const v = whole(be, ad, w), n = row_norms_of(v), ratio = over(download(be, ad.magnitude()), n);
   host const less = ratio - host(8, 1, 1), change = v - w;
@@ -153,7 +153,7 @@ TEST_CASE("DoRA's merge equals the adapter; unmerge takes it back", "[adapter]")
   for (bool const pair : {false, true}) {
     test::fixture<double> f(12, 9, 3);
     auto& be = f.be;
-    adapter64 ad(be, 12, 9, 3, rank_stable_scaling{4});
+    dora64 ad(be, 12, 9, 3, rank_stable_scaling{4});
     if (pair) initialise(be, ad, lora_ga_init{}, gram{}, f.gradient, frozen_pair_anchor{});
     CHECK_THROWS_AS(ad.add_change(be, f.weight.view()), state_error);  // no magnitude yet
     move(be, ad, f.weight.view());
@@ -164,7 +164,7 @@ TEST_CASE("DoRA's merge equals the adapter; unmerge takes it back", "[adapter]")
     ad.merge(be, f.weight.view());
     CHECK(test::distance(download(be, f.weight.view()), expected) < 1e-12);
     CHECK(test::distance(download(be, copy.view()), expected) < 1e-12);
-    adapter64::tape t;
+    dora64::tape t;
     CHECK(test::distance(test::run_forward(be, ad, f.weight.view(), dx.view(), t), expected * x) < 1e-12);
     test::upload_to<double>(be, test::random(12, 3, 9), ad.b());
     ad.unmerge(be, f.weight.view());

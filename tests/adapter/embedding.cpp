@@ -36,12 +36,6 @@ embedding<T, test::backend> moved(test::backend& be, embedding_options o = {}) {
   test::upload_to<T>(be, test::random(dim, rank, 2, 0.3), e.adapter().b());
   return e;
 }
-template <class A>
-host change(test::backend& be, A& ad) {
-  host c = download(be, ad.b()) * download(be, ad.a());
-  if (ad.paired()) c = c - download(be, ad.start_b()) * download(be, ad.start_a());
-  return ad.scale() * c;
-}
 
 /// An embedding as a matrix adapter, for the gradient check: X does not matter.
 struct flat {
@@ -89,7 +83,7 @@ TEST_CASE("an embedding's passes agree with one-hot products", "[adapter]") {
     }
     auto d_y = upload<double>(be, y), d_dy = upload<double>(be, dy);
     e.forward(be, ids.view(), d_y.view());
-    CHECK(test::distance(download(be, d_y.view()), y + change(be, ad) * x) < 1e-13);
+    CHECK(test::distance(download(be, d_y.view()), y + test::change_of(be, ad) * x) < 1e-13);
     e.backward(be, ids.view(), d_dy.view());
     host const g = dy * transpose(x), a = download(be, ad.a()), b = download(be, ad.b());
     auto const p = ad.parameters();
@@ -156,7 +150,7 @@ TEST_CASE("an embedding in 16 bit", "[adapter]") {
   auto y = upload<bf16>(be, host(dim, x.cols)), dy = upload<bf16>(be, test::random(dim, x.cols, 5));
   e.forward(be, ids.view(), y.view());
   e.backward(be, ids.view(), dy.view());
-  host const c = change(be, e.adapter()) * x, g = download(be, dy.view()) * transpose(x);
+  host const c = test::change_of(be, e.adapter()) * x, g = download(be, dy.view()) * transpose(x);
   CHECK(test::distance(download(be, y.view()), c) < 0.005 * test::largest(c));
   CHECK(test::distance(download(be, e.adapter().parameters()[0].gradient),
                        e.adapter().scale() * (transpose(download(be, e.adapter().b())) * g)) < 1e-5);

@@ -13,7 +13,7 @@ using test::host;
 
 namespace {
 
-model::vision_transformer_shape const small{
+model::vision_transformer_shape const small_transformer{
     .side = 8, .patch = 4, .width = 16, .layers = 1, .heads = 2, .hidden = 24, .classes = 3};
 
 data::image_set images(index_t count) {
@@ -33,8 +33,8 @@ struct bench {
   data::device_set<backend> set{be, images(60)};
   finetune::settings s{.rank = 3, .steps = 10, .batch = 6, .evaluate_every = 5, .sample_batches = 2, .sample_batch = 8};
   finetune::task<backend> task;
-  bench() : task{small, {}, &set, &set, 60} {
-    model::vision_transformer<backend> m(be, small);
+  bench() : task{small_transformer, {}, &set, &set, 60} {
+    model::vision_transformer<backend> m(be, small_transformer);
     m.randomise(be, 1);
     task.checkpoint = finetune::save(be, m);
   }
@@ -44,7 +44,7 @@ struct bench {
 
 TEST_CASE("the sampled gradient is the mean of what full fine-tuning would see", "[examples]") {
   bench b;
-  model::vision_transformer<backend> m(b.be, small);
+  model::vision_transformer<backend> m(b.be, small_transformer);
   finetune::prepare(b.be, m, b.task, {"full", finetune::start::full}, b.s, 5);
   auto const sampled = finetune::estimate_gradients(b.be, m, b.set, b.s, {5, 1000});
   for (auto* t : m.tensors()) t->train(b.be, true);
@@ -73,7 +73,7 @@ TEST_CASE("every method starts at the base model with the seed's head, and train
     CHECK(record.final_loss() < first_loss);
     CHECK(record.steps == std::vector<index_t>{0, 5, 10});
     index_t adapters = 0, base = 0;
-    model::vision_transformer<backend> m(b.be, small);
+    model::vision_transformer<backend> m(b.be, small_transformer);
     for (auto* t : m.tensors()) base += t->value.rows() * t->value.cols();
     for (auto* l : m.linears()) adapters += finetune::capped_rank(*l, 3) * (l->out() + l->in());
     CHECK(record.trainable == (how.how == finetune::start::full ? base : adapters + 3 * 16 + 3));
@@ -84,7 +84,7 @@ TEST_CASE("every method starts at the base model with the seed's head, and train
 
 TEST_CASE("a new task never gets the head of pre-training, not even for its seed", "[examples]") {
   bench b;
-  model::vision_transformer<backend> before(b.be, small), m(b.be, small);
+  model::vision_transformer<backend> before(b.be, small_transformer), m(b.be, small_transformer);
   finetune::load(b.be, before, b.task.checkpoint);
   for (std::uint64_t const seed : {1, 2}) {
     finetune::prepare(b.be, m, b.task, {"full", finetune::start::full}, b.s, seed);
@@ -96,7 +96,7 @@ TEST_CASE("a new task never gets the head of pre-training, not even for its seed
 
 TEST_CASE("a merged copy is the model with its adapters", "[examples]") {
   bench b;
-  model::vision_transformer<backend> m(b.be, small), copy(b.be, small);
+  model::vision_transformer<backend> m(b.be, small_transformer), copy(b.be, small_transformer);
   finetune::prepare(b.be, m, b.task, {"lora-ga-16", finetune::start::gradient, true, 1, 16}, b.s, 7);
   for (auto* l : m.linears()) fill_normal(b.be, l->adapter.get<lora<float, test::backend>>()->b(), {8, 1}, 0.3);
   finetune::copy_merged(b.be, m, copy);

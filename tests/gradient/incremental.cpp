@@ -5,15 +5,15 @@
 namespace {
 
 template <class T>
-auto const make = [](test::backend& be, loraga::index_t out, loraga::index_t in) {
+auto const make_incremental = [](test::backend& be, loraga::index_t out, loraga::index_t in) {
   return loraga::incremental_gradient<test::backend, T>(be, out, in, {.rank = 5});
 };
 
 }  // namespace
 
 TEMPLATE_TEST_CASE("incremental_gradient follows the weighted mean up to truncation", "[gradient]", float, double) {
-  test::check_accumulator<TestType>(make<TestType>, 5e-3);
-  test::check_accumulator_edges<TestType>(make<TestType>);
+  test::check_accumulator<TestType>(make_incremental<TestType>, 5e-3);
+  test::check_accumulator_edges<TestType>(make_incremental<TestType>);
 }
 
 TEST_CASE("a width that holds the small side is exact", "[gradient]") {

@@ -33,7 +33,7 @@ struct pruning {
 };
 
 template <class A, class X, class Extra>
-struct training {
+struct adapter_run {
   backend be = test::make_backend();
   matrix<float, backend> weight = test::upload<float>(be, test::random(9, 7, 1));
   A adapter{be, 9, 7, 3, rank_stable_scaling{}, {.dropout = 0.25, .seed = 3}};
@@ -44,7 +44,7 @@ struct training {
   index_t step = 0;
   std::vector<double> losses;
 
-  explicit training(bool start) {
+  explicit adapter_run(bool start) {
     if (start) {
       dense_gradient<backend> gradient(be, 9, 7);
       gradient.add(be, test::upload<float>(be, test::random(9, 7, 2)).view());
@@ -85,7 +85,7 @@ struct training {
 template <class A, class X, class Extra>
 void check_resume() {
   test::folder const folder;
-  training<A, X, Extra> whole(true), first(true), second(false);
+  adapter_run<A, X, Extra> whole(true), first(true), second(false);
   whole.run(9);
   first.run(5);
   save_checkpoint(first.be, folder / "c", first.items());

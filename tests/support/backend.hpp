@@ -70,6 +70,14 @@ void freeze(backend& be, A& ad) {
   ad.start(be, ad.a(), ad.b());
 }
 
+/// What a LoRA adapter adds to W, formed.
+template <class A>
+host change_of(backend& be, A& ad) {
+  host c = download(be, ad.b()) * download(be, ad.a());
+  if (ad.paired()) c = c - download(be, ad.start_b()) * download(be, ad.start_a());
+  return ad.scale() * c;
+}
+
 /// Smallest accepted error of results in T, for numbers near 1.
 template <class T>
 inline constexpr double tolerance = 1e-5;
