@@ -11,12 +11,13 @@ class any_adapter {
   using lora = loraga::lora<float, B>;
   using dora = loraga::dora<float, B>;
   using adalora = loraga::adalora<float, B>;
+  using lora_sb = loraga::lora_sb<float, B>;
   template <class A>
   struct hosted {
     A adapter;
     typename A::tape tape = {};
   };
-  std::variant<std::monostate, hosted<lora>, hosted<dora>, hosted<adalora>> held_;
+  std::variant<std::monostate, hosted<lora>, hosted<dora>, hosted<adalora>, hosted<lora_sb>> held_;
 
   /// f(hosted adapter) if there is one.
   template <class F>

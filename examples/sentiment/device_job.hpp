@@ -17,9 +17,10 @@ std::vector<gradient_layer> measure_gradient(B& be, task const& t, gradient_spec
   model::text_encoder<B> m(be, t.shape);
   model::load(be, m, *t.weights);
   m.randomise_head(be, {s.seed, 4000});
-  auto const all = estimate_gradients(be, m, t.data->train, s.sample, {s.seed, 1000});
+  auto const all = estimate_gradients<loraga::dense_gradient<B>>(be, m, t.data->train, s.sample, {s.seed, 1000});
   gradients<B> other;
-  if (s.against.batches > 0) other = estimate_gradients(be, m, t.data->train, s.against, {s.seed, 3000});
+  if (s.against.batches > 0)
+    other = estimate_gradients<loraga::dense_gradient<B>>(be, m, t.data->train, s.against, {s.seed, 3000});
   std::vector<gradient_layer> rows;
   auto const layers = m.linears();
   for (std::size_t i = 0; i < layers.size(); ++i) {

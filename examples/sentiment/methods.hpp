@@ -8,10 +8,10 @@ namespace sentiment {
 using loraga::index_t;
 
 /// Where A and B come from; starts.hpp has the code of each. `own`: what the adapter's class begins with.
-enum class start { none, own, kaiming, gaussian_pair, pissa, milora, olora, corda, eva, lora_one, lora_ga };
+enum class start { none, own, kaiming, gaussian_pair, pissa, milora, olora, corda, eva, lora_one, lora_ga, lora_sb };
 /// What takes the gradient's place in a start that reads one.
 enum class direction_source { gradient, random_matrix };
-enum class adapter_kind { lora, dora, adalora };
+enum class adapter_kind { lora, dora, adalora, lora_sb };
 
 /// What a method is: one line of the table below, and nothing else knows its name.
 struct method {
@@ -44,6 +44,7 @@ inline std::vector<method> const& all_methods() {
       {.name = "corda", .how = start::corda, .rate = 3e-4},
       {.name = "eva", .how = start::eva, .rate = 1e-3},
       {.name = "lora-one", .how = start::lora_one, .rate = 3e-4, .rank_stable = true, .gamma = 128},
+      {.name = "lora-sb", .how = start::lora_sb, .rate = 1e-3, .kind = lora_sb},
       {.name = "dora", .how = start::kaiming, .rate = 1e-3, .kind = dora},
       {.name = "adalora", .how = start::own, .rate = 1e-3, .kind = adalora},
       {.name = "lora-ga", .how = start::lora_ga, .rate = 1e-4, .rank_stable = true},

@@ -25,11 +25,11 @@ void run_sample(B& be, model::text_encoder<B>& m, data::text_set const& set, sam
   for (std::size_t i = 0; i < tensors.size(); ++i) tensors[i]->trainable = before[i];
 }
 
-/// Mean gradients of all linear layers' weights.
-template <class B>
-gradients<B> estimate_gradients(B& be, model::text_encoder<B>& m, data::text_set const& set, sample_size sample,
-                                loraga::random_stream stream) {
-  gradients<B> all;
+/// Mean gradients of all linear layers' weights, in accumulators of class G.
+template <class G, class B>
+std::vector<G> estimate_gradients(B& be, model::text_encoder<B>& m, data::text_set const& set, sample_size sample,
+                                  loraga::random_stream stream) {
+  std::vector<G> all;
   auto const layers = m.linears();
   for (auto* l : layers) all.emplace_back(be, l->out(), l->in());
   for (std::size_t i = 0; i < layers.size(); ++i) layers[i]->watcher = &all[i];

@@ -46,6 +46,8 @@ void make_adapters(B& be, model::text_encoder<B>& m, method const& how, train_sp
         l->adapter.template emplace<loraga::dora<float, B>>(be, l->out(), l->in(), r, scaling, options);
       if (how.kind == adapter_kind::adalora)
         l->adapter.template emplace<loraga::adalora<float, B>>(be, l->out(), l->in(), r, scaling, options);
+      if (how.kind == adapter_kind::lora_sb)
+        l->adapter.template emplace<loraga::lora_sb<float, B>>(be, l->out(), l->in(), r, scaling, options);
     };
     if (how.rank_stable) emplace(loraga::rank_stable_scaling{.alpha = s.alpha});
     else if (how.kind == adapter_kind::adalora) emplace(loraga::adalora_scaling{.alpha = s.alpha});
@@ -75,14 +77,15 @@ void initialise_all(B& be, model::text_encoder<B>& m, I const& init, std::uint64
 }
 
 /// The start of adapters of class A. All are anchored in place but AdaLoRA's, which would have to change W with every
-/// pruning, and LoRA-One's, which is not anchored at all.
+/// pruning, and LoRA-One's and LoRA-SB's, which are not anchored at all.
 template <class A, class B>
 void start_as(B& be, model::text_encoder<B>& m, method const& how, train_spec const& s, data::text_set const& training,
               inputs<B> const& measured) {
   constexpr bool plain = std::is_same_v<A, loraga::lora<float, B>>;
   constexpr bool prunes = std::is_same_v<A, loraga::adalora<float, B>>;
   using anchor = std::conditional_t<prunes, loraga::frozen_pair_anchor, loraga::in_place_anchor>;
-  auto const estimate = [&] { return estimate_gradients(be, m, training, s.sample, {s.seed, 1000}); };
+  using mean = loraga::dense_gradient<B>;
+  auto const estimate = [&] { return estimate_gradients<mean>(be, m, training, s.sample, {s.seed, 1000}); };
   if (how.how == start::kaiming)
     return initialise_all<A>(be, m, loraga::kaiming_init{s.seed}, s.seed, loraga::frozen_pair_anchor{});
   if (how.how == start::lora_ga) {
@@ -116,12 +119,21 @@ void start_as(B& be, model::text_encoder<B>& m, method const& how, train_spec co
     }
 }
 
+/// LoRA-SB's start, from the signs of the gradients: as far as full fine-tuning's first step at the same rate.
+template <class B>
+void start_lora_sb(B& be, model::text_encoder<B>& m, train_spec const& s, data::text_set const& training) {
+  auto const signs = estimate_gradients<loraga::sign_gradient<B>>(be, m, training, s.sample, {s.seed, 1000});
+  initialise_all<loraga::lora_sb<float, B>>(be, m, loraga::lora_sb_init{.step = s.rate}, s.seed, loraga::no_anchor{},
+                                            signs);
+}
+
 template <class B>
 void start_adapters(B& be, model::text_encoder<B>& m, method const& how, train_spec const& s,
                     data::text_set const& training, inputs<B> const& measured) {
   if (how.kind == adapter_kind::lora) start_as<loraga::lora<float, B>>(be, m, how, s, training, measured);
   if (how.kind == adapter_kind::dora) start_as<loraga::dora<float, B>>(be, m, how, s, training, measured);
   if (how.kind == adapter_kind::adalora) start_as<loraga::adalora<float, B>>(be, m, how, s, training, measured);
+  if (how.kind == adapter_kind::lora_sb) start_lora_sb(be, m, s, training);
 }
 
 /// After a checkpoint was loaded into adapters and the pre-trained weights were read anew: weights that the start had

@@ -5,6 +5,7 @@
 #include <loraga/adapter/dora.hpp>
 #include <loraga/adapter/embedding.hpp>
 #include <loraga/adapter/lora.hpp>
+#include <loraga/adapter/lora_sb.hpp>
 #include <loraga/anchor.hpp>
 #include <loraga/diagnostics/alignment.hpp>
 #include <loraga/diagnostics/similarity.hpp>
@@ -14,6 +15,7 @@
 #include <loraga/gradient/incremental.hpp>
 #include <loraga/gradient/input_statistics.hpp>
 #include <loraga/gradient/offloaded.hpp>
+#include <loraga/gradient/sign_gradient.hpp>
 #include <loraga/init/corda.hpp>
 #include <loraga/init/embedding.hpp>
 #include <loraga/init/eva.hpp>
@@ -22,6 +24,7 @@
 #include <loraga/init/kaiming.hpp>
 #include <loraga/init/lora_ga.hpp>
 #include <loraga/init/lora_one.hpp>
+#include <loraga/init/lora_sb.hpp>
 #include <loraga/init/milora.hpp>
 #include <loraga/init/olora.hpp>
 #include <loraga/init/orthogonal.hpp>

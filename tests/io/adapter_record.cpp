@@ -1,5 +1,6 @@
 #include <loraga/adapter/adalora.hpp>
 #include <loraga/adapter/dora.hpp>
+#include <loraga/adapter/lora_sb.hpp>
 #include <loraga/io/adapter_record.hpp>
 
 #include "../support/backend.hpp"
@@ -115,6 +116,31 @@ TEST_CASE("a DoRA's magnitude and AdaLoRA's E go along", "[io]") {
   lora<float, test::backend> l(be, 8, 6, 3, constant_scaling{plain.scale});
   CHECK_THROWS_WITH(put_record(be, with_g, l), Catch::Contains("magnitude"));
   CHECK_THROWS_WITH(put_record(be, with_e, l), Catch::Contains("without_e"));
+}
+
+TEST_CASE("LoRA-SB's record is a LoRA's, with R folded in; a plain record's lengths become R", "[io]") {
+  auto be = test::make_backend();
+  lora_sb<bf16, test::backend> ad(be, 8, 6, 3, constant_scaling{1.5});
+  auto const start_a = test::upload<bf16>(be, test::random(3, 6, 5)),
+             start_b = test::upload<bf16>(be, test::random(8, 3, 6));
+  ad.freeze_start(be, start_a.view(), start_b.view());
+  ad.start(be, start_a.view(), start_b.view());
+  CHECK(test::largest(test::change_of(take_record(be, ad, "m"))) == 0);
+  test::upload_to<bf16>(be, test::random(3, 3, 7), ad.r());
+  auto const r = take_record(be, ad, "m");
+  CHECK(r.type == dtype::BF16);
+  CHECK(!r.has_e());
+  matrix<float, test::backend> sum(be, 8, 6);
+  fill(be, sum.view(), 0);
+  ad.add_change(be, sum.view());
+  CHECK(test::distance(test::download(be, sum.view()), test::change_of(r)) < 1e-6);
+  auto const product = test::download(be, ad.b()) * test::download(be, ad.r());
+  CHECK(test::distance(test::host_of(r.b), product) < 4e-3 * test::largest(product));
+
+  auto const plain = test::random_record("m", 8, 6, 3, 0, 4);
+  lora_sb<float, test::backend> other(be, 8, 6, 3, constant_scaling{plain.scale});
+  put_record(be, plain, other);
+  CHECK(test::distance(test::change_of(take_record(be, other, "m")), test::change_of(plain)) < 1e-5);
 }
 
 TEST_CASE("records know convolutions and embeddings", "[io]") {

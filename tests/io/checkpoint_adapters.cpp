@@ -1,4 +1,4 @@
-// Trainings with DoRA and AdaLoRA go on from a checkpoint bit for bit.
+// Trainings with DoRA, AdaLoRA and LoRA-SB go on from a checkpoint bit for bit.
 #include <loraga/io/checkpoint.hpp>
 
 #include "../support/backend.hpp"
@@ -121,8 +121,10 @@ TEST_CASE("a budget's checkpoint is for its own schedule", "[io]") {
   load_checkpoint(be, folder / "c", [&](auto& c) { c("budget", three); }, {.settings_may_change = true});
 }
 
-TEST_CASE("DoRA and AdaLoRA go on from a checkpoint", "[io]") {
+TEST_CASE("DoRA, AdaLoRA and LoRA-SB go on from a checkpoint", "[io]") {
   check_resume<dora<bf16, backend>, in_place_anchor, nothing>();
   check_resume<dora<float, backend>, frozen_pair_anchor, nothing>();
   check_resume<adalora<float, backend>, frozen_pair_anchor, pruning>();
+  check_resume<lora_sb<bf16, backend>, in_place_anchor, nothing>();
+  check_resume<lora_sb<float, backend>, frozen_pair_anchor, nothing>();
 }

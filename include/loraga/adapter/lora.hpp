@@ -81,8 +81,9 @@ class lora : public low_rank_factors<T, B> {
 
  protected:
   template <Scaling S>
-  lora(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options, index_t more)
-      : base(be, out, in, rank, scaling, options, more) {}
+  lora(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options, index_t more,
+       bool train_factors = true)
+      : base(be, out, in, rank, scaling, options, more, train_factors) {}
 
   /// forward with this B.
   template <class F, class X, class Y>
@@ -119,14 +120,21 @@ class lora : public low_rank_factors<T, B> {
     auto const add_to_a = [&](auto input) { be.gemm(1.0, dh, input.transposed(), 1.0, da); };
     if (t.dropped) add_to_a(dropped(be, temporary, x, t));
     else add_to_a(x);
+    backward_inputs(be, dh, dy, t, beta, dx);
+  }
+
+  /// dX = beta*dX + AT*dH through the mask, minus the frozen start's share. An empty dX is skipped.
+  template <class H, class Y, class D>
+  void backward_inputs(B& be, H dh, Y dy, tape& t, double beta, D dx) {
     if (dx.rows * dx.cols == 0) return;
+    double const s = this->scale_;
     scratch<B> rest(be);
     auto const at = this->a().transposed();
     auto const a0t = this->start_a().transposed();
-    auto const dh0 = paired() ? rest.template matrix<compute>(rank(), x.cols) : dh;
+    auto const dh0 = paired() ? rest.template matrix<compute>(rank(), dy.cols) : dh;
     if (paired()) be.gemm(s, this->start_b().transposed(), dy, 0.0, dh0);
     if (t.dropped) {
-      auto const through = rest.template matrix<compute>(in(), x.cols);
+      auto const through = rest.template matrix<compute>(in(), dy.cols);
       be.gemm(1.0, at, dh, 0.0, through);
       this->dropout_.apply(be, through, beta, dx, t.pass);
       if (paired()) be.gemm(-1.0, a0t, dh0, 1.0, dx);

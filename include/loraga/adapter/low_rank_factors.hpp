@@ -31,7 +31,7 @@ class low_rank_factors {
 
   /// To be called after writing values by hand (a checkpoint): the float master copies of 16-bit values follow.
   void values_changed(B& be) {
-    if constexpr (is_16bit<T>) convert(be, values_.view(), masters_.view());
+    if constexpr (is_16bit<T>) convert(be, trained_values(), masters_.view());
   }
   /// All gradients as one column: for all-reduce, clipping, zeroing.
   matrix_view<compute, space> gradient() { return gradients_.view(); }
@@ -135,16 +135,18 @@ class low_rank_factors {
   }
 
  protected:
-  matrix<T, B> values_;                       // A row-major, then B column-major, then what else is trained: one column
-  matrix<compute, B> gradients_, masters_;    // the same
+  matrix<T, B> values_;                     // A row-major, then B column-major, then what else is trained: one column
+  matrix<compute, B> gradients_, masters_;  // the same, or only what lies behind A and B where nothing else is trained
   matrix<T, B> start_, next_start_, merged_;  // A and B alone; merged_ holds all values
   double scale_ = 0;
   bool training_ = true;
   dropout_masks<B> dropout_;
 
+  /// `more` numbers lie behind A and B; without `train_factors` they alone are trained.
   /// errors  value_error if rank < 1, a size is < 1, or dropout is outside [0, 1)
   template <Scaling S>
-  low_rank_factors(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options, index_t more)
+  low_rank_factors(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options, index_t more,
+                   bool train_factors = true)
       : dropout_(be, options.dropout, options.seed), out_(out), in_(in), rank_(rank) {
     index_t const most = index_t{1} << 31;  // so that sizes below do not overflow
     require_value(rank >= 1 && rank <= most, static_cast<double>(rank), "lora", "rank", "at least 1 (and below 2^31)");
@@ -153,11 +155,12 @@ class low_rank_factors {
     scale_ = scaling.scale(out, in, rank);
     index_t const size = rank * (in + out) + more;
     values_ = matrix<T, B>(be, size, 1);
-    gradients_ = matrix<compute, B>(be, size, 1);
+    index_t const trained = train_factors ? size : more;
+    gradients_ = matrix<compute, B>(be, trained, 1);
     fill(be, values_.view(), 0);
     fill(be, gradients_.view(), 0);
     if constexpr (is_16bit<T>) {
-      masters_ = matrix<compute, B>(be, size, 1);
+      masters_ = matrix<compute, B>(be, trained, 1);
       fill(be, masters_.view(), 0);
     }
   }
@@ -176,8 +179,12 @@ class low_rank_factors {
   template <class U>
   matrix_view<U, space> rest_of(matrix_view<U, space> flat) const {
     if (flat.rows == 0) return {};
-    index_t const pair = rank_ * (in_ + out_);
-    return flat.row_range(pair, flat.rows - pair);
+    index_t const more = values_.rows() - rank_ * (in_ + out_);
+    return flat.row_range(flat.rows - more, more);
+  }
+  /// The values that gradients_ and masters_ belong to.
+  matrix_view<T const, space> trained_values() const {
+    return values_.view().row_range(values_.rows() - gradients_.rows(), gradients_.rows());
   }
   std::array<parameter<T, space>, 2> factor_parameters() {
     return {{{"lora_A", parameter_kind::factor_a, a(), a_of(gradients_.view()), a_of(masters_.view())},

@@ -91,7 +91,7 @@ inline void check_record(adapter_record const& r, std::string_view function) {
 }
 
 /// Copies an adapter, and its start where it has one, into host memory; float64 adapters are rounded to float32, the
-/// most that adapter files hold. Waits for the backend.
+/// most that adapter files hold. LoRA-SB's record is that of a LoRA, with B*R for B. Waits for the backend.
 /// errors  state_error if the adapter is merged, or is a DoRA whose magnitude is not set yet (call prepare)
 template <Backend B, class A>
 adapter_record take_record(B& be, A const& adapter, std::string module) {
@@ -108,7 +108,12 @@ adapter_record take_record(B& be, A const& adapter, std::string module) {
         to.view()(i, j) = value_as<float>(values[static_cast<std::size_t>(at)]);
   };
   take(adapter.a(), r.a);
-  take(adapter.b(), r.b);
+  if constexpr (requires { adapter.r(); }) {
+    auto const folded = adapter.folded_b(be);
+    take(folded.view(), r.b);
+  } else {
+    take(adapter.b(), r.b);
+  }
   take(adapter.start_a(), r.start_a);
   take(adapter.start_b(), r.start_b);
   if constexpr (requires { adapter.e(); }) take(adapter.e(), r.e);
@@ -148,7 +153,7 @@ matrix<T, B> uploaded(B& be, matrix_view<float const, host_space> from) {
 
 /// A and B of a record become the adapter's, as a new start, and so do E and a magnitude: gradients go. Where W is the
 /// record's base, the layer then computes what the record says.
-/// A plain record may go into any adapter: DoRA's next pass measures the magnitude, AdaLoRA splits off E.
+/// A plain record may go into any adapter: DoRA's next pass measures the magnitude, AdaLoRA splits off E, LoRA-SB R.
 /// errors  shape_error; value_error if the adapter's scale is not the record's (build it with constant_scaling);
 ///         state_error if the adapter is merged or anchored in place, if the record is anchored (restore a checkpoint
 ///         instead, or widen it), or if it holds E or a magnitude and the adapter has none

@@ -1,0 +1,147 @@
+#pragma once
+#include <loraga/adapter/lora.hpp>
+#include <loraga/linalg/random.hpp>
+
+namespace loraga {
+
+namespace functor {
+
+/// Column i of a x n and of b x n have squared lengths aa and bb: e_i = their product's length.
+template <class S, class E>
+struct joint_length {
+  S aa, bb;
+  E e;
+  LORAGA_HD void operator()(index_t i, index_t) const {
+    double const length = sqrt(aa(i, 0)) * sqrt(bb(i, 0));
+    e(i, 0) = static_cast<typename E::value_type>(static_cast<compute_t<typename E::value_type>>(length));
+  }
+};
+
+/// Columns of x to unit length, those of length 0 to what `other` holds.
+template <class S, class O, class X>
+struct unit_columns {
+  S squares;
+  O other;
+  X x;
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    double const length = sqrt(squares(j, 0));
+    double const value = length > 0 ? as_double(x(i, j)) / length : as_double(other(i, j));
+    x(i, j) = static_cast<typename X::value_type>(static_cast<compute_t<typename X::value_type>>(value));
+  }
+};
+
+}  // namespace functor
+
+/// What adapters have in common that keep more numbers between B and A: y = W*x + s*B'*A*drop(x), where B' is B folded
+/// with them. Self gives fold(backend, B, numbers, B') and diagonal(), the r of them that a start's lengths become.
+/// A new one has A, B ~ N(0, 0.02^2) by the options' seed and nothing but 0 between them. A start given by an
+/// initialiser is split: diagonal_i = |a_i|*|b_i|, with A's rows and B's columns of length 1; a factor that is 0 takes
+/// random values, and its diagonal_i is 0.
+template <class Self, Element T, class B>
+class folded_lora : public lora<T, B> {
+  using base = lora<T, B>;
+
+ public:
+  using base::in;
+  using base::merged;
+  using base::out;
+  using base::paired;
+  using base::rank;
+  using typename base::compute;
+  using typename base::space;
+  using typename base::tape;
+
+  /// As above; takes no memory but scratch, and that before anything changes.
+  void start(B& be, matrix_view<T const, space> a, matrix_view<T const, space> b) {
+    scratch<B> temporary(be);
+    auto const at = this->a().transposed();
+    auto const squares_a = temporary.template matrix<double>(rank(), 1),
+               squares_b = temporary.template matrix<double>(rank(), 1);
+    auto const random_a = temporary.template matrix<compute>(in(), rank()),
+               random_b = temporary.template matrix<compute>(out(), rank());
+    fill_normal(be, random_a.transposed(), {seed_, 1}, deviation);
+    fill_normal(be, random_b, {seed_, 2}, deviation);
+    column_dots(be, a.transposed(), a.transposed(), squares_a);
+    column_dots(be, b, b, squares_b);
+    base::start(be, a, b);
+    fill(be, this->rest_of(this->values_.view()), 0);
+    auto const lengths = self().diagonal();
+    using S = decltype(squares_a);
+    using R = decltype(random_a);
+    be.for_each(rank(), 1,
+                functor::joint_length<S, std::remove_const_t<decltype(lengths)>>{squares_a, squares_b, lengths});
+    be.for_each(in(), rank(), functor::unit_columns<S, R, std::remove_const_t<decltype(at)>>{squares_a, random_a, at});
+    be.for_each(out(), rank(),
+                functor::unit_columns<S, R, std::remove_const_t<decltype(at)>>{squares_b, random_b, this->b()});
+    this->values_changed(be);
+    if (!paired()) return;
+    be.copy(this->a(), this->a_of(this->start_.view()));  // the same numbers, so that the difference is exactly 0
+    fold(be, this->values_.view(), this->b_of(this->start_.view()));
+  }
+
+  /// Y += s*B'*A*drop(X), minus the frozen start where there is one.  errors  shape_error, alias_error
+  template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
+  void forward(B& be, W const&, X x, Y y, tape& t) {
+    scratch<B> temporary(be);
+    this->forward_through(be, folded(be, temporary, this->values_.view()), x, y, t);
+  }
+
+  /// B' as passes use it, rounded to the storage type.
+  matrix<T, B> folded_b(B& be) const {
+    matrix<T, B> to(be, out(), rank());
+    fold(be, this->values_.view(), to.view());
+    return to;
+  }
+
+  /// W += s*B'*A, minus the frozen start where there is one.  errors  as lora's
+  template <MutableViewIn<space> W>
+  void merge(B& be, W w) {
+    if (merged()) raise<state_error>("lora::merge", "adapter", "merged", "not merged");
+    auto kept = this->copy_of_values(be);
+    add_change(be, w);
+    this->merged_ = std::move(kept);
+  }
+  template <MutableViewIn<space> W>
+  void unmerge(B& be, W w) {
+    if (!merged()) raise<state_error>("lora::unmerge", "adapter", "not merged", "merged");
+    add_values(be, this->merged_.view(), w, -1);
+    this->merged_ = {};
+  }
+  template <MutableViewIn<space> W>
+  void add_change(B& be, W w, double factor = 1) const {
+    add_values(be, this->values_.view(), w, factor);
+  }
+
+ protected:
+  template <Scaling S>
+  folded_lora(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options, index_t more,
+              bool train_factors)
+      : base(be, out, in, rank, scaling, options, more, train_factors), seed_(options.seed) {
+    fill_normal(be, this->a(), {seed_, 1}, deviation);
+    fill_normal(be, this->b(), {seed_, 2}, deviation);
+    this->values_changed(be);
+  }
+
+  /// B' of these values.
+  matrix_view<T, space> folded(B& be, scratch<B>& temporary, matrix_view<T const, space> values) const {
+    auto const to = temporary.template matrix<T>(out(), rank());
+    fold(be, values, to);
+    return to;
+  }
+
+ private:
+  static constexpr double deviation = 0.02;
+  std::uint64_t seed_;
+
+  Self& self() { return static_cast<Self&>(*this); }
+  void fold(B& be, matrix_view<T const, space> values, matrix_view<T, space> to) const {
+    Self::fold(be, this->b_of(values), this->rest_of(values), to);
+  }
+  template <class W>
+  void add_values(B& be, matrix_view<T const, space> values, W w, double factor) const {
+    scratch<B> temporary(be);
+    this->add_product(be, this->a_of(values), folded(be, temporary, values), w, factor);
+  }
+};
+
+}  // namespace loraga

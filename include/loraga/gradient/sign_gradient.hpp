@@ -1,0 +1,55 @@
+#pragma once
+#include <loraga/gradient/dense.hpp>
+
+namespace loraga {
+
+namespace functor {
+
+/// to = the sign of `from`: 1, -1, or 0; NaN and infinity stay what they are.
+template <class F, class V>
+struct sign_of {
+  F from;
+  V to;
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    using T = typename V::value_type;
+    T const x = from(i, j);
+    to(i, j) = !is_finite(static_cast<double>(x)) ? x : x > 0 ? T{1} : x < 0 ? T{-1} : T{0};
+  }
+};
+
+}  // namespace functor
+
+/// The direction of AdamW's first step: triplets of the sign of the summed gradient, entry by entry. What LoRA-SB
+/// starts from, and of use with any start from gradients where full fine-tuning is AdamW's. math    sign(G), G as
+/// dense_gradient's: the first step is -rate*G/(|G| + epsilon) cost    as dense_gradient; top also another out x in for
+/// every member
+template <class B, class T = float>
+class sign_gradient : public dense_gradient<B, T> {
+ public:
+  using typename dense_gradient<B, T>::space;
+  using dense_gradient<B, T>::dense_gradient;
+
+  /// k leading triplets of the sign of every member's sum; see GradientAccumulator.
+  /// errors  state_error if a member is empty, shape_error if shapes differ; numeric faults are flags of the result
+  template <class Svd>
+  static svd_result<T, B> top(B& be, Svd const& svd, std::span<sign_gradient const* const> batch, index_t k) {
+    require_readable(batch, "sign_gradient::top");
+    std::vector<matrix<T, B>> signs;
+    std::vector<matrix_view<T const, space>> views;
+    for (auto const* g : batch) {
+      using F = matrix_view<T const, space>;
+      using V = matrix_view<T, space>;
+      auto const& to = signs.emplace_back(be, g->rows(), g->cols());
+      be.for_each(g->rows(), g->cols(), functor::sign_of<F, V>{g->sum(), signs.back().view()});
+      views.push_back(to.view());
+    }
+    return svd.top(be, view_list(views.data(), static_cast<index_t>(views.size())), k);
+  }
+  template <class Svd>
+  svd_result<T, B> top(B& be, Svd const& svd, index_t k) const {
+    sign_gradient const* const self[] = {this};
+    return top(be, svd, self, k);
+  }
+};
+
+}  // namespace loraga

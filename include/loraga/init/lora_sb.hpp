@@ -1,0 +1,35 @@
+#pragma once
+#include <loraga/init/split_triplets.hpp>
+
+namespace loraga {
+
+/// LoRA-SB's start: the model begins at the best rank-r approximation of full fine-tuning's first AdamW step. Use with
+/// sign_gradient accumulators, no_anchor (which is the method: it does not start unchanged) and a lora_sb adapter.
+/// math    sign(G) ~ U S VT; s*B*A = -step*U*S*VT, r triplets; lora_sb keeps -U, VT and R = step*S/s
+/// units   step is the learning rate of that full fine-tuning step
+/// errors  shape_error if r > min(out, in); value_error if step <= 0 or s <= 0
+/// cost    r*(out + in) elements, asynchronous
+/// source  arXiv:2411.19557
+struct lora_sb_init {
+  double step = 1e-4;
+
+  using needs = needs_gradient;
+  static constexpr bool starts_at_zero = false;
+  index_t gradient_triplets(index_t r) const { return r; }
+  index_t weight_triplets(index_t) const { return 0; }
+  void check(index_t out, index_t in, index_t r, double s, bool) const {
+    require_rank(r, out, in, "lora_sb_init");
+    require_value(step > 0 && is_finite(step), step, "lora_sb_init", "step", "a positive finite number");
+    require_value(s > 0, s, "lora_sb_init", "scaling s", "above 0, because the start divides by it");
+  }
+
+  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
+  void fill(B& be, Context const& context, W, V a, V b) const {
+    scratch<B> temporary(be);
+    auto const divisor = temporary.template matrix<double>(1, 1);
+    loraga::fill(be, divisor, context.scale / step);
+    split_triplets(be, context.gradient, divisor, -1, a, b);
+  }
+};
+
+}  // namespace loraga
