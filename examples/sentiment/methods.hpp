@@ -17,7 +17,8 @@ enum class adapter_kind { lora, dora, adalora, lora_sb };
 struct method {
   std::string name;
   start how;
-  double rate;  ///< learning rate where none is asked for, from a few runs by hand; bench/run.sh evidence sweeps
+  /// Learning rate where none is asked for: the best of docs/evidence.md's sweep, of those that are not in it a guess.
+  double rate;
   bool rank_stable = false;  ///< s = alpha/sqrt(r) instead of alpha/r
   double ratio = 1;          ///< LoRA+, where none is asked for
   double gamma = 16;         ///< where none is asked for
@@ -35,24 +36,24 @@ inline std::vector<method> const& all_methods() {
   using enum adapter_kind;
   static std::vector<method> const all{
       {.name = "full", .how = start::none, .rate = 1e-4},
-      {.name = "lora", .how = start::kaiming, .rate = 1e-3},
+      {.name = "lora", .how = start::kaiming, .rate = 3e-3},
       {.name = "rslora", .how = start::kaiming, .rate = 1e-3, .rank_stable = true},
       {.name = "lora+", .how = start::kaiming, .rate = 3e-4, .ratio = 16},
-      {.name = "pissa", .how = start::pissa, .rate = 3e-4},
-      {.name = "milora", .how = start::milora, .rate = 1e-3},
-      {.name = "olora", .how = start::olora, .rate = 3e-4},
-      {.name = "corda", .how = start::corda, .rate = 3e-4},
+      {.name = "pissa", .how = start::pissa, .rate = 1e-3},
+      {.name = "milora", .how = start::milora, .rate = 3e-3},
+      {.name = "olora", .how = start::olora, .rate = 1e-3},
+      {.name = "corda", .how = start::corda, .rate = 1e-3},
       {.name = "eva", .how = start::eva, .rate = 1e-3},
-      {.name = "lora-one", .how = start::lora_one, .rate = 3e-4, .rank_stable = true, .gamma = 128},
+      {.name = "lora-one", .how = start::lora_one, .rate = 1e-3, .rank_stable = true, .gamma = 128},
       {.name = "lora-sb", .how = start::lora_sb, .rate = 1e-3, .kind = lora_sb},
-      {.name = "dora", .how = start::kaiming, .rate = 1e-3, .kind = dora},
-      {.name = "adalora", .how = start::own, .rate = 1e-3, .kind = adalora},
+      {.name = "dora", .how = start::kaiming, .rate = 3e-3, .kind = dora},
+      {.name = "adalora", .how = start::own, .rate = 3e-2, .kind = adalora},
       {.name = "lora-ga", .how = start::lora_ga, .rate = 1e-4, .rank_stable = true},
-      {.name = "dora+lora-ga", .how = start::lora_ga, .rate = 3e-4, .rank_stable = true, .kind = dora},
-      {.name = "adalora+lora-ga", .how = start::lora_ga, .rate = 3e-4, .rank_stable = true, .kind = adalora},
+      {.name = "dora+lora-ga", .how = start::lora_ga, .rate = 1e-4, .rank_stable = true, .kind = dora},
+      {.name = "adalora+lora-ga", .how = start::lora_ga, .rate = 1e-4, .rank_stable = true, .kind = adalora},
       {.name = "ga-random",
        .how = start::lora_ga,
-       .rate = 1e-4,
+       .rate = 1e-3,
        .rank_stable = true,
        .source = direction_source::random_matrix},
       // the arms of the ablation between lora and lora-ga
