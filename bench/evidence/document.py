@@ -54,13 +54,13 @@ class Document:
                  "says as much about what the rate suits as about the method, which is why both are here.",
                  f"* Chosen for a budget of {s['asked']['budget_hours']:g} hours by a fixed rule. {s['rule']}",
                  "* Hours spent: " + listing(f"{n} {v / 3600:.2f}" for n, v in s["seconds_per_stage"].items()) + ".")
-        if s["data"]:
-            self.say("The model is all-MiniLM-L6-v2 with adapters on all linear layers of its encoder and a fresh linear head on the mean of its "
+        self.say("The model is all-MiniLM-L6-v2 with adapters on all linear layers of its encoder and a fresh linear head on the mean of its "
                      "tokens. The data are VADER's four sets of snippets with twenty human ratings each: the label is the sign of the mean "
                      "rating, snippets with |mean| < 0.5 are dropped, text is cut at 64 tokens. Amazon and NYT are split by document, so that "
                      "no review or editorial is in two parts; movie and tweets, whose ids name no document, by text (snippets of equal tokens "
-                     "stay together).", "",
-                     grid(["set", "snippets", "dropped", "cut", "positive", "training", "validation", "test"],
+                     "stay together).")
+        if s["data"]:
+            self.say(grid(["set", "snippets", "dropped", "cut", "positive", "training", "validation", "test"],
                           [[n, p["snippets"], p["dropped"], p["cut"], f"{100 * p['positive'] / (p['snippets'] - p['dropped']):.0f} %",
                             p["train"], p["validate"], p["test"]] for n, p in s["data"].items()]),
                      "The larger of the two labels' shares is what answering always the same would score.")

@@ -215,7 +215,7 @@ class Builder:
 def data_of(work):
     """What the program says of each set when it reads it: snippets, how many were dropped, cut, positive, and the parts."""
     found = {}
-    for path in glob.glob(os.path.join(work, "*.log")):
+    for path in sorted(glob.glob(os.path.join(work, "*.log")), key=os.path.getmtime):
         for line in open(path):
             name, _, rest = line.strip().partition(" ")
             if name in plan.SETS and rest.strip()[:1].isdigit():

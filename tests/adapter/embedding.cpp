@@ -16,14 +16,6 @@ namespace {
 index_t const dim = 9, vocabulary = 14, rank = 2;
 std::vector<std::int32_t> const tokens{3, 13, 3, 0, 7, 3, 0, 5, 13, 12};  // some twice and more
 
-template <class I>
-matrix<I, test::backend> upload_ids(test::backend& be, std::vector<I> const& ids) {
-  auto const n = static_cast<index_t>(ids.size());
-  matrix<I, test::backend> d(be, 1, n);
-  be.copy(col_major(ids.data(), 1, n), d.view());
-  be.synchronize();
-  return d;
-}
 /// vocabulary x tokens
 host one_hot(std::vector<std::int32_t> const& ids) {
   return test::generate(vocabulary, static_cast<index_t>(ids.size()),
@@ -72,7 +64,7 @@ struct pretended_checkpoint {
 
 TEST_CASE("an embedding's passes agree with one-hot products", "[adapter]") {
   auto be = test::make_backend();
-  auto ids = upload_ids(be, tokens);
+  auto ids = test::upload_ids(be, tokens);
   host const x = one_hot(tokens), y = test::random(dim, x.cols, 4), dy = test::random(dim, x.cols, 5);
   for (bool const pair : {false, true}) {
     auto e = moved<double>(be);
@@ -96,7 +88,7 @@ TEST_CASE("an embedding's passes agree with one-hot products", "[adapter]") {
 
 TEST_CASE("LoRA's start for embeddings, LoRA-GA's, and merging", "[adapter]") {
   auto be = test::make_backend();
-  auto ids = upload_ids(be, tokens);
+  auto ids = test::upload_ids(be, tokens);
   host const w = test::random(dim, vocabulary, 7), x = one_hot(tokens);
   auto d_w = upload<double>(be, w);
   embedding<double, test::backend> e(be, dim, vocabulary, rank, rank_stable_scaling{});
@@ -111,7 +103,7 @@ TEST_CASE("LoRA's start for embeddings, LoRA-GA's, and merging", "[adapter]") {
   // all ids in one micro-batch, so that the gradient has full rank
   std::vector<std::int32_t> all = tokens;
   for (std::int32_t i = 0; i < vocabulary; ++i) all.push_back(i);
-  auto all_ids = upload_ids(be, all);
+  auto all_ids = test::upload_ids(be, all);
   host const dy = test::random(dim, static_cast<index_t>(all.size()), 5), g = dy * transpose(one_hot(all));
   auto d_dy = upload<double>(be, dy);
   dense_gradient<test::backend, double> dense(be, dim, vocabulary);
@@ -144,7 +136,7 @@ TEST_CASE("LoRA's start for embeddings, LoRA-GA's, and merging", "[adapter]") {
 
 TEST_CASE("an embedding in 16 bit", "[adapter]") {
   auto be = test::make_backend();
-  auto ids = upload_ids(be, tokens);
+  auto ids = test::upload_ids(be, tokens);
   auto e = moved<bf16>(be);
   host const x = one_hot(tokens);
   auto y = upload<bf16>(be, host(dim, x.cols)), dy = upload<bf16>(be, test::random(dim, x.cols, 5));
@@ -159,7 +151,7 @@ TEST_CASE("an embedding in 16 bit", "[adapter]") {
 TEST_CASE("embeddings refuse what does not fit, unknown ids by name, and change nothing", "[adapter]") {
   auto be = test::make_backend();
   auto e = moved<float>(be);
-  auto wrong = upload_ids<index_t>(be, {1, 3, 14});
+  auto wrong = test::upload_ids<index_t>(be, {1, 3, 14});
   host const start = test::random(dim, 3, 4);
   auto y = upload<float>(be, start);
   dense_gradient<test::backend> dense(be, dim, vocabulary);

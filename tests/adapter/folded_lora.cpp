@@ -34,7 +34,7 @@ class growing : public folded_lora<growing<T>, T, test::backend> {
   test::view<T> numbers() { return this->rest_of(this->values_.view()); }
 
  private:
-  test::view<T> diagonal() { return numbers().row_range(0, this->rank()); }
+  static test::view<T> diagonal(test::view<T> numbers, index_t rank) { return numbers.row_range(0, rank); }
   template <class Bv, class E, class O>
   static void fold(test::backend& be, Bv b, E e, O to) {
     be.for_each(b.rows, b.cols, fold_and_grow<Bv, E, O>{b, e, to});

@@ -11,7 +11,7 @@ struct result {
   host product, offset, a, b;
 };
 
-result start_of(lora_ga_init init, auto scaling) {
+result diagonal_start(lora_ga_init init, auto scaling) {
   auto be = test::make_backend();
   auto g = test::upload<double>(be, test::diagonal(6, 5, {8, 4, 2, 1, 0.5}));
   dense_gradient<test::backend, double> gradient(be, 6, 5);
@@ -39,28 +39,29 @@ double const c = 0.39127114501832, c_squared = 0.15309310892395;
 }  // namespace
 
 TEST_CASE("golden: the stable scale c = m^(1/4)/sqrt(gamma)", "[golden]") {
-  auto const r = start_of({}, rank_stable_scaling{4});
+  auto const r = diagonal_start({}, rank_stable_scaling{4});
   check_places(r.product, {{3, 1}, {4, 2}}, c_squared);
   CHECK(test::largest(r.a) == Approx(c).epsilon(1e-12));
   CHECK(test::largest(r.b) == Approx(c).epsilon(1e-12));
 }
 
 TEST_CASE("golden: offsets under both scalings", "[golden]") {
-  check_places(start_of({}, classic_scaling{4}).offset, {{3, 1}, {4, 2}}, 0.306186217848);
-  check_places(start_of({}, rank_stable_scaling{4}).offset, {{3, 1}, {4, 2}}, 0.433012701892);
+  check_places(diagonal_start({}, classic_scaling{4}).offset, {{3, 1}, {4, 2}}, 0.306186217848);
+  check_places(diagonal_start({}, rank_stable_scaling{4}).offset, {{3, 1}, {4, 2}}, 0.433012701892);
 }
 
 TEST_CASE("golden: directions", "[golden]") {
-  check_places(start_of({.directions = ga_directions::A2rBr}, rank_stable_scaling{4}).product, {{1, 3}, {2, 4}},
+  check_places(diagonal_start({.directions = ga_directions::A2rBr}, rank_stable_scaling{4}).product, {{1, 3}, {2, 4}},
                c_squared);
-  check_places(start_of({.directions = ga_directions::ArBr}, rank_stable_scaling{4}).product, {{1, 2}, {3, 4}}, c_squared);
+  check_places(diagonal_start({.directions = ga_directions::ArBr}, rank_stable_scaling{4}).product, {{1, 2}, {3, 4}},
+               c_squared);
 }
 
 TEST_CASE("golden: scales gd, unit and PEFT's", "[golden]") {
   double const s = 4 / std::sqrt(2.0);
-  check_places(start_of({.scale = ga_scale::gd}, rank_stable_scaling{4}).offset, {{3, 1}, {4, 2}}, 1 / s);
-  check_places(start_of({.scale = ga_scale::unit}, rank_stable_scaling{4}).offset, {{3, 1}, {4, 2}}, s);
-  auto const peft = start_of({.scale = ga_scale::peft_stable}, rank_stable_scaling{4});
+  check_places(diagonal_start({.scale = ga_scale::gd}, rank_stable_scaling{4}).offset, {{3, 1}, {4, 2}}, 1 / s);
+  check_places(diagonal_start({.scale = ga_scale::unit}, rank_stable_scaling{4}).offset, {{3, 1}, {4, 2}}, s);
+  auto const peft = diagonal_start({.scale = ga_scale::peft_stable}, rank_stable_scaling{4});
   CHECK(std::abs(peft.b(2, 0)) == Approx(2 * c).epsilon(1e-12));
   CHECK(std::abs(peft.b(3, 1)) == Approx(c).epsilon(1e-12));
   CHECK(test::largest(peft.a) == Approx(1));

@@ -23,7 +23,7 @@ start_of start(test::backend& be, host const& g, index_t r, lora_ga_init init) {
   host const a = download(be, ad.a()), b = download(be, ad.b());
   return {std::move(ad), a, b};
 }
-host truncated(host const& g, index_t k) {
+host leading_part(host const& g, index_t k) {
   auto const t = test::jacobi_svd(g);
   return test::columns(t.u, 0, k) * test::diagonal(k, k, {t.s.begin(), t.s.begin() + k}) *
          transpose(test::columns(t.v, 0, k));
@@ -40,7 +40,7 @@ TEST_CASE("golden: s^2*(G*AT*A + B*BT*G) = s^2*c^2*G_(2r), and the objective mee
       auto const s = start(be, g, 3, {.directions = d});
       double const s2 = s.ad.scale() * s.ad.scale(), c2 = std::sqrt(static_cast<double>(m)) / 16, zeta = s2 * c2;
       host const step = s2 * (g * transpose(s.a) * s.a + s.b * transpose(s.b) * g);
-      CHECK(test::distance(step, zeta * truncated(g, 6)) < 1e-12 * (1 + zeta));
+      CHECK(test::distance(step, zeta * leading_part(g, 6)) < 1e-12 * (1 + zeta));
       double floor = 0;
       for (std::size_t i = 6; i < sigma.size(); ++i) floor += sigma[i] * sigma[i];
       CHECK(test::norm(step - zeta * g) == Approx(zeta * std::sqrt(floor)).epsilon(1e-10));
@@ -75,7 +75,7 @@ TEST_CASE("golden: the first SGD step changes s*B*A by -lr*s^2*c^2*G_(2r)", "[go
   for (auto const& p : s.ad.parameters()) axpby(be, -rate, p.gradient, 1.0, p.value);
   host const now = download(be, s.ad.b()) * download(be, s.ad.a());
   host const change = s.ad.scale() * (now - s.b * s.a);
-  host const expected = -rate * s.ad.scale() * s.ad.scale() * c2 * truncated(g, 2 * r);
+  host const expected = -rate * s.ad.scale() * s.ad.scale() * c2 * leading_part(g, 2 * r);
   CHECK(test::norm(change - expected) < 5e-6 * test::norm(expected));
 }
 
@@ -84,7 +84,7 @@ TEST_CASE("golden: with the gd scale one step equals the truncated gradient step
   host const g = test::with_spectrum(18, 12, test::geometric(12, 0.8), 5);
   auto const s = start(be, g, 2, {.scale = ga_scale::gd});
   double const s2 = s.ad.scale() * s.ad.scale();
-  CHECK(test::distance(s2 * (g * transpose(s.a) * s.a + s.b * transpose(s.b) * g), truncated(g, 4)) < 1e-12);
+  CHECK(test::distance(s2 * (g * transpose(s.a) * s.a + s.b * transpose(s.b) * g), leading_part(g, 4)) < 1e-12);
 }
 
 TEST_CASE("golden: the mean over micro-batches is the gradient of the mean loss", "[golden]") {

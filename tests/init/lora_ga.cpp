@@ -8,14 +8,14 @@ using test::transpose;
 
 namespace {
 
-struct started {
+struct ga_start {
   host a, b, w;
   double scale;
   host change() const { return scale * (b * a); }
 };
 
 template <class T = float>
-started start(test::fixture<T>& f, lora_ga_init init, double alpha = 16) {
+ga_start start(test::fixture<T>& f, lora_ga_init init, double alpha = 16) {
   lora<T, test::backend> ad(f.be, f.out, f.in, f.rank, rank_stable_scaling{alpha});
   auto w = test::upload<T>(f.be, f.w);
   initialise(f.be, ad, init, w.view(), gram{}, f.gradient, in_place_anchor{});

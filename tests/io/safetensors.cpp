@@ -18,7 +18,7 @@ std::string file_of(std::string const& json, std::string const& data) {
 safetensors_header parse(std::string const& bytes, safetensors_options options = {}) {
   return parse_safetensors(std::as_bytes(std::span(bytes.data(), bytes.size())), "test", options);
 }
-std::string tensor(std::string const& type, std::string const& shape, std::string const& offsets) {
+std::string entry_of(std::string const& type, std::string const& shape, std::string const& offsets) {
   return R"({"dtype":")" + type + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}";
 }
 
@@ -34,8 +34,8 @@ std::size_t resident() {
 
 TEST_CASE("a header is read as the format says", "[io]") {
   auto const h =
-      parse(file_of(R"( {"__metadata__":{"a":"b"},"y":)" + tensor("U8", "[2]", "[4,6]") + R"(,"x":)" +
-                        tensor("F32", "[]", "[0,4]") + R"(,"e":)" + tensor("F32", "[3,0]", "[4,4]") + "}  \n",
+      parse(file_of(R"( {"__metadata__":{"a":"b"},"y":)" + entry_of("U8", "[2]", "[4,6]") + R"(,"x":)" +
+                        entry_of("F32", "[]", "[0,4]") + R"(,"e":)" + entry_of("F32", "[3,0]", "[4,4]") + "}  \n",
                     "012345"));
   REQUIRE(h.tensors.size() == 3);
   CHECK(h.tensors[0].name == "x");
@@ -61,22 +61,22 @@ TEST_CASE("broken files are refused by name", "[io]") {
   refused(little_endian(100'000'001) + "{}", "100000001");
   refused(little_endian(~std::uint64_t{0}) + "{}", "header length");
   refused(file_of("[]", ""), "no JSON object");
-  refused(file_of(one(tensor("F32", "[2]", "[0,4]")), "0123"), "one that fills its 4 bytes");
-  refused(file_of(one(tensor("F32", "[1]", "[0,8]")), "0123"), "data_offsets of 'x'");
-  refused(file_of(one(tensor("F32", "[1]", "[4,0]")), "0123"), "data_offsets");
-  refused(file_of(one(tensor("F32", "[1]", "[0]")), "0123"), "data_offsets");
-  refused(file_of(one(tensor("F32", "[-1]", "[0,4]")), "0123"), "shape of 'x'");
-  refused(file_of(one(tensor("F32", "[1.0]", "[0,4]")), "0123"), "shape of 'x'");
-  refused(file_of(one(tensor("F32", "[4611686018427387905]", "[0,4]")), "0123"), "shape of 'x'");
-  refused(file_of(one(tensor("F32", "[4294967296,4294967296]", "[0,0]")), ""), "below 2^64 bits");
-  refused(file_of(one(tensor("F4", "[3]", "[0,1]")), "0"), "[3] of F4");
-  refused(file_of(one(tensor("F5", "[1]", "[0,4]")), "0123"), "'F5'");
+  refused(file_of(one(entry_of("F32", "[2]", "[0,4]")), "0123"), "one that fills its 4 bytes");
+  refused(file_of(one(entry_of("F32", "[1]", "[0,8]")), "0123"), "data_offsets of 'x'");
+  refused(file_of(one(entry_of("F32", "[1]", "[4,0]")), "0123"), "data_offsets");
+  refused(file_of(one(entry_of("F32", "[1]", "[0]")), "0123"), "data_offsets");
+  refused(file_of(one(entry_of("F32", "[-1]", "[0,4]")), "0123"), "shape of 'x'");
+  refused(file_of(one(entry_of("F32", "[1.0]", "[0,4]")), "0123"), "shape of 'x'");
+  refused(file_of(one(entry_of("F32", "[4611686018427387905]", "[0,4]")), "0123"), "shape of 'x'");
+  refused(file_of(one(entry_of("F32", "[4294967296,4294967296]", "[0,0]")), ""), "below 2^64 bits");
+  refused(file_of(one(entry_of("F4", "[3]", "[0,1]")), "0"), "[3] of F4");
+  refused(file_of(one(entry_of("F5", "[1]", "[0,4]")), "0123"), "'F5'");
   refused(file_of(one("{\"dtype\":\"F32\"}"), ""), "missing");
   refused(file_of(one("7"), ""), "missing");
   refused(file_of("{\"__metadata__\":{\"a\":1}}", ""), "__metadata__.a");
   refused(file_of("{\"__metadata__\":[]}", ""), "__metadata__");
   auto const two = [&](std::string const& a, std::string const& b) {
-    return "{\"a\":" + tensor("U8", "[2]", a) + ",\"b\":" + tensor("U8", "[2]", b) + "}";
+    return "{\"a\":" + entry_of("U8", "[2]", a) + ",\"b\":" + entry_of("U8", "[2]", b) + "}";
   };
   refused(file_of(two("[0,2]", "[3,5]"), "01234"), "'b' is at byte 3");
   refused(file_of(two("[0,2]", "[1,3]"), "012"), "'b' is at byte 1");
@@ -90,7 +90,7 @@ TEST_CASE("views are the file's own memory, copies convert", "[io]") {
   test::folder const folder;
   float const x[] = {1, 2.5, -3, 4, 5, 6};
   std::string data(reinterpret_cast<char const*>(x), sizeof x);
-  std::string json = "{\"x\":" + tensor("F32", "[3,2]", "[0,24]") + "}";
+  std::string json = "{\"x\":" + entry_of("F32", "[3,2]", "[0,24]") + "}";
   json.append((8 - json.size() % 8) % 8, ' ');
   test::write_file(folder / "aligned", file_of(json, data));
   test::write_file(folder / "odd", file_of(json + " ", data));
@@ -154,8 +154,8 @@ TEST_CASE("more than two dimensions join after the first", "[io]") {
 TEST_CASE("a file of 10 GB is opened without reading it", "[io]") {
   test::folder const folder;
   std::string const rows = "1250000", bytes = "5000000000";
-  std::string json = "{\"a\":" + tensor("F32", "[" + rows + ",1000]", "[0," + bytes + "]") +
-                     ",\"b\":" + tensor("F32", "[" + rows + ",1000]", "[" + bytes + ",10000000000]") + "}";
+  std::string json = "{\"a\":" + entry_of("F32", "[" + rows + ",1000]", "[0," + bytes + "]") +
+                     ",\"b\":" + entry_of("F32", "[" + rows + ",1000]", "[" + bytes + ",10000000000]") + "}";
   json.append((8 - json.size() % 8) % 8, ' ');
   test::write_file(folder / "large", file_of(json, ""));
   std::filesystem::resize_file(folder / "large", 8 + json.size() + 10'000'000'000);  // sparse

@@ -8,18 +8,7 @@ using test::download;
 using test::host;
 using test::upload;
 
-namespace {
-
-template <class I>
-matrix<I, test::backend> upload_ids(test::backend& be, std::vector<I> const& ids) {
-  auto const n = static_cast<index_t>(ids.size());
-  matrix<I, test::backend> d(be, 1, n);
-  be.copy(col_major(ids.data(), 1, n), d.view());
-  be.synchronize();
-  return d;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 TEST_CASE("columns are gathered and added up by ids", "[linalg]") {
   auto be = test::make_backend();
@@ -38,7 +27,7 @@ TEST_CASE("columns are gathered and added up by ids", "[linalg]") {
           picked(i, t) = x(i, ids[static_cast<std::size_t>(t)]);
           sums(i, ids[static_cast<std::size_t>(t)]) += values(i, t);
         }
-      auto d_ids = upload_ids(be, ids);
+      auto d_ids = test::upload_ids(be, ids);
       auto d_values = upload<double>(be, values), y = upload<double>(be, start);
       matrix<double, test::backend> gathered(be, 4, tokens);
       require_ids(be, d_ids.view(), columns, "f");
@@ -55,7 +44,7 @@ TEST_CASE("a column's sum has the order of tokens, whatever the threads, and kee
   host values = test::random(3, 20000, 5, 1e-4);
   values(0, 0) = 4096;
   auto const run = [&](test::backend& on) {
-    auto d_ids = upload_ids(on, ids);
+    auto d_ids = test::upload_ids(on, ids);
     auto x = upload<float>(on, values), y = upload<float>(on, host(3, 4));
     add_columns(on, x.view(), d_ids.view(), y.view());
     return download(on, y.view());
@@ -69,7 +58,7 @@ TEST_CASE("a column's sum has the order of tokens, whatever the threads, and kee
 
 TEST_CASE("unknown ids are refused by name; unchecked they touch nothing", "[linalg]") {
   auto be = test::make_backend();
-  auto ids = upload_ids<index_t>(be, {1, 0, 3, -1, 1, index_t{1} << 40});
+  auto ids = test::upload_ids<index_t>(be, {1, 0, 3, -1, 1, index_t{1} << 40});
   auto x = upload<float>(be, test::random(2, 3, 1)), y = upload<float>(be, host(2, 6));
   CHECK_THROWS_WITH(require_ids(be, ids.view(), 3, "f"), "f: ids(0, 2) is 3, expected 0 ... 2");
   CHECK_THROWS_WITH(require_ids(be, ids.view(), 4, "f"), "f: ids(0, 3) is -1, expected 0 ... 3");

@@ -26,14 +26,14 @@ struct batch {
   host random(std::uint64_t seed) const { return test::random(channels * height * width, count, seed); }
 };
 
-struct sample {
+struct unfold_case {
   convolution_geometry geometry;
   index_t height, width;
 };
-sample const samples[] = {{{3, {3, 1, 1, 1}, {3, 1, 1, 1}}, 5, 4},
-                          {{2, {2, 2, 1, 3}, {3, 1, 0, 1}}, 7, 5},
-                          {{1, {3, 3, 2, 2}, {1, 2, 4, 1}}, 4, 9},
-                          {{2, {4, 1, 0, 1}, {3, 5, 0, 1}}, 4, 3}};
+unfold_case const samples[] = {{{3, {3, 1, 1, 1}, {3, 1, 1, 1}}, 5, 4},
+                               {{2, {2, 2, 1, 3}, {3, 1, 0, 1}}, 7, 5},
+                               {{1, {3, 3, 2, 2}, {1, 2, 4, 1}}, 4, 9},
+                               {{2, {4, 1, 0, 1}, {3, 5, 0, 1}}, 4, 3}};
 
 }  // namespace
 

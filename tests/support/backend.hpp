@@ -42,6 +42,15 @@ void upload_to(backend& be, host const& m, view<T> to) {
   be.copy(d.view(), to);
   be.synchronize();
 }
+/// Ids of columns, 1 x their number.
+template <class I>
+loraga::matrix<I, backend> upload_ids(backend& be, std::vector<I> const& ids) {
+  auto const n = static_cast<index_t>(ids.size());
+  loraga::matrix<I, backend> d(be, 1, n);
+  be.copy(loraga::col_major(ids.data(), 1, n), d.view());
+  be.synchronize();
+  return d;
+}
 template <class V>
 host download(backend& be, V v) {
   auto const values = loraga::read_all(be, v);

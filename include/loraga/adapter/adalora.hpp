@@ -125,7 +125,7 @@ class adalora : public folded_lora<adalora<T, B>, T, B> {
   }
 
  private:
-  matrix_view<T, space> diagonal() { return e(); }
+  static matrix_view<T, space> diagonal(matrix_view<T, space> numbers, index_t) { return numbers; }
   template <class Bv, class E, class O>
   static void fold(B& be, Bv b, E e, O to) {
     be.for_each(b.rows, b.cols, functor::fold_columns<Bv, E, O>{b, e, to});

@@ -33,8 +33,8 @@ struct unit_columns {
 }  // namespace functor
 
 /// What adapters have in common that keep more numbers between B and A: y = W*x + s*B'*A*drop(x), where B' is B folded
-/// with them. Self gives fold(backend, B, numbers, B') and diagonal(), the r of them that a start's lengths become.
-/// A new one has A, B ~ N(0, 0.02^2) by the options' seed and nothing but 0 between them. A start given by an
+/// with them. Self gives fold(backend, B, numbers, B') and diagonal(numbers, r), those of them that a start's lengths
+/// become. A new one has A, B ~ N(0, 0.02^2) by the options' seed and nothing but 0 between them. A start given by an
 /// initialiser is split: diagonal_i = |a_i|*|b_i|, with A's rows and B's columns of length 1; a factor that is 0 takes
 /// random values, and its diagonal_i is 0.
 template <class Self, Element T, class B>
@@ -51,32 +51,24 @@ class folded_lora : public lora<T, B> {
   using typename base::space;
   using typename base::tape;
 
-  /// As above; takes no memory but scratch, and that before anything changes.
+  /// As above. All is made in scratch first: it takes no other memory, and none once anything changes.
   void start(B& be, matrix_view<T const, space> a, matrix_view<T const, space> b) {
     scratch<B> temporary(be);
-    auto const at = this->a().transposed();
-    auto const squares_a = temporary.template matrix<double>(rank(), 1),
-               squares_b = temporary.template matrix<double>(rank(), 1);
-    auto const random_a = temporary.template matrix<compute>(in(), rank()),
-               random_b = temporary.template matrix<compute>(out(), rank());
-    fill_normal(be, random_a.transposed(), {seed_, 1}, deviation);
-    fill_normal(be, random_b, {seed_, 2}, deviation);
-    column_dots(be, a.transposed(), a.transposed(), squares_a);
-    column_dots(be, b, b, squares_b);
-    base::start(be, a, b);
-    fill(be, this->rest_of(this->values_.view()), 0);
-    auto const lengths = self().diagonal();
-    using S = decltype(squares_a);
-    using R = decltype(random_a);
-    be.for_each(rank(), 1,
-                functor::joint_length<S, std::remove_const_t<decltype(lengths)>>{squares_a, squares_b, lengths});
-    be.for_each(in(), rank(), functor::unit_columns<S, R, std::remove_const_t<decltype(at)>>{squares_a, random_a, at});
-    be.for_each(out(), rank(),
-                functor::unit_columns<S, R, std::remove_const_t<decltype(at)>>{squares_b, random_b, this->b()});
+    auto const at = temporary.template matrix<T>(in(), rank()), new_b = temporary.template matrix<T>(out(), rank()),
+               new_folded = temporary.template matrix<T>(out(), rank());
+    auto const rest = this->rest_of(this->values_.view()), new_rest = temporary.template matrix<T>(rest.rows, 1);
+    be.copy(a, at.transposed());
+    be.copy(b, new_b);
+    fill(be, new_rest, 0);
+    split(be, at, new_b, Self::diagonal(new_rest, rank()));
+    Self::fold(be, new_b, new_rest, new_folded);
+
+    base::start(be, at.transposed(), new_b);
+    be.copy(new_rest, rest);
     this->values_changed(be);
     if (!paired()) return;
-    be.copy(this->a(), this->a_of(this->start_.view()));  // the same numbers, so that the difference is exactly 0
-    fold(be, this->values_.view(), this->b_of(this->start_.view()));
+    be.copy(at.transposed(), this->a_of(this->start_.view()));  // the same numbers: the difference is exactly 0
+    be.copy(new_folded, this->b_of(this->start_.view()));
   }
 
   /// Y += s*B'*A*drop(X), minus the frozen start where there is one.  errors  shape_error, alias_error
@@ -133,7 +125,24 @@ class folded_lora : public lora<T, B> {
   static constexpr double deviation = 0.02;
   std::uint64_t seed_;
 
-  Self& self() { return static_cast<Self&>(*this); }
+  /// lengths_i = |a_i|*|b_i|; columns of AT and B to length 1, or random where they are 0.
+  void split(B& be, matrix_view<T, space> at, matrix_view<T, space> b, matrix_view<T, space> lengths) const {
+    scratch<B> temporary(be);
+    auto const squares_a = temporary.template matrix<double>(rank(), 1),
+               squares_b = temporary.template matrix<double>(rank(), 1);
+    auto const random_a = temporary.template matrix<compute>(in(), rank()),
+               random_b = temporary.template matrix<compute>(out(), rank());
+    fill_normal(be, random_a.transposed(), {seed_, 1}, deviation);
+    fill_normal(be, random_b, {seed_, 2}, deviation);
+    column_dots(be, at, at, squares_a);
+    column_dots(be, b, b, squares_b);
+    using V = matrix_view<T, space>;
+    using S = matrix_view<double, space>;
+    using R = matrix_view<compute, space>;
+    be.for_each(rank(), 1, functor::joint_length<S, V>{squares_a, squares_b, lengths});
+    be.for_each(in(), rank(), functor::unit_columns<S, R, V>{squares_a, random_a, at});
+    be.for_each(out(), rank(), functor::unit_columns<S, R, V>{squares_b, random_b, b});
+  }
   void fold(B& be, matrix_view<T const, space> values, matrix_view<T, space> to) const {
     Self::fold(be, this->b_of(values), this->rest_of(values), to);
   }

@@ -6,9 +6,10 @@ namespace loraga {
 /// LoRA-SB: y = W*x + s*B*R*A*drop(x), where only R is trained: r^2 numbers, gradients and optimiser states a layer.
 /// shapes  as lora; r() r x r (column-major)
 /// R is 0 in a new one; the lengths of a start given by an initialiser become its diagonal (folded_lora). The paper's
-/// own start is lora_sb_init on sign_gradient accumulators with no_anchor; any other start and anchor goes as well
-/// (PiSSA's makes LoRA-XS of it). In 16 bit an in-place anchor leaves the rounding of the split behind; a frozen pair
-/// is exact. cost    a pass forms B*R: 2*out*r^2 source  arXiv:2411.19557
+/// own start is lora_sb_init on sign_gradient accumulators with no_anchor; any other start and anchor goes as well. In
+/// 16 bit an in-place anchor leaves the rounding of the split behind; a frozen pair is exact.
+/// cost    a pass forms B*R, 2*out*r^2
+/// source  arXiv:2411.19557
 template <Element T, class B>
 class lora_sb : public folded_lora<lora_sb<T, B>, T, B> {
   using base = folded_lora<lora_sb, T, B>;
@@ -23,12 +24,13 @@ class lora_sb : public folded_lora<lora_sb<T, B>, T, B> {
   /// errors  as lora
   template <Scaling S>
   lora_sb(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options = {})
-      : base(be, out, in, rank, scaling, options, rank * rank, false) {}
+      : base(be, out, in, rank, scaling, options, squared(rank), false) {}
 
-  matrix_view<T, space> r() { return square(this->rest_of(this->values_.view())); }
-  matrix_view<T const, space> r() const { return square(this->rest_of(this->values_.view())); }
+  matrix_view<T, space> r() { return square(this->rest_of(this->values_.view()), rank()); }
+  matrix_view<T const, space> r() const { return square(this->rest_of(this->values_.view()), rank()); }
   std::array<parameter<T, space>, 1> parameters() {
-    return {{{"lora_R", parameter_kind::other, r(), square(this->gradients_.view()), square(this->masters_.view())}}};
+    return {{{"lora_R", parameter_kind::other, r(), square(this->gradients_.view(), rank()),
+              square(this->masters_.view(), rank())}}};
   }
 
   /// math    dR += Q*(A*drop(X))T with Q = s*BT*dY; dX = beta*dX + AT*RT*Q through the same mask
@@ -40,24 +42,33 @@ class lora_sb : public folded_lora<lora_sb<T, B>, T, B> {
     auto const q = temporary.template matrix<compute>(rank(), x.cols),
                dh = temporary.template matrix<compute>(rank(), x.cols);
     be.gemm(this->scale_, this->b().transposed(), dy, 0.0, q);
-    be.gemm(1.0, q, t.h.view().columns(0, t.tokens).transposed(), 1.0, square(this->gradients_.view()));
-    be.gemm(1.0, r().transposed(), q, 0.0, dh);
+    be.gemm(1.0, q, t.h.view().columns(0, t.tokens).transposed(), 1.0, square(this->gradients_.view(), rank()));
+    if (dx.rows * dx.cols == 0) return dy;
+    if (this->paired()) {  // by the rounded B*R of forward, so that the start's share cancels exactly
+      auto const folded = this->folded(be, temporary, this->values_.view());
+      be.gemm(this->scale_, folded.transposed(), dy, 0.0, dh);
+    } else {
+      be.gemm(1.0, r().transposed(), q, 0.0, dh);
+    }
     this->backward_inputs(be, dh, dy, t, beta, dx);
     return dy;
   }
 
  private:
+  /// Of a rank that has yet to be checked.
+  static index_t squared(index_t r) { return r >= 1 && r <= index_t{1} << 31 ? r * r : 0; }
   template <class U>
-  matrix_view<U, space> square(matrix_view<U, space> flat) const {
+  static matrix_view<U, space> square(matrix_view<U, space> flat, index_t r) {
     if (flat.rows == 0) return {};
-    return {flat.data, rank(), rank(), 1, rank()};
+    return {flat.data, r, r, 1, r};
   }
-  matrix_view<T, space> diagonal() { return {r().data, rank(), 1, rank() + 1, 1}; }
+  static matrix_view<T, space> diagonal(matrix_view<T, space> numbers, index_t r) {
+    return {numbers.data, r, 1, r + 1, 1};
+  }
   template <class Bv, class U, class O>
-  static void fold(B& be, Bv b, matrix_view<U, space> flat, O to) {
-    index_t const rank = b.cols;
+  static void fold(B& be, Bv b, matrix_view<U, space> numbers, O to) {
     [[maybe_unused]] auto const precise = be.full_precision();  // merges and frozen pairs come this way as well
-    be.gemm(1.0, b, matrix_view<U, space>(flat.data, rank, rank, 1, rank), 0.0, to);
+    be.gemm(1.0, b, square(numbers, b.cols), 0.0, to);
   }
 };
 

@@ -20,9 +20,10 @@ struct sign_of {
 }  // namespace functor
 
 /// The direction of AdamW's first step: triplets of the sign of the summed gradient, entry by entry. What LoRA-SB
-/// starts from, and of use with any start from gradients where full fine-tuning is AdamW's. math    sign(G), G as
-/// dense_gradient's: the first step is -rate*G/(|G| + epsilon) cost    as dense_gradient; top also another out x in for
-/// every member
+/// starts from, and of use with any start from gradients where full fine-tuning is AdamW's. Passed on as the
+/// dense_gradient it also is, which is right for feeding it, it yields the mean itself.
+/// math    sign(G), G as dense_gradient's: the first step is -rate*G/(|G| + epsilon)
+/// cost    as dense_gradient; top also another out x in for every member
 template <class B, class T = float>
 class sign_gradient : public dense_gradient<B, T> {
  public:
