@@ -54,11 +54,11 @@ class Document:
                  "says as much about what the rate suits as about the method, which is why both are here.",
                  f"* Chosen for a budget of {s['asked']['budget_hours']:g} hours by a fixed rule. {s['rule']}",
                  "* Hours spent: " + listing(f"{n} {v / 3600:.2f}" for n, v in s["seconds_per_stage"].items()) + ".")
-        self.say("The model is all-MiniLM-L6-v2 with adapters on all linear layers of its encoder and a fresh linear head on the mean of its "
-                     "tokens. The data are VADER's four sets of snippets with twenty human ratings each: the label is the sign of the mean "
-                     "rating, snippets with |mean| < 0.5 are dropped, text is cut at 64 tokens. Amazon and NYT are split by document, so that "
-                     "no review or editorial is in two parts; movie and tweets, whose ids name no document, by text (snippets of equal tokens "
-                     "stay together).")
+        self.say("The model is all-MiniLM-L6-v2 with adapters on all linear layers of its encoder and a fresh linear head on the mean of "
+                 "its tokens. The data are VADER's four sets of snippets with twenty human ratings each: the label is the sign of the mean "
+                 "rating, snippets with |mean| < 0.5 are dropped, text is cut at 64 tokens. Amazon and NYT are split by document, so that "
+                 "no review or editorial is in two parts; movie and tweets, whose ids name no document, by text (snippets of equal tokens "
+                 "stay together).")
         if s["data"]:
             self.say(grid(["set", "snippets", "dropped", "cut", "positive", "training", "validation", "test"],
                           [[n, p["snippets"], p["dropped"], p["cut"], f"{100 * p['positive'] / (p['snippets'] - p['dropped']):.0f} %",
@@ -283,7 +283,8 @@ class Document:
                      "that start and training took beyond the model, its adapters and the optimiser's state, both with the activations of the "
                      "batches they ran" + (" (host memory only, not the GPU's)" if self.setup["device"] == "cuda" else "") + ".",
                      "", grid(["method", "seconds", "peak MiB", "training's", "in steps", "trainable", "seconds per step"],
-                              [[r["method"], f"{r['seconds']:.2f}", f"{r['peak_bytes'] / 2**20:.1f}", f"{r['training_peak_bytes'] / 2**20:.1f}", number(r["in_steps"], 1), r["trainable"],
+                              [[r["method"], f"{r['seconds']:.2f}", f"{r['peak_bytes'] / 2**20:.1f}",
+                                f"{r['training_peak_bytes'] / 2**20:.1f}", number(r["in_steps"], 1), r["trainable"],
                                 f"{r['step_seconds']:.3f}"] for r in rows]))
 
     def presets(self):
