@@ -143,3 +143,29 @@ TEST_CASE("EVA's redistribution takes the largest shares of all, at most rho tim
   std::vector<std::vector<double>> const bad{{0.5}, {0.1, 0.2}};
   CHECK_THROWS_WITH(redistribute_ranks(bad, 1), Contains("layer 1"));
 }
+
+TEST_CASE("ranks_by_importance shares a common rank's cost by importance", "[rank_allocation]") {
+  std::vector<layer_importance> const even{{64, 36, 3}, {64, 36, 1}, {64, 36, 0.4}};  // shares 3/4.4, 1/4.4, 0.4/4.4
+  CHECK(ranks_by_importance(even, 8, 1, 64) == std::vector<index_t>{16, 5, 2});       // of 24
+  CHECK(ranks_by_importance(even, 8, 4, 12) == std::vector<index_t>{12, 5, 4});
+  CHECK(ranks_by_importance({}, 8, 1, 8).empty());
+  // roots 10 and 20: a budget of 8*30, 120 for each
+  std::vector<layer_importance> const unequal{{64, 36, 7e-9}, {200, 200, 7e-9}};
+  CHECK(ranks_by_importance(unequal, 8, 1, 64) == std::vector<index_t>{12, 6});
+  std::vector<layer_importance> const narrow{{64, 10, 1e6}, {64, 10, 0}};
+  CHECK(ranks_by_importance(narrow, 8, 2, 64) == std::vector<index_t>{10, 2});
+}
+
+TEST_CASE("ranks_by_importance names what it refuses", "[rank_allocation]") {
+  std::vector<layer_importance> layers{{64, 36, 3}, {64, 36, 1, "q"}};
+  CHECK_THROWS_AS(ranks_by_importance(layers, 0, 1, 4), value_error);
+  CHECK_THROWS_AS(ranks_by_importance(layers, 8, 0, 4), value_error);
+  CHECK_THROWS_AS(ranks_by_importance(layers, 8, 5, 4), value_error);
+  CHECK_THROWS_AS(ranks_by_importance(layers, 8, 37, 64), shape_error);
+  for (double const bad : {NAN, INFINITY, -1.0F}) {
+    layers[1].importance = bad;
+    CHECK_THROWS_WITH(ranks_by_importance(layers, 8, 1, 4), Contains("(q)"));
+  }
+  layers[0].importance = layers[1].importance = 0;
+  CHECK_THROWS_AS(ranks_by_importance(layers, 8, 1, 4), value_error);
+}

@@ -118,12 +118,20 @@ concept GradientAccumulator = Backend<B> && requires(G& g, G const& cg, B& be, c
   { G::top(be, svd, batch, k) } -> std::same_as<svd_result<typename G::value_type, B>>;
 };
 
+/// One that can also write down the matrix whose triplets top yields: what needs_whole_gradient starts ask for.
+template <class G, class B>
+concept ReadableGradient = GradientAccumulator<G, B> &&
+    requires(G const& cg, B& be, matrix_view<typename G::value_type, typename B::space> to) {
+  { cg.estimate(be, to) } -> std::same_as<void>;
+};
+
 /// What an initialiser may ask for; tells `initialise` which arguments it takes, so that a missing one does not
 /// compile.
 struct needs_nothing {};
-struct needs_plain_weight {};  ///< W itself
-struct needs_weight {};        ///< leading triplets of W
-struct needs_gradient {};      ///< leading triplets of the mean gradient
+struct needs_plain_weight {};    ///< W itself
+struct needs_weight {};          ///< leading triplets of W
+struct needs_gradient {};        ///< leading triplets of the mean gradient
+struct needs_whole_gradient {};  ///< the mean gradient itself, of a ReadableGradient
 /// What its own factors(backend, svd, weights, inputs, r), an svd_result, makes of layers' input statistics and, where
 /// it takes them, their W: spans of views and of pointers, for layers of one shape and rank.
 struct needs_inputs {};
@@ -139,6 +147,7 @@ struct init_context {
   svd_factors<G const, Space> gradient;
   svd_factors<G const, Space> measured;  ///< what factors() of a needs_inputs found
   svd_factors<W const, Space> weight;
+  matrix_view<G const, Space> whole_gradient;
 };
 
 /// Fills A (r x in) and B (out x r). Says in `needs` what it takes and, per call, how many triplets of each. fill may

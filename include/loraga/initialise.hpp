@@ -54,7 +54,7 @@ void check_layers(std::span<layer<A, W, G> const> layers, I const& init, X const
                Needs<I, needs_plain_weight>) {
       raise<value_error>(where, "W", "not given", "a view of W, which the initialiser or the anchor needs");
     }
-    if constexpr (Needs<I, needs_gradient> || Needs<I, needs_inputs>) {
+    if constexpr (Needs<I, needs_gradient> || Needs<I, needs_whole_gradient> || Needs<I, needs_inputs>) {
       constexpr bool inputs = Needs<I, needs_inputs>;
       char const* const what = inputs ? "inputs" : "gradient";
       if (!l.source) raise<value_error>(where, what, "null", inputs ? "input_statistics" : "an accumulator");
@@ -84,11 +84,13 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
   using space = typename B::space;
   using value = typename A::value_type;
   using weight_element = typename W::value_type;
-  constexpr bool from_gradient = Needs<I, needs_gradient>, from_inputs = Needs<I, needs_inputs>;
+  constexpr bool from_gradient = Needs<I, needs_gradient>, from_whole = Needs<I, needs_whole_gradient>;
+  constexpr bool from_inputs = Needs<I, needs_inputs>;
   static_assert(!from_gradient || GradientAccumulator<G, B>, "this initialiser needs gradient accumulators");
+  static_assert(!from_whole || ReadableGradient<G, B>, "this initialiser needs accumulators with estimate()");
   static_assert(
       !from_inputs || requires(G const& g) { g.by_peak(); }, "this initialiser needs input_statistics");
-  static_assert(Needs<I, needs_nothing> || Needs<I, needs_plain_weight> || SvdMethod<Svd, B>,
+  static_assert(Needs<I, needs_nothing> || Needs<I, needs_plain_weight> || from_whole || SvdMethod<Svd, B>,
                 "this initialiser needs an SVD method");
   check_layers(layers, init, anchor);
 
@@ -102,7 +104,7 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
   };
   std::vector<beginning> beginnings(layers.size());
   std::vector<int> flags(layers.size(), svd_usable);
-  matrix<double, B> largest(be, 2, static_cast<index_t>(layers.size()));
+  matrix<double, B> largest(be, 3, static_cast<index_t>(layers.size()));  // of A, B, and a whole gradient
   fill(be, largest.view(), 0);
 
   for (auto const& group : groups) {
@@ -125,6 +127,8 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
         auto result = init.factors(be, svd, std::span(std::as_const(weights)), all, rank);
         note(result);
         return result;
+      } else if constexpr (from_whole) {
+        return svd_result<typename G::value_type, B>(be, 0, 0, 0, 0);
       } else {
         return svd_result<float, B>(be, 0, 0, 0, 0);
       }
@@ -154,6 +158,14 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
         auto const f = weight_factors[member];
         context.weight = {f.u, f.s, f.v};
       }
+      scratch<B> temporary(be);
+      auto const cells = largest.view().columns(context.layer, 1);
+      if constexpr (from_whole) {
+        auto const gradient = temporary.template matrix<GT>(l.adapter->out(), l.adapter->in());
+        l.source->estimate(be, gradient);
+        max_abs(be, gradient, cells.row_range(2, 1));
+        context.whole_gradient = gradient;
+      }
       auto& to = beginnings[members[i]];
       to = {{be, l.adapter->in(), rank}, {be, l.adapter->out(), rank}};
       try {
@@ -162,7 +174,6 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
         flags[members[i]] |= svd_not_finite;
         continue;
       }
-      auto const cells = largest.view().columns(context.layer, 1);
       max_abs(be, to.a.view(), cells.row_range(0, 1));
       max_abs(be, to.b.view(), cells.row_range(1, 1));
     }
@@ -172,8 +183,10 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
   std::string bad;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     auto const& l = layers[i];
-    bool const finite = is_finite(sizes[2 * i]) && is_finite(sizes[2 * i + 1]);
-    bool const alive = sizes[2 * i] != 0 || sizes[2 * i + 1] != 0;
+    double const a_size = sizes[3 * i], b_size = sizes[3 * i + 1], gradient_size = sizes[3 * i + 2];
+    if (from_whole && flags[i] == svd_usable && !(gradient_size > 0 && is_finite(gradient_size)))
+      flags[i] = gradient_size == 0 ? svd_zero : svd_not_finite;
+    bool const finite = is_finite(a_size) && is_finite(b_size), alive = a_size != 0 || b_size != 0;
     if (flags[i] != svd_usable || !finite || !alive) {
       bad += (bad.empty() ? "" : "; ") + l.label(i) + " is " + describe_flags(flags[i]);
       if (!finite) bad += " but leads to A or B that are not finite (gamma, s, or a zero or not finite W)";
@@ -209,6 +222,21 @@ template <Backend B, Adapter<B> A, Initialiser<B> I, SvdMethod<B> Svd, GradientA
 requires Needs<I, needs_gradient> && LeavesWeight<X>
 void initialise(B& be, A& adapter, I const& init, Svd const& svd, G const& gradient, X const& anchor) {
   initialise(be, adapter, init, no_weight<typename B::space>{}, svd, gradient, anchor);
+}
+
+/// One layer from its gradient as it is: GoRA.
+template <Backend B, Adapter<B> A, Initialiser<B> I, ViewIn<typename B::space> W, ReadableGradient<B> G, Anchor X>
+requires Needs<I, needs_whole_gradient>
+void initialise(B& be, A& adapter, I const& init, W w, G const& gradient, X const& anchor) {
+  layer<A, W, G> const one[] = {{&adapter, w, &gradient}};
+  initialise(be, std::span<layer<A, W, G> const>(one), init, no_svd{}, anchor);
+}
+
+/// The same without W at hand.
+template <Backend B, Adapter<B> A, Initialiser<B> I, ReadableGradient<B> G, Anchor X>
+requires Needs<I, needs_whole_gradient> && LeavesWeight<X>
+void initialise(B& be, A& adapter, I const& init, G const& gradient, X const& anchor) {
+  initialise(be, adapter, init, no_weight<typename B::space>{}, gradient, anchor);
 }
 
 /// One layer from its weight's triplets: PiSSA, MiLoRA.

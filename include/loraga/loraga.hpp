@@ -21,6 +21,7 @@
 #include <loraga/init/eva.hpp>
 #include <loraga/init/gaussian.hpp>
 #include <loraga/init/gaussian_pair.hpp>
+#include <loraga/init/gora.hpp>
 #include <loraga/init/kaiming.hpp>
 #include <loraga/init/lora_ga.hpp>
 #include <loraga/init/lora_one.hpp>

@@ -1,5 +1,6 @@
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <loraga/core/config.hpp>
 #include <loraga/core/error.hpp>
 #include <span>
@@ -104,6 +105,51 @@ inline std::vector<index_t> allocate_ranks(std::span<layer_spectrum const> layer
     ++ranks[where];
     left -= layers[where].out + layers[where].in;
   }
+}
+
+/// One layer as ranks_by_importance sees it.
+struct layer_importance {
+  index_t out, in;
+  double importance;      ///< not negative, of any unit: gora_importance
+  std::string name = {};  ///< for messages
+};
+
+/// GoRA's rule: what `rank` on every layer would cost is shared out by importance, where a rank costs the square root
+/// of its parameters.
+/// math    r_l = round(share_l*rank*sum_k sqrt(out_k + in_k)/sqrt(out_l + in_l)), halves up, then into [least, most]
+///         and to at most min(out_l, in_l); share_l = importance_l/sum_k importance_k
+/// Bounds move ranks up or down without others making up for it, and wide layers cost more than their root: what the
+/// ranks cost in parameters is near the budget, on either side.
+/// errors  value_error if rank < 1, least < 1, most < least, an importance is negative or not finite, or all are 0;
+///         shape_error if `least` exceeds min(out, in)
+/// source  arXiv:2502.12171, with rank 8, least 4, most 32 there; the authors' code rounds down
+inline std::vector<index_t> ranks_by_importance(std::span<layer_importance const> layers, index_t rank, index_t least,
+                                                index_t most) {
+  char const* const where = "ranks_by_importance";
+  require_value(rank >= 1, static_cast<double>(rank), where, "rank", "at least 1");
+  require_value(least >= 1, static_cast<double>(least), where, "least", "at least 1");
+  require_value(most >= least, static_cast<double>(most), where, "most", "at least `least`");
+  auto const cost = [](layer_importance const& l) { return std::sqrt(static_cast<double>(l.out + l.in)); };
+  double budget = 0, sum = 0;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    auto const& l = layers[i];
+    std::string const at = std::string(where) + "(" + (l.name.empty() ? "layer " + std::to_string(i) : l.name) + ")";
+    if (std::min(l.out, l.in) < least)
+      raise<shape_error>(at, "shape", std::to_string(l.out) + "x" + std::to_string(l.in),
+                         "at least `least`, " + std::to_string(least) + ", each way");
+    require_value(is_finite(l.importance) && l.importance >= 0, l.importance, at, "importance", "finite, not negative");
+    budget += static_cast<double>(rank) * cost(l);
+    sum += l.importance;
+  }
+  require_value(layers.empty() || (sum > 0 && is_finite(sum)), sum, where, "sum of importances",
+                "a positive finite number");
+  std::vector<index_t> ranks;
+  for (auto const& l : layers) {
+    double const wanted = std::floor(l.importance / sum * budget / cost(l) + 0.5);
+    index_t const highest = std::min({most, l.out, l.in});
+    ranks.push_back(static_cast<index_t>(std::clamp(wanted, static_cast<double>(least), static_cast<double>(highest))));
+  }
+  return ranks;
 }
 
 /// EVA's redistribution: as many ranks as `rank` on every layer would be go to the directions that explain most of

@@ -59,7 +59,15 @@ inline void check_top(host const& mean, triplets const& got, index_t k, double t
   CHECK(1 - right * right / best < tolerance);
 }
 
-/// `make(be, out, in)` builds the accumulator; `tolerance` is its allowed truncation.
+/// What estimate() writes down.
+template <class G>
+host read_estimate(backend& be, G const& g) {
+  loraga::matrix<typename G::value_type, backend> to(be, g.rows(), g.cols());
+  g.estimate(be, to.view());
+  return download(be, to.view());
+}
+
+/// `make(be, out, in)` builds the accumulator; `tolerance` is its allowed truncation, as a share of energy.
 template <class T, class Make>
 void check_accumulator(Make const& make, double tolerance) {
   auto be = make_backend();
@@ -78,12 +86,17 @@ void check_accumulator(Make const& make, double tolerance) {
     auto const r = g.top(be, svd, k);
     CHECK(r.flags[0] == loraga::svd_usable);
     check_top(mean, download_triplets(be, r), k, tolerance);
+    static_assert(loraga::ReadableGradient<decltype(g), backend>);
+    CHECK(distance(read_estimate(be, g), mean) < std::max(tolerance, std::sqrt(tolerance)) * norm(mean));
+    loraga::matrix<T, backend> small(be, out, in - 1);
+    CHECK_THROWS_AS(g.estimate(be, small.view()), loraga::shape_error);
     auto const again = g.top(be, svd, k);  // reading changes nothing
     CHECK(loraga::read_all(be, again[0].u) == loraga::read_all(be, r[0].u));
     g.reset(be);
     CHECK(g.count() == 0);
     CHECK(g.weight() == 0);
     CHECK_THROWS_AS(g.top(be, svd, k), loraga::state_error);
+    CHECK_THROWS_AS(read_estimate(be, g), loraga::state_error);
     add_all<T>(be, g, batches, outer);
     CHECK(loraga::read_all(be, g.top(be, svd, k)[0].u) == loraga::read_all(be, r[0].u));  // as new
   }
@@ -132,6 +145,7 @@ void check_accumulator_edges(Make const& make) {
     g.add_outer(be, upload<T>(be, broken).view(), x.view());
     add_all<T>(be, g, batches, true);
     CHECK(g.top(be, svd, 4).flags[0] == loraga::svd_not_finite);
+    CHECK(!std::isfinite(norm(read_estimate(be, g))));
     auto clean = make(be, 40, 30);
     clean.merge(be, g);
     CHECK((clean.top(be, svd, 4).flags[0] & loraga::svd_not_finite) != 0);

@@ -23,6 +23,7 @@ TEST_CASE("a width that holds the small side is exact", "[gradient]") {
   CHECK(g.width() == 12);
   test::add_all<double>(be, g, batches, true);
   test::check_top(test::mean_gradient(batches), test::download_triplets(be, g.top(be, loraga::gram{}, 6)), 6, 1e-12);
+  CHECK(test::distance(test::read_estimate(be, g), test::mean_gradient(batches)) < 1e-12);
 }
 
 TEST_CASE("fewer tokens than the width lose nothing", "[gradient]") {

@@ -23,6 +23,8 @@ TEST_CASE("sign_gradient factors the sign of the sum", "[gradient]") {
     CHECK(result.energy[0] == Approx(108));
     test::check_top(sign, test::download_triplets(be, result), 3, 1e-5);
   }
+  static_assert(ReadableGradient<sign_gradient<test::backend>, test::backend>);
+  CHECK(test::distance(test::read_estimate(be, one), sign) == 0);
   sign_gradient<test::backend> const* const both[] = {&whole, &other};
   auto const batch = sign_gradient<test::backend>::top(be, gram{}, both, 2);
   test::check_top(sign, test::download_triplets(be, batch, 0), 2, 1e-5);

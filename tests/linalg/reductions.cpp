@@ -18,6 +18,13 @@ TEST_CASE("dots and norms are double sums in any layout", "[linalg]") {
   for (index_t j = 0; j < 3; ++j) CHECK(test::download(be, d.view())(j, 0) == Approx(each(j, j)).epsilon(1e-13));
   dot(be, dx.view().transposed(), dy.view().transposed(), one.view());
   CHECK(read_scalar(be, one.view()) == Approx(test::inner(hx, hy)).epsilon(1e-13));
+  host sizes = test::generate(9001, 3, [&](index_t i, index_t j) { return std::abs(hx(i, j) * hy(i, j)); });
+  for (bool const turned : {false, true}) {
+    if (turned) abs_dot(be, dx.view().transposed(), dy.view().transposed(), one.view());
+    else abs_dot(be, dx.view(), dy.view(), one.view());
+    CHECK(read_scalar(be, one.view()) == Approx(test::inner(sizes, host(9001, 3, 1))).epsilon(1e-13));
+  }
+  CHECK_THROWS_AS(abs_dot(be, dx.view(), dy.view().columns(0, 2), one.view()), shape_error);
   sum_of_squares(be, dx.view(), one.view());
   CHECK(read_scalar(be, one.view()) == Approx(test::inner(hx, hx)).epsilon(1e-13));
   CHECK_THROWS_AS(column_dots(be, dx.view(), dy.view().columns(0, 2), d.view()), shape_error);

@@ -101,6 +101,11 @@ class background_gradient {
     return top(be, svd, self, k);
   }
 
+  /// to = what G makes of it; waits for the background first.  errors as G::estimate
+  void estimate(B& be, matrix_view<value_type, space> to) const requires ReadableGradient<G, B> {
+    finished().estimate(be, to);
+  }
+
   /// Waits for the background first.
   template <class C>
   void visit_state(C& c) {

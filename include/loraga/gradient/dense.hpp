@@ -12,11 +12,16 @@ inline void require_weight(double weight, std::string_view where) {
                 "a positive finite number");
 }
 
+/// Throws state_error if an accumulator saw nothing.
+inline void require_seen(index_t count, std::string_view where) {
+  if (count == 0) raise<state_error>(where, "accumulator", "empty", "at least one micro-batch added");
+}
+
 /// Throws state_error for accumulators that saw nothing, shape_error for a batch of unequal shapes.
 template <class G>
 void require_readable(std::span<G const* const> batch, std::string_view where) {
   for (G const* g : batch) {
-    if (g->count() == 0) raise<state_error>(where, "accumulator", "empty", "at least one micro-batch added");
+    require_seen(g->count(), where);
     if (g->rows() != batch[0]->rows() || g->cols() != batch[0]->cols())
       raise<shape_error>(where, "accumulator", shape_text(g->rows(), g->cols()),
                          shape_text(batch[0]->rows(), batch[0]->cols()));
@@ -90,6 +95,12 @@ class dense_gradient {
     c("sum", sum_.view());
     c("weight", weight_);
     c("count", count_);
+  }
+
+  /// to = the mean.  errors state_error if there is none yet, shape_error
+  void estimate(B& be, matrix_view<T, space> to) const {
+    require_seen(count_, "dense_gradient::estimate");
+    axpby(be, 1 / weight_, sum(), 0.0, to);
   }
 
   /// k leading triplets of every member's mean; see GradientAccumulator.

@@ -96,12 +96,9 @@ class incremental_gradient {
                          shape_text(rows_, cols_));
     if (other.any_) {
       scratch<B> temporary(be);
-      auto const scaled = temporary.template matrix<T>(rows_, other.width_);
-      auto const theirs = other.state();
-      be.copy(theirs.u, scaled);
-      scale_columns(be, theirs.s, scaled);
-      absorb(be,
-             outer_operator<matrix_view<T, space>, matrix_view<T const, space>, T, space>{scaled, theirs.v, 1.0, {}});
+      auto const scaled = other.scaled_u(be, temporary);
+      using op = outer_operator<matrix_view<T, space>, matrix_view<T const, space>, T, space>;
+      absorb(be, op{scaled, other.state().v, 1.0, {}});
     }
     weight_ += other.weight_;
     count_ += other.count_;
@@ -122,6 +119,17 @@ class incremental_gradient {
     c("count", count_);
     c("flags", flags_);
     c("any", any_);
+  }
+
+  /// to = the mean, as far as the triplets kept make it up; NaN if a micro-batch was not finite.
+  /// errors  state_error if there is none yet, shape_error
+  void estimate(B& be, matrix_view<T, space> to) const {
+    require_seen(count_, "incremental_gradient::estimate");
+    require_shape(to, rows_, cols_, "incremental_gradient::estimate", "to");
+    if (flags_ != svd_usable) return fill(be, to, std::numeric_limits<double>::quiet_NaN());
+    [[maybe_unused]] auto const precise = be.full_precision();
+    scratch<B> temporary(be);
+    be.gemm(1 / weight_, scaled_u(be, temporary), state().v.transposed(), 0.0, to);
   }
 
   /// k leading triplets of every member's mean; the SVD was done on the way, so `svd` is not used.
@@ -155,6 +163,13 @@ class incremental_gradient {
   }
 
  private:
+  /// U*S of the sum.
+  matrix_view<T, space> scaled_u(B& be, scratch<B>& temporary) const {
+    auto const scaled = temporary.template matrix<T>(rows_, width_);
+    be.copy(state().u, scaled);
+    scale_columns(be, state().s, scaled);
+    return scaled;
+  }
   /// The state becomes the leading triplets of itself plus `op`.
   template <class Op>
   void absorb(B& be, Op op) {

@@ -30,6 +30,15 @@ class sign_gradient : public dense_gradient<B, T> {
   using typename dense_gradient<B, T>::space;
   using dense_gradient<B, T>::dense_gradient;
 
+  /// to = the sign of the sum.  errors state_error if there is none yet, shape_error
+  void estimate(B& be, matrix_view<T, space> to) const {
+    require_seen(this->count(), "sign_gradient::estimate");
+    require_shape(to, this->rows(), this->cols(), "sign_gradient::estimate", "to");
+    using F = matrix_view<T const, space>;
+    using V = matrix_view<T, space>;
+    be.for_each(to.rows, to.cols, functor::sign_of<F, V>{this->sum(), to});
+  }
+
   /// k leading triplets of the sign of every member's sum; see GradientAccumulator.
   /// errors  state_error if a member is empty, shape_error if shapes differ; numeric faults are flags of the result
   template <class Svd>
@@ -38,10 +47,8 @@ class sign_gradient : public dense_gradient<B, T> {
     std::vector<matrix<T, B>> signs;
     std::vector<matrix_view<T const, space>> views;
     for (auto const* g : batch) {
-      using F = matrix_view<T const, space>;
-      using V = matrix_view<T, space>;
-      auto const& to = signs.emplace_back(be, g->rows(), g->cols());
-      be.for_each(g->rows(), g->cols(), functor::sign_of<F, V>{g->sum(), signs.back().view()});
+      auto& to = signs.emplace_back(be, g->rows(), g->cols());
+      g->estimate(be, to.view());
       views.push_back(to.view());
     }
     return svd.top(be, view_list(views.data(), static_cast<index_t>(views.size())), k);

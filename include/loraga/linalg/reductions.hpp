@@ -24,6 +24,15 @@ struct column_dots : sum_of_doubles {
   LORAGA_HD void finish(index_t j, double sum) const { d(j, 0) = sum; }
 };
 
+template <class X, class Y, class D>
+struct column_abs_dots : sum_of_doubles {
+  X x;
+  Y y;
+  D d;
+  LORAGA_HD double map(index_t i, index_t j) const { return std::fabs(as_double(x(i, j)) * as_double(y(i, j))); }
+  LORAGA_HD void finish(index_t j, double sum) const { d(j, 0) = sum; }
+};
+
 template <class X, class D>
 struct total : sum_of_doubles {
   X x;
@@ -54,14 +63,31 @@ void column_dots(B& be, X x, Y y, D d) {
   be.reduce_columns(x.rows, x.cols, functor::column_dots<X, Y, D>{{}, x, y, d});
 }
 
+namespace reductions {
+
+/// cell = the sum over columns of what Dots makes of each, along memory.
+template <template <class, class, class> class Dots, class B, class X, class Y>
+void sum_of_dots(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
+  require_shape(y, x.rows, x.cols, "dot", "y");
+  if (x.row_stride > x.col_stride && x.cols > 1) return sum_of_dots<Dots>(be, x.transposed(), y.transposed(), cell);
+  scratch<B> temporary(be);
+  auto const sums = temporary.template matrix<double>(x.cols, 1);
+  be.reduce_columns(x.rows, x.cols, Dots<X, Y, decltype(sums)>{{}, x, y, sums});
+  be.reduce_columns(sums.rows, 1, functor::total<decltype(sums), decltype(cell)>{{}, sums, cell});
+}
+
+}  // namespace reductions
+
 /// cell = sum_ij x_ij*y_ij, in double.  errors shape_error if shapes disagree
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 void dot(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
-  if (x.row_stride > x.col_stride && x.cols > 1) return dot(be, x.transposed(), y.transposed(), cell);
-  scratch<B> temporary(be);
-  auto const sums = temporary.template matrix<double>(x.cols, 1);
-  column_dots(be, x, y, sums);
-  be.reduce_columns(sums.rows, 1, functor::total<decltype(sums), decltype(cell)>{{}, sums, cell});
+  reductions::sum_of_dots<functor::column_dots>(be, x, y, cell);
+}
+
+/// cell = sum_ij |x_ij*y_ij|, in double.  errors shape_error if shapes disagree
+template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
+void abs_dot(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
+  reductions::sum_of_dots<functor::column_abs_dots>(be, x, y, cell);
 }
 
 /// cell = ||x||_F^2, in double: NaN or infinity in x (or magnitudes above 1e154) make it non-finite.

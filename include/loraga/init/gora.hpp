@@ -1,0 +1,83 @@
+#pragma once
+#include <loraga/init/kaiming.hpp>
+#include <loraga/init/split_triplets.hpp>
+#include <loraga/linalg/orthonormal.hpp>
+#include <loraga/linalg/reductions.hpp>
+
+namespace loraga {
+
+/// GoRA: A is random, and B such that the model starts as near to a step of gradient descent as that A allows. Use with
+/// no_anchor (which is the method: W stays as it is, and the model does not start unchanged) and rank_stable_scaling.
+/// math    A as kaiming_init; B = -xi*G*AT*(A*AT)^-1, xi = step*sqrt(in/r)/s, so that
+///         s*B*A = -step*sqrt(in/r)*G*P, P the projector on A's rows, about as large as -step*G; for r = in it is that
+/// units   step is a learning rate of gradient descent; the paper's gamma
+/// errors  shape_error if r > in; value_error if step <= 0 or s <= 0
+/// cost    2*r*out*in operations, out*in + 2*in*r numbers of scratch, one look at an r x r factorisation
+/// source  arXiv:2502.12171; ranks per layer: ranks_by_importance
+/// Give layers initialised one by one different seeds; within a batch they get different streams.
+struct gora_init {
+  double step = 5e-2;
+  std::uint64_t seed = 0;
+
+  using needs = needs_whole_gradient;
+  static constexpr bool starts_at_zero = false;
+  index_t gradient_triplets(index_t) const { return 0; }
+  index_t weight_triplets(index_t) const { return 0; }
+  void check(index_t, index_t in, index_t r, double s, bool) const {
+    require_rank(r, in, in, "gora_init");
+    require_value(step > 0 && is_finite(step), step, "gora_init", "step", "a positive finite number");
+    require_value(s > 0, s, "gora_init", "scaling s", "above 0, because the start divides by it");
+  }
+
+  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
+  void fill(B& be, Context const& context, W w, V a, V b) const {
+    [[maybe_unused]] auto const precise = be.full_precision();
+    kaiming_init{seed}.fill(be, context, w, a, b);
+    index_t const r = a.rows, in = a.cols;
+    scratch<B> temporary(be);
+    auto const inverse = temporary.template matrix<compute_t<typename V::value_type>>(in, r);
+    pseudo_inverse(be, a, inverse);
+    double const xi = step * std::sqrt(static_cast<double>(in) / static_cast<double>(r)) / context.scale;
+    be.gemm(-xi, context.whole_gradient, inverse, 0.0, b);
+  }
+
+ private:
+  /// to = AT*(A*AT)^-1, in double until the end.  errors numeric_error if A's rows are dependent
+  template <class B, class V, class To>
+  static void pseudo_inverse(B& be, V a, To to) {
+    index_t const r = a.rows;
+    scratch<B> temporary(be);
+    auto const rows = temporary.template slab<double>(1, a.cols, r),
+               solved = temporary.template slab<double>(1, a.cols, r);
+    auto const root = temporary.template slab<double>(1, r, r), square = temporary.template slab<double>(1, r, r);
+    auto const flag = temporary.template slab<int>(1, 1, 1);
+    loraga::fill(be, flag[0], 0);
+    convert(be, a.transposed(), rows[0]);
+    be.gram_batched(rows, root);
+    be.cholesky_inverse_batched(root, first_pass(r).relative, 0.0, flag);
+    be.gemm(1.0, root[0], root[0].transposed(), 0.0, square[0]);
+    be.gemm(1.0, rows[0], square[0], 0.0, solved[0]);
+    convert(be, solved[0], to);
+    if (read_scalar(be, flag[0]) != 0) raise<numeric_error>("gora_init", "A", "dependent rows", "independent ones");
+  }
+};
+
+/// How much a layer's W matters to the loss, as GoRA measures it for ranks_by_importance. Waits for the backend.
+/// math    mean_ij |W_ij*G_ij|
+/// errors  shape_error; state_error for an empty accumulator; numeric_error if it is not finite
+/// cost    one pass over W and G, out*in numbers of scratch
+/// source  arXiv:2502.12171
+template <Backend B, ViewIn<typename B::space> W, ReadableGradient<B> G>
+double gora_importance(B& be, W w, G const& gradient) {
+  require_shape(w, gradient.rows(), gradient.cols(), "gora_importance", "W");
+  scratch<B> temporary(be);
+  auto const g = temporary.template matrix<typename G::value_type>(w.rows, w.cols);
+  auto const cell = temporary.template matrix<double>(1, 1);
+  gradient.estimate(be, g);
+  abs_dot(be, w, g, cell);
+  double const sum = read_scalar(be, cell);
+  if (!is_finite(sum)) raise<numeric_error>("gora_importance", "W or gradient", "not finite", "finite numbers");
+  return sum / static_cast<double>(w.rows * w.cols);
+}
+
+}  // namespace loraga
