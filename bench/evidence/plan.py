@@ -8,7 +8,7 @@ import json
 import math
 
 SETS = ["movie", "amazon", "nyt", "tweets"]
-MORE_METHODS = ["milora", "olora", "corda", "eva", "lora-one", "dora+lora-ga", "adalora+lora-ga"]  # not in the paper's tables
+MORE_METHODS = ["milora", "olora", "corda", "eva", "lora-one", "lora-sb", "gora", "dora+lora-ga", "adalora+lora-ga"]  # not in the paper's tables
 METHODS = ["full", "lora", "rslora", "lora+", "pissa", "dora", "adalora", "lora-ga", "ga-random", *MORE_METHODS]
 ARMS = ["gaussian", "+so", "+ga"]  # between lora and lora-ga
 DIRECTIONS = ["ArB2r", "A2rBr", "ArBr", "random"]

@@ -8,7 +8,21 @@ namespace sentiment {
 using loraga::index_t;
 
 /// Where A and B come from; starts.hpp has the code of each. `own`: what the adapter's class begins with.
-enum class start { none, own, kaiming, gaussian_pair, pissa, milora, olora, corda, eva, lora_one, lora_ga, lora_sb };
+enum class start {
+  none,
+  own,
+  kaiming,
+  gaussian_pair,
+  pissa,
+  milora,
+  olora,
+  corda,
+  eva,
+  lora_one,
+  lora_ga,
+  lora_sb,
+  gora
+};
 /// What takes the gradient's place in a start that reads one.
 enum class direction_source { gradient, random_matrix };
 enum class adapter_kind { lora, dora, adalora, lora_sb };
@@ -27,6 +41,8 @@ struct method {
   loraga::ga_scale scale = loraga::ga_scale::stable;
 
   bool full() const { return how == start::none; }
+  /// Whether its ranks are found from what its start is measured from.
+  bool own_ranks() const { return how == start::eva || how == start::gora; }
 };
 
 /// AdaLoRA begins with half as many ranks again as it keeps, as in the paper that LoRA-GA compares with (12 and 8).
@@ -46,6 +62,7 @@ inline std::vector<method> const& all_methods() {
       {.name = "eva", .how = start::eva, .rate = 1e-3},
       {.name = "lora-one", .how = start::lora_one, .rate = 1e-3, .rank_stable = true, .gamma = 128},
       {.name = "lora-sb", .how = start::lora_sb, .rate = 3e-3, .kind = lora_sb},
+      {.name = "gora", .how = start::gora, .rate = 3e-4, .rank_stable = true},
       {.name = "dora", .how = start::kaiming, .rate = 3e-3, .kind = dora},
       {.name = "adalora", .how = start::own, .rate = 3e-2, .kind = adalora},
       {.name = "lora-ga", .how = start::lora_ga, .rate = 1e-4, .rank_stable = true},

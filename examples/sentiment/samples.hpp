@@ -12,6 +12,13 @@ using gradients = std::vector<loraga::dense_gradient<B>>;
 template <class B>
 using inputs = std::vector<loraga::input_statistics<B>>;
 
+/// What the ranks of methods with ranks of their own were found from, kept for their start.
+template <class B>
+struct measurements {
+  sentiment::inputs<B> inputs;
+  sentiment::gradients<B> gradients;
+};
+
 /// Runs the model over the sample, backward too if `learn`, without training anything.
 template <class B>
 void run_sample(B& be, model::text_encoder<B>& m, data::text_set const& set, sample_size sample,

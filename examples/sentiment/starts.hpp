@@ -17,13 +17,26 @@ std::vector<index_t> eva_ranks(B& be, inputs<B> const& measured, index_t rank) {
   return loraga::redistribute_ranks(explained, rank);
 }
 
-/// The rank of every layer's adapter, 0 for none; EVA measures inputs for that, which its start needs again.
+/// GoRA's ranks: half to four times `rank`, by how much a layer's weights matter to the loss.
+template <class B>
+std::vector<index_t> gora_ranks(B& be, model::text_encoder<B>& m, gradients<B> const& measured, index_t rank) {
+  std::vector<loraga::layer_importance> all;
+  for (auto* l : m.linears())
+    all.push_back({l->out(), l->in(), loraga::gora_importance(be, l->w(), measured[all.size()]), l->weight.name});
+  return loraga::ranks_by_importance(all, rank, std::max<index_t>(1, rank / 2), 4 * rank);
+}
+
+/// The rank of every layer's adapter, 0 for none.
 template <class B>
 std::vector<index_t> layer_ranks(B& be, model::text_encoder<B>& m, method const& how, train_spec const& s,
-                                 data::text_set const& training, inputs<B>& measured) {
+                                 data::text_set const& training, measurements<B>& measured) {
   if (how.how == start::eva) {
-    measured = collect_inputs(be, m, training, s, {});
-    return eva_ranks(be, measured, s.rank);
+    measured.inputs = collect_inputs(be, m, training, s, {});
+    return eva_ranks(be, measured.inputs, s.rank);
+  }
+  if (how.how == start::gora) {
+    measured.gradients = estimate_gradients<loraga::dense_gradient<B>>(be, m, training, s.sample, {s.seed, 1000});
+    return gora_ranks(be, m, measured.gradients, s.rank);
   }
   index_t const rank = how.kind == adapter_kind::adalora ? initial_rank(s.rank) : s.rank;
   return std::vector<index_t>(m.linears().size(), rank);
@@ -77,10 +90,10 @@ void initialise_all(B& be, model::text_encoder<B>& m, I const& init, std::uint64
 }
 
 /// The start of adapters of class A. All are anchored in place but AdaLoRA's, which would have to change W with every
-/// pruning, and LoRA-One's and LoRA-SB's, which are not anchored at all.
+/// pruning, and LoRA-One's, LoRA-SB's and GoRA's, which are not anchored at all.
 template <class A, class B>
 void start_as(B& be, model::text_encoder<B>& m, method const& how, train_spec const& s, data::text_set const& training,
-              inputs<B> const& measured) {
+              measurements<B> const& measured) {
   constexpr bool plain = std::is_same_v<A, loraga::lora<float, B>>;
   constexpr bool prunes = std::is_same_v<A, loraga::adalora<float, B>>;
   using anchor = std::conditional_t<prunes, loraga::frozen_pair_anchor, loraga::in_place_anchor>;
@@ -110,10 +123,13 @@ void start_as(B& be, model::text_encoder<B>& m, method const& how, train_spec co
         return initialise_all<A>(be, m, loraga::corda_init{}, s.seed, anchor{},
                                  collect_inputs(be, m, training, s, {.by_peak = true}));
       case start::eva:
-        return initialise_all<A>(be, m, loraga::eva_init{}, s.seed, anchor{}, measured);
+        return initialise_all<A>(be, m, loraga::eva_init{}, s.seed, anchor{}, measured.inputs);
       case start::lora_one:
         return initialise_all<A>(be, m, loraga::lora_one_init{.gamma = s.gamma}, s.seed, loraga::no_anchor{},
                                  estimate());
+      case start::gora:
+        return initialise_all<A>(be, m, loraga::gora_init{.seed = s.seed}, s.seed, loraga::no_anchor{},
+                                 measured.gradients);
       default:
         break;
     }
@@ -129,7 +145,7 @@ void start_lora_sb(B& be, model::text_encoder<B>& m, train_spec const& s, data::
 
 template <class B>
 void start_adapters(B& be, model::text_encoder<B>& m, method const& how, train_spec const& s,
-                    data::text_set const& training, inputs<B> const& measured) {
+                    data::text_set const& training, measurements<B> const& measured) {
   if (how.kind == adapter_kind::lora) start_as<loraga::lora<float, B>>(be, m, how, s, training, measured);
   if (how.kind == adapter_kind::dora) start_as<loraga::dora<float, B>>(be, m, how, s, training, measured);
   if (how.kind == adapter_kind::adalora) start_as<loraga::adalora<float, B>>(be, m, how, s, training, measured);

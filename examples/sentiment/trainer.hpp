@@ -47,7 +47,7 @@ class training {
   optimiser optimiser_;
   std::optional<loraga::adalora_budget<float, B>> budget_;  // AdaLoRA's
   loraga::matrix<double, B> orthogonality_;                 // its regulariser, which nobody reads
-  inputs<B> measured_;                                      // what EVA's ranks were found from, until the start
+  measurements<B> measured_;                                // what ranks were found from, until the start
   std::int64_t measured_bytes_ = 0;                         // with the activations that came with it
   data::sampler order_;
   data::text_buffer<B> buffer_;
@@ -142,7 +142,7 @@ class training {
     auto const start_time = std::chrono::steady_clock::now();
     allocation_peak const peak;
     auto const ranks = layer_ranks(be_, model_, how_, spec_, training_, measured_);
-    if (how_.how == start::eva) {  // the others' ranks cost nothing
+    if (how_.own_ranks()) {  // the others' ranks cost nothing
       record_.init_peak_bytes = peak.bytes();
       measured_bytes_ = peak.held();
       record_.init_seconds = seconds_since(start_time);
@@ -169,7 +169,7 @@ class training {
     allocation_peak const peak;
     start_adapters(be_, model_, how_, spec_, training_, measured_);
     be_.synchronize();
-    measured_.clear();
+    measured_ = {};
     record_.init_peak_bytes = std::max(record_.init_peak_bytes, measured_bytes_ + peak.bytes());
     record_.init_seconds += seconds_since(start_time);
   }
@@ -259,7 +259,7 @@ class training {
       }
     }
     loraga::load_checkpoint(be_, path, [&](auto& c) { visit_state(c); });
-    measured_.clear();
+    measured_ = {};
     anchor_again(be_, model_);
   }
   void require_same(std::string const& theirs, std::string const& path) const {
