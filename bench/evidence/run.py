@@ -167,6 +167,7 @@ class Runner:
         items = plan.probes()
         if "costs" in self.settings and not self.left_of(items):
             return
+        self.settings.pop("costs", None)  # of other methods than the plan's
         self.run("probes", items)
         bad = [self.results.records[i["id"]] for i in (plan.LONGER, plan.OFTENER, plan.probe()) if "error" in self.results.records[i["id"]]]
         if bad:

@@ -169,6 +169,18 @@ class Driver(unittest.TestCase):
             self.assertEqual(len(self.runner().results.records), 4)
             self.assertEqual(len(self.lines()), 4)
 
+    def test_a_plan_with_a_method_more_goes_on_from_what_was_probed(self):
+        runner = self.runner()
+        records = {i["id"]: {"id": i["id"], "spec": i, "seconds": 9.0, "init_seconds": 1.0, "n_test": 300} for i in plan.probes()}
+        missing = plan.probe(plan.METHODS[-1])["id"]
+        runner.results.records.update({k: v for k, v in records.items() if k != missing})
+        costs = plan.costs_from(records)
+        runner.settings["costs"] = {**costs, "step": {m: s for m, s in costs["step"].items() if m != plan.METHODS[-1]}}
+        with contextlib.redirect_stdout(io.StringIO()):
+            runner.probe()
+        self.assertIn(missing, runner.results.records)
+        self.assertEqual(list(runner.settings["costs"]["step"]), plan.METHODS + plan.ARMS)
+
     def test_a_program_that_cannot_work_ends_the_run_with_its_words(self):
         with open(self.args.program, "w") as out:
             out.write("#!/bin/sh\necho no model there\nexit 3\n")
