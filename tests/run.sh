@@ -3,7 +3,8 @@
 # --sanitize: with the address and undefined-behaviour sanitizers, compiled for this machine's processor.
 # --cuda: on the CUDA backend; needs nvcc. Without a GPU everything is built and every test reported as skipped.
 # --cuda --record: on a GPU also under compute-sanitizer, and the main job on both devices, into a result file.
-# --only REGEX: of the unit tests shared by all backends only files that match. Further arguments go to ctest (for example -R lora).
+# --only REGEX: of the unit tests shared by all backends only files that match; with --sanitize no other tests either.
+# Further arguments go to ctest (for example -R lora).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source cmake/setup.sh
@@ -26,7 +27,7 @@ while [[ $# -gt 0 ]]; do
       flags=(-DLORAGA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$architecture -DCMAKE_CUDA_FLAGS_RELEASE=-O1) ;;
     --record) record=yes ;;
     --only) only=$2; shift ;;
-    --help) sed -n '2,7s/^# //p' "$0"; exit 0 ;;
+    --help) sed -n '2,8s/^# //p' "$0"; exit 0 ;;
     *) break ;;
   esac
   shift
@@ -44,6 +45,7 @@ else
   need_packages g++ cmake ninja-build libeigen3-dev catch2 nlohmann-json3-dev libicu-dev
 fi
 
+[[ $kind == sanitize && -n $only ]] && target=unit
 build=build/tests-$kind
 cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release "-DLORAGA_TEST_ONLY=$only" "${flags[@]}" \
   > $build.configure.log 2>&1 || { cat $build.configure.log; exit 1; }
@@ -51,4 +53,5 @@ echo "building the tests (first time: some minutes)"
 cmake --build $build -j "$(nproc)" --target $target
 if [[ -n $record ]]; then exec bash tests/cuda/record.sh $build; fi
 [[ $kind == cuda ]] && set -- -L cuda "$@"
+[[ $kind == sanitize && -n $only ]] && set -- -L unit "$@"
 ctest --test-dir $build --no-tests=error --output-on-failure --parallel "$(nproc)" "$@"

@@ -62,7 +62,7 @@ inline std::vector<method> const& all_methods() {
       {.name = "eva", .how = start::eva, .rate = 1e-3},
       {.name = "lora-one", .how = start::lora_one, .rate = 1e-3, .rank_stable = true, .gamma = 128},
       {.name = "lora-sb", .how = start::lora_sb, .rate = 3e-3, .kind = lora_sb},
-      {.name = "gora", .how = start::gora, .rate = 3e-4, .rank_stable = true},
+      {.name = "gora", .how = start::gora, .rate = 1e-3, .rank_stable = true},
       {.name = "dora", .how = start::kaiming, .rate = 3e-3, .kind = dora},
       {.name = "adalora", .how = start::own, .rate = 3e-2, .kind = adalora},
       {.name = "lora-ga", .how = start::lora_ga, .rate = 1e-4, .rank_stable = true},

@@ -135,12 +135,13 @@ void start_as(B& be, model::text_encoder<B>& m, method const& how, train_spec co
     }
 }
 
-/// LoRA-SB's start, from the signs of the gradients: as far as full fine-tuning's first step at the same rate.
+/// LoRA-SB's start, from the signs of the gradients: as far as full fine-tuning's first step, at a rate that suits full
+/// fine-tuning. The adapter's own is larger by far, and a first step of that size would undo the pre-training.
 template <class B>
 void start_lora_sb(B& be, model::text_encoder<B>& m, train_spec const& s, data::text_set const& training) {
   auto const signs = estimate_gradients<loraga::sign_gradient<B>>(be, m, training, s.sample, {s.seed, 1000});
-  initialise_all<loraga::lora_sb<float, B>>(be, m, loraga::lora_sb_init{.step = s.rate}, s.seed, loraga::no_anchor{},
-                                            signs);
+  initialise_all<loraga::lora_sb<float, B>>(be, m, loraga::lora_sb_init{.step = find_method("full").rate}, s.seed,
+                                            loraga::no_anchor{}, signs);
 }
 
 template <class B>

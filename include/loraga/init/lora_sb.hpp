@@ -7,7 +7,8 @@ namespace loraga {
 /// sign_gradient accumulators, no_anchor (which is the method: it does not start unchanged) and a lora_sb adapter.
 /// math    sign(G) ~ U S VT; s*B*A = -step*U*S*VT, r triplets; lora_sb keeps -U, VT and R = step*S/s
 /// On dense_gradient accumulators the same is -step*G, a step of SGD.
-/// units   step is the learning rate of that full fine-tuning step
+/// units   step is the learning rate of that full fine-tuning step, not the adapter's, which is larger by far; the
+///         authors' code takes the first one of a warm-up, rate/(warm-up steps)
 /// errors  shape_error if r > min(out, in); value_error if step <= 0 or s <= 0
 /// cost    r*(out + in) elements, asynchronous
 /// source  arXiv:2411.19557
