@@ -31,12 +31,12 @@ TEST_CASE("gora_init: s*B*A is the step on the rows of a random A, whatever s is
 }
 
 TEST_CASE("gora_init: as large as the step on average, and the step itself at full rank", "[init]") {
+  test::fixture<> wide(10, 16, 4);
   double squares = 0;
   for (std::uint64_t seed = 0; seed < 200; ++seed) {
-    test::fixture<> f(10, 16, 4);
-    lora<float, test::backend> ad(f.be, 10, 16, 4, rank_stable_scaling{});
-    initialise(f.be, ad, gora_init{.seed = seed}, f.gradient, no_anchor{});
-    double const share = test::norm(test::change_of(f.be, ad)) / test::norm(f.g) / 0.05;
+    lora<float, test::backend> ad(wide.be, 10, 16, 4, rank_stable_scaling{});
+    initialise(wide.be, ad, gora_init{.seed = seed}, wide.gradient, no_anchor{});
+    double const share = test::norm(test::change_of(wide.be, ad)) / test::norm(wide.g) / 0.05;
     squares += share * share / 200;
   }
   CHECK(squares == Approx(1).epsilon(0.05));
