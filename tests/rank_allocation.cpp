@@ -145,8 +145,8 @@ TEST_CASE("EVA's redistribution takes the largest shares of all, at most rho tim
 }
 
 TEST_CASE("ranks_by_importance shares a common rank's cost by importance", "[rank_allocation]") {
-  std::vector<layer_importance> const even{{64, 36, 3}, {64, 36, 1}, {64, 36, 0.4}};  // shares 3/4.4, 1/4.4, 0.4/4.4
-  CHECK(ranks_by_importance(even, 8, 1, 64) == std::vector<index_t>{16, 5, 2});       // of 24
+  std::vector<layer_importance> const even{{64, 36, 3}, {64, 36, 1}, {64, 36, 0.6}};  // of 24: 15.65, 5.22, 3.13
+  CHECK(ranks_by_importance(even, 8, 1, 64) == std::vector<index_t>{16, 5, 3});
   CHECK(ranks_by_importance(even, 8, 4, 12) == std::vector<index_t>{12, 5, 4});
   CHECK(ranks_by_importance({}, 8, 1, 8).empty());
   // roots 10 and 20: a budget of 8*30, 120 for each
