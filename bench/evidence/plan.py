@@ -8,7 +8,8 @@ import json
 import math
 
 SETS = ["movie", "amazon", "nyt", "tweets"]
-MORE_METHODS = ["milora", "olora", "corda", "eva", "lora-one", "lora-sb", "gora", "dora+lora-ga", "adalora+lora-ga"]  # not in the paper's tables
+MORE_METHODS = ["milora", "olora", "corda", "eva", "lora-one", "lora-sb", "gora", "lora-ga-64", "dora+lora-ga",
+                "adalora+lora-ga"]  # not in the paper's tables, or with its other gamma
 METHODS = ["full", "lora", "rslora", "lora+", "pissa", "dora", "adalora", "lora-ga", "ga-random", *MORE_METHODS]
 ARMS = ["gaussian", "+so", "+ga"]  # between lora and lora-ga
 DIRECTIONS = ["ArB2r", "A2rBr", "ArBr", "random"]
@@ -23,7 +24,7 @@ BELOW, ABOVE = 1e-5, 3e-2  # one step more, for a method whose best rate is the 
 EPOCHS, EPOCHS_SET, EPOCHS_METHODS = 2, "amazon", ["full", "lora", "lora-ga"]  # the smallest set
 RANK_METHODS = ["lora", "rslora", "lora-ga"]
 RANK, ALPHA, BATCH, LORA_PLUS_RATIO = 8, 16, 16, 16
-GAMMAS = {m: 16 for m in ("lora-ga", "ga-random", "+so", "dora+lora-ga", "adalora+lora-ga")} | {"lora-one": 128}
+GAMMAS = {m: 16 for m in ("lora-ga", "ga-random", "+so", "dora+lora-ga", "adalora+lora-ga")} | {"lora-ga-64": 64, "lora-one": 128}
 STEPS, FEWEST_STEPS = 60, 40
 MICRO = 16  # snippets per batch of the gradient's sample
 SAMPLE = 64

@@ -13,7 +13,8 @@ COLOURS = ["#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D
 STYLES = ["-", "--", "-.", ":"]
 PROTOCOLS = {"common": "one common rate", "best": "each method's own best rate"}
 HALVES = [["lora-ga", "lora", "full", "rslora", "lora+", "pissa", "dora", "adalora"],
-          ["lora-ga", "ga-random", "milora", "olora", "corda", "eva", "lora-one", "lora-sb", "gora", "dora+lora-ga", "adalora+lora-ga"]]
+          ["lora-ga", "ga-random", "milora", "olora", "corda", "eva", "lora-one", "lora-sb", "gora", "lora-ga-64", "dora+lora-ga",
+           "adalora+lora-ga"]]
 
 HIGHEST_LOSS = 1.2  # a coin's is 0.69; what lies above is cut off
 
