@@ -118,7 +118,8 @@ concept GradientAccumulator = Backend<B> && requires(G& g, G const& cg, B& be, c
   { G::top(be, svd, batch, k) } -> std::same_as<svd_result<typename G::value_type, B>>;
 };
 
-/// One that can also write down the matrix whose triplets top yields: what needs_whole_gradient starts ask for.
+/// One that can also write down the matrix whose triplets top yields, not finite where it is poisoned: what
+/// needs_whole_gradient starts ask for. The answer may be used while the accumulator goes on.
 template <class G, class B>
 concept ReadableGradient = GradientAccumulator<G, B> &&
     requires(G const& cg, B& be, matrix_view<typename G::value_type, typename B::space> to) {
@@ -139,7 +140,8 @@ struct needs_inputs {};
 /// As a number of triplets to ask for: all there are, min(out, in).
 inline constexpr index_t all_triplets = std::numeric_limits<index_t>::max();
 
-/// What an initialiser is given: the triplets it asked for (views are empty unless it did), and no more.
+/// What an initialiser is given: the triplets or the gradient it asked for (views are empty unless it did), and no
+/// more.
 template <class G, class W, class Space>
 struct init_context {
   index_t layer = 0;  ///< position in the batch; separates random streams

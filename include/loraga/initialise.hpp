@@ -142,10 +142,13 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
         note(weight_factors);
       }
 
+    using GT = std::remove_const_t<typename decltype(source_factors[0].u)::value_type>;
+    matrix<GT, B> whole_gradient;  // of one layer after the other
+    if constexpr (from_whole) whole_gradient = {be, std::get<0>(group.first), std::get<1>(group.first)};
+
     for (std::size_t i = 0; i < members.size(); ++i) {
       if (flags[members[i]] != svd_usable) continue;
       auto const& l = layers[members[i]];
-      using GT = std::remove_const_t<typename decltype(source_factors[0].u)::value_type>;
       init_context<GT, compute_t<weight_element>, space> context;
       context.layer = static_cast<index_t>(members[i]);
       context.scale = l.adapter->scale();
@@ -158,13 +161,11 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
         auto const f = weight_factors[member];
         context.weight = {f.u, f.s, f.v};
       }
-      scratch<B> temporary(be);
       auto const cells = largest.view().columns(context.layer, 1);
       if constexpr (from_whole) {
-        auto const gradient = temporary.template matrix<GT>(l.adapter->out(), l.adapter->in());
-        l.source->estimate(be, gradient);
-        max_abs(be, gradient, cells.row_range(2, 1));
-        context.whole_gradient = gradient;
+        l.source->estimate(be, whole_gradient.view());
+        max_abs(be, whole_gradient.view(), cells.row_range(2, 1));
+        context.whole_gradient = whole_gradient.view();
       }
       auto& to = beginnings[members[i]];
       to = {{be, l.adapter->in(), rank}, {be, l.adapter->out(), rank}};
@@ -186,11 +187,14 @@ void initialise(B& be, std::span<layer<A, W, G> const> layers, I const& init, Sv
     double const a_size = sizes[3 * i], b_size = sizes[3 * i + 1], gradient_size = sizes[3 * i + 2];
     if (from_whole && flags[i] == svd_usable && !(gradient_size > 0 && is_finite(gradient_size)))
       flags[i] = gradient_size == 0 ? svd_zero : svd_not_finite;
-    bool const finite = is_finite(a_size) && is_finite(b_size), alive = a_size != 0 || b_size != 0;
+    bool const finite = is_finite(a_size) && is_finite(b_size);
+    bool const alive = b_size != 0 || (!from_whole && a_size != 0);
     if (flags[i] != svd_usable || !finite || !alive) {
       bad += (bad.empty() ? "" : "; ") + l.label(i) + " is " + describe_flags(flags[i]);
-      if (!finite) bad += " but leads to A or B that are not finite (gamma, s, or a zero or not finite W)";
-      else if (flags[i] == svd_usable) bad += " but leads to A = B = 0, which never learns";
+      if (flags[i] == svd_usable && !finite)
+        bad += " but leads to A or B that are not finite (gamma, step, s, or a zero or not finite W)";
+      else if (flags[i] == svd_usable)
+        bad += from_whole ? " but too small: B would be 0" : " but leads to A = B = 0, which never learns";
       continue;
     }
     const_view<value, space> const a = beginnings[i].a.view().transposed(), b = beginnings[i].b.view();
@@ -240,8 +244,8 @@ void initialise(B& be, A& adapter, I const& init, G const& gradient, X const& an
 }
 
 /// One layer from its weight's triplets: PiSSA, MiLoRA.
-template <Backend B, Adapter<B> A, Initialiser<B> I, ViewIn<typename B::space> W, SvdMethod<B> Svd, Anchor X>
-requires Needs<I, needs_weight>
+template <Backend B, Adapter<B> A, Initialiser<B> I, ViewIn<typename B::space> W, class Svd, Anchor X>
+requires Needs<I, needs_weight> && SvdMethod<Svd, B>
 void initialise(B& be, A& adapter, I const& init, W w, Svd const& svd, X const& anchor) {
   layer<A, W> const one[] = {{&adapter, w}};
   initialise(be, std::span<layer<A, W> const>(one), init, svd, anchor);

@@ -29,6 +29,9 @@ static_assert(GradientAccumulator<offloaded_gradient<backend>, backend> &&
 static_assert(!std::is_copy_constructible_v<offloaded_gradient<backend>> &&
               !std::is_copy_constructible_v<background_gradient<incremental_gradient<backend>, backend>>);
 static_assert(!GradientAccumulator<matrix<float, backend>, backend>);
+static_assert(ReadableGradient<dense_gradient<backend>, backend> &&
+              ReadableGradient<background_gradient<offloaded_gradient<backend>, backend>, backend> &&
+              !ReadableGradient<matrix<float, backend>, backend>);
 
 static_assert(Scaling<classic_scaling> && Scaling<rank_stable_scaling> && Scaling<constant_scaling> &&
               Scaling<adalora_scaling>);
@@ -39,7 +42,8 @@ static_assert(Initialiser<kaiming_init, backend> && Initialiser<gaussian_init, b
               Initialiser<pissa_init, backend> && Initialiser<milora_init, backend> &&
               Initialiser<olora_init, backend> && Initialiser<corda_init, backend> && Initialiser<eva_init, backend> &&
               Initialiser<lora_one_init, backend> && Initialiser<gaussian_pair_init, backend> &&
-              Initialiser<embedding_init, backend>);
+              Initialiser<embedding_init, backend> && Initialiser<lora_sb_init, backend> &&
+              Initialiser<gora_init, backend>);
 static_assert(Anchor<in_place_anchor> && Anchor<frozen_pair_anchor> && Anchor<no_anchor>);
 static_assert(!Initialiser<gram, backend>);
 

@@ -1,4 +1,6 @@
+#include <loraga/gradient/background.hpp>
 #include <loraga/gradient/incremental.hpp>
+#include <loraga/gradient/offloaded.hpp>
 #include <loraga/init/gora.hpp>
 
 #include "checks.hpp"
@@ -51,11 +53,18 @@ TEST_CASE("gora_init takes any accumulator, 16-bit adapters and anchors", "[init
   auto const step = [&](auto const& ad) {
     return -0.05 * std::sqrt(30.0 / 4) * (f.g * row_projector(test::download(f.be, ad.a())));
   };
+  auto const check = [&](auto& g) {
+    g.add(f.be, test::upload<float>(f.be, f.g).view());
+    lora<float, test::backend> ad(f.be, 40, 30, 4, rank_stable_scaling{});
+    initialise(f.be, ad, gora_init{}, g, no_anchor{});
+    CHECK(test::distance(test::change_of(f.be, ad), step(ad)) < 1e-4);
+  };
+  background_worker<test::backend> worker(f.be);
   incremental_gradient<test::backend> kept(f.be, 40, 30, {.rank = 4, .width = 30});
-  kept.add(f.be, test::upload<float>(f.be, f.g).view());
-  lora<float, test::backend> ad(f.be, 40, 30, 4, rank_stable_scaling{});
-  initialise(f.be, ad, gora_init{}, kept, no_anchor{});
-  CHECK(test::distance(test::change_of(f.be, ad), step(ad)) < 1e-4);
+  offloaded_gradient<test::backend> home(worker, f.be, 40, 30);
+  background_gradient<dense_gradient<test::backend>, test::backend> behind(worker, 40, 30);
+  dense_gradient<test::backend, double> wide(f.be, 40, 30);
+  check(kept), check(home), check(behind), check(wide);
   lora<bf16, test::backend> narrow(f.be, 40, 30, 4, rank_stable_scaling{});
   initialise(f.be, narrow, gora_init{}, f.gradient, no_anchor{});
   CHECK(test::distance(test::change_of(f.be, narrow), step(narrow)) < 4e-3 * test::norm(step(narrow)));
@@ -78,7 +87,11 @@ TEST_CASE("gora_init refuses what it cannot use, and changes nothing", "[init]")
   zero.add(f.be, test::upload<float>(f.be, host(12, 9)).view());
   CHECK_THROWS_WITH(initialise(f.be, none, gora_init{}, zero, no_anchor{}), Catch::Contains("is zero"));
   bad.add(f.be, test::upload<float>(f.be, host(12, 9, NAN)).view());
-  CHECK_THROWS_WITH(initialise(f.be, none, gora_init{}, bad, no_anchor{}), Catch::Contains("not finite"));
+  CHECK_THROWS_WITH(initialise(f.be, none, gora_init{}, bad, no_anchor{}),
+                    Catch::Contains("not finite") && !Catch::Contains("leads to"));
+  dense_gradient<test::backend> tiny(f.be, 12, 9);
+  tiny.add(f.be, f.weight.view(), 1);
+  CHECK_THROWS_WITH(initialise(f.be, none, gora_init{1e-45}, tiny, no_anchor{}), Catch::Contains("B would be 0"));
   CHECK(test::largest(test::download(f.be, none.a())) == 0);
 }
 

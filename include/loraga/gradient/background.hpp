@@ -90,20 +90,23 @@ class background_gradient {
 
   /// k leading triplets of every member's mean, on `be`; waits for the background first.  errors as G::top
   template <class Svd>
-  static auto top(B& be, Svd const& svd, std::span<background_gradient const* const> batch, index_t k) {
+  static svd_result<value_type, B> top(B& be, Svd const& svd, std::span<background_gradient const* const> batch,
+                                       index_t k) {
     std::vector<G const*> inner;
     for (auto const* g : batch) inner.push_back(&g->finished());
     return G::top(be, svd, std::span<G const* const>(inner), k);
   }
   template <class Svd>
-  auto top(B& be, Svd const& svd, index_t k) const {
+  svd_result<value_type, B> top(B& be, Svd const& svd, index_t k) const {
     background_gradient const* const self[] = {this};
     return top(be, svd, self, k);
   }
 
-  /// to = what G makes of it; waits for the background first.  errors as G::estimate
+  /// to = what G makes of it. Waits for the background first and for be then, since G may change afterwards.
+  /// errors  as G::estimate
   void estimate(B& be, matrix_view<value_type, space> to) const requires ReadableGradient<G, B> {
     finished().estimate(be, to);
+    be.synchronize();
   }
 
   /// Waits for the background first.

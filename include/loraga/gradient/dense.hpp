@@ -100,6 +100,7 @@ class dense_gradient {
   /// to = the mean.  errors state_error if there is none yet, shape_error
   void estimate(B& be, matrix_view<T, space> to) const {
     require_seen(count_, "dense_gradient::estimate");
+    require_shape(to, rows(), cols(), "dense_gradient::estimate", "to");
     axpby(be, 1 / weight_, sum(), 0.0, to);
   }
 

@@ -121,7 +121,7 @@ class incremental_gradient {
     c("any", any_);
   }
 
-  /// to = the mean, as far as the triplets kept make it up; NaN if a micro-batch was not finite.
+  /// to = the mean, as far as the triplets kept make it up; NaN if a micro-batch was not finite or not factored.
   /// errors  state_error if there is none yet, shape_error
   void estimate(B& be, matrix_view<T, space> to) const {
     require_seen(count_, "incremental_gradient::estimate");

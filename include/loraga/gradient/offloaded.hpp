@@ -110,12 +110,14 @@ class offloaded_gradient {
     c("count", count_);
   }
 
-  /// to = the mean.  errors state_error if there is none yet, shape_error
+  /// to = the mean. Waits for be, since the sum may change afterwards.
+  /// errors  state_error if there is none yet, shape_error
   void estimate(B& be, matrix_view<T, space> to) const {
     require_seen(count_, "offloaded_gradient::estimate");
     require_shape(to, rows(), cols(), "offloaded_gradient::estimate", "to");
     be.copy(total(), to);
     axpby(be, 1 / weight_, to, 0.0, to);
+    be.synchronize();
   }
 
   /// k leading triplets of every member's mean; members visit the device one after another.

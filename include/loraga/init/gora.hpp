@@ -6,13 +6,15 @@
 
 namespace loraga {
 
-/// GoRA: A is random, and B such that the model starts as near to a step of gradient descent as that A allows. Use with
-/// no_anchor (which is the method: W stays as it is, and the model does not start unchanged) and rank_stable_scaling.
-/// math    A as kaiming_init; B = -xi*G*AT*(A*AT)^-1, xi = step*sqrt(in/r)/s, so that
-///         s*B*A = -step*sqrt(in/r)*G*P, P the projector on A's rows, about as large as -step*G; for r = in it is that
+/// GoRA: A is random, and B such that the model starts with a step of gradient descent, as far as A's rows show it and
+/// stretched to the whole step's size. Use with no_anchor (which is the method: W stays as it is, and the model does
+/// not start unchanged) and rank_stable_scaling. math    A as kaiming_init; B = -xi*G*AT*(A*AT)^-1, xi =
+/// step*sqrt(in/r)/s, so that
+///         s*B*A = -step*sqrt(in/r)*G*P, P the projector on A's rows, on average as large as -step*G
+/// For r = in it is -step*G up to rounding, which a square A makes large: in bf16 some per cent.
 /// units   step is a learning rate of gradient descent; the paper's gamma
-/// errors  shape_error if r > in; value_error if step <= 0 or s <= 0
-/// cost    2*r*out*in operations, out*in + 2*in*r numbers of scratch, one look at an r x r factorisation
+/// errors  shape_error if r > in; value_error if step <= 0 or s <= 0; numeric_error from `initialise` if B would be 0
+/// cost    2*r*out*in + 4*r^2*in operations, 3*in*r numbers of scratch, one look at an r x r factorisation
 /// source  arXiv:2502.12171; ranks per layer: ranks_by_importance
 /// Give layers initialised one by one different seeds; within a batch they get different streams.
 struct gora_init {
@@ -47,17 +49,16 @@ struct gora_init {
   static void pseudo_inverse(B& be, V a, To to) {
     index_t const r = a.rows;
     scratch<B> temporary(be);
-    auto const rows = temporary.template slab<double>(1, a.cols, r),
-               solved = temporary.template slab<double>(1, a.cols, r);
-    auto const root = temporary.template slab<double>(1, r, r), square = temporary.template slab<double>(1, r, r);
+    auto const rows = temporary.template slab<double>(1, a.cols, r);
+    auto const basis = temporary.template slab<double>(1, a.cols, r), root = temporary.template slab<double>(1, r, r);
     auto const flag = temporary.template slab<int>(1, 1, 1);
     loraga::fill(be, flag[0], 0);
     convert(be, a.transposed(), rows[0]);
     be.gram_batched(rows, root);
     be.cholesky_inverse_batched(root, first_pass(r).relative, 0.0, flag);
-    be.gemm(1.0, root[0], root[0].transposed(), 0.0, square[0]);
-    be.gemm(1.0, rows[0], square[0], 0.0, solved[0]);
-    convert(be, solved[0], to);
+    be.gemm(1.0, rows[0], root[0], 0.0, basis[0]);
+    be.gemm(1.0, basis[0], root[0].transposed(), 0.0, rows[0]);
+    convert(be, rows[0], to);
     if (read_scalar(be, flag[0]) != 0) raise<numeric_error>("gora_init", "A", "dependent rows", "independent ones");
   }
 };
@@ -65,16 +66,17 @@ struct gora_init {
 /// How much a layer's W matters to the loss, as GoRA measures it for ranks_by_importance. Waits for the backend.
 /// math    mean_ij |W_ij*G_ij|
 /// errors  shape_error; state_error for an empty accumulator; numeric_error if it is not finite
-/// cost    one pass over W and G, out*in numbers of scratch
+/// cost    one pass over W and G, out*in numbers of memory
 /// source  arXiv:2502.12171
 template <Backend B, ViewIn<typename B::space> W, ReadableGradient<B> G>
 double gora_importance(B& be, W w, G const& gradient) {
   require_shape(w, gradient.rows(), gradient.cols(), "gora_importance", "W");
+  require_matrix(w, "gora_importance", "W");
+  matrix<typename G::value_type, B> g(be, w.rows, w.cols);
   scratch<B> temporary(be);
-  auto const g = temporary.template matrix<typename G::value_type>(w.rows, w.cols);
   auto const cell = temporary.template matrix<double>(1, 1);
-  gradient.estimate(be, g);
-  abs_dot(be, w, g, cell);
+  gradient.estimate(be, g.view());
+  abs_dot(be, w, g.view(), cell);
   double const sum = read_scalar(be, cell);
   if (!is_finite(sum)) raise<numeric_error>("gora_importance", "W or gradient", "not finite", "finite numbers");
   return sum / static_cast<double>(w.rows * w.cols);

@@ -67,9 +67,10 @@ namespace reductions {
 
 /// cell = the sum over columns of what Dots makes of each, along memory.
 template <template <class, class, class> class Dots, class B, class X, class Y>
-void sum_of_dots(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
-  require_shape(y, x.rows, x.cols, "dot", "y");
-  if (x.row_stride > x.col_stride && x.cols > 1) return sum_of_dots<Dots>(be, x.transposed(), y.transposed(), cell);
+void sum_of_dots(B& be, X x, Y y, matrix_view<double, typename B::space> cell, std::string_view where) {
+  require_shape(y, x.rows, x.cols, where, "y");
+  if (x.row_stride > x.col_stride && x.cols > 1)
+    return sum_of_dots<Dots>(be, x.transposed(), y.transposed(), cell, where);
   scratch<B> temporary(be);
   auto const sums = temporary.template matrix<double>(x.cols, 1);
   be.reduce_columns(x.rows, x.cols, Dots<X, Y, decltype(sums)>{{}, x, y, sums});
@@ -81,13 +82,13 @@ void sum_of_dots(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
 /// cell = sum_ij x_ij*y_ij, in double.  errors shape_error if shapes disagree
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 void dot(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
-  reductions::sum_of_dots<functor::column_dots>(be, x, y, cell);
+  reductions::sum_of_dots<functor::column_dots>(be, x, y, cell, "dot");
 }
 
 /// cell = sum_ij |x_ij*y_ij|, in double.  errors shape_error if shapes disagree
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 void abs_dot(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
-  reductions::sum_of_dots<functor::column_abs_dots>(be, x, y, cell);
+  reductions::sum_of_dots<functor::column_abs_dots>(be, x, y, cell, "abs_dot");
 }
 
 /// cell = ||x||_F^2, in double: NaN or infinity in x (or magnitudes above 1e154) make it non-finite.
