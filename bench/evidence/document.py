@@ -46,8 +46,11 @@ class Document:
                  f"{s['threads']} runs side by side on {s['device']}.",
                  f"* Each run: {chosen['steps']} steps of {s['batch']} snippets, AdamW without weight decay, cosine with 3 % warm-up, "
                  f"r = {s['rank']}, α = {s['alpha']}, γ = {s['gammas']['lora-ga']} ({s['gammas']['lora-one']} for LoRA-One, as its paper has "
-                 f"it), LoRA+ ratio {s['lora_plus_ratio']}; evaluated every {chosen['evaluate_every']} steps. Initialisers that read data "
+                 f"it; 64 for lora-ga-64, the value of LoRA-GA's paper for its larger models), LoRA+ ratio {s['lora_plus_ratio']}; evaluated every {chosen['evaluate_every']} steps. Initialisers that read data "
                  f"see {s['sample']} snippets.",
+                 f"* EVA and GoRA share out ranks of their own, {s['rank']} on average (GoRA from half to four times that, near the same "
+                 "cost). GoRA starts with a step of 0.05; LoRA-SB's start is as far as full fine-tuning's first step at 0.0001, whatever "
+                 "its own rate.",
                  "* **Two protocols.** " + (f"*Common*: every method at {rate(s['common_lr'])}, full fine-tuning's best rate in the sweep. "
                  if s["common_lr"] else "The sweep has not given a common rate yet. ") +
                  "*Best*: each method at its own best rate in the sweep. The paper's tables use a common rate; how methods differ there "
