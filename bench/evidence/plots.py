@@ -103,7 +103,8 @@ def cases(rows, keys, title):
 
 
 def sweep(evidence):
-    fig, axes = plt.subplots(4, 4, figsize=(10, 8), sharex=True, sharey=True)
+    rows = -(-len(evidence["sweep"]) // 5)
+    fig, axes = plt.subplots(rows, 5, figsize=(12, 2 * rows), sharex=True, sharey=True, squeeze=False)
     losses = [v for row in evidence["sweep"] for one in row["losses"].values() for v in one if v is not None]
     for ax, row in zip(axes.flat, evidence["sweep"]):
         for i, (s, one) in enumerate(row["losses"].items()):
@@ -116,6 +117,8 @@ def sweep(evidence):
         ax.set_title(row["method"] + (" (edge)" if row["best_at_edge"] else ""))
     axes.flat[0].set_ylim(min(losses) - 0.02, min(max(losses) + 0.02, HIGHEST_LOSS))
     axes.flat[0].legend()
+    for ax in axes.flat[len(evidence["sweep"]):]:
+        ax.set_axis_off()
     for ax in axes[-1]:
         ax.set_xlabel("learning rate")
     for ax in axes[:, 0]:
