@@ -46,7 +46,7 @@ class Document:
                  f"{s['threads']} runs side by side on {s['device']}.",
                  f"* Each run: {chosen['steps']} steps of {s['batch']} snippets, AdamW without weight decay, cosine with 3 % warm-up, "
                  f"r = {s['rank']}, α = {s['alpha']}, γ = {s['gammas']['lora-ga']} ({s['gammas']['lora-one']} for LoRA-One, as its paper has "
-                 f"it; 64 for lora-ga-64, the value of LoRA-GA's paper for its larger models), LoRA+ ratio {s['lora_plus_ratio']}; evaluated every {chosen['evaluate_every']} steps. Initialisers that read data "
+                 f"it; {s['gammas']['lora-ga-64']} for lora-ga-64, the value of LoRA-GA's paper for its larger models), LoRA+ ratio {s['lora_plus_ratio']}; evaluated every {chosen['evaluate_every']} steps. Initialisers that read data "
                  f"see {s['sample']} snippets.",
                  f"* EVA and GoRA share out ranks of their own, {s['rank']} on average (GoRA from half to four times that, near the same "
                  "cost). GoRA starts with a step of 0.05; LoRA-SB's start is as far as full fine-tuning's first step at 0.0001, whatever "

@@ -33,7 +33,7 @@ struct layer {
   G const* source = nullptr;  ///< a gradient accumulator or input_statistics, as the initialiser needs
   std::string name = {};      ///< for messages
 
-  std::string label(std::size_t position) const { return name.empty() ? "layer " + std::to_string(position) : name; }
+  std::string label(std::size_t position) const { return layer_label(name, position); }
 };
 
 /// Throws what can be known before any work; changes nothing.

@@ -21,7 +21,7 @@ struct layer_spectrum {
   double energy = 1;
   std::string name = {};  ///< for messages
 
-  std::string label(std::size_t position) const { return name.empty() ? "layer " + std::to_string(position) : name; }
+  std::string label(std::size_t position) const { return layer_label(name, position); }
 };
 
 struct rank_budget {
@@ -133,7 +133,7 @@ inline std::vector<index_t> ranks_by_importance(std::span<layer_importance const
   double budget = 0, sum = 0;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     auto const& l = layers[i];
-    std::string const at = std::string(where) + "(" + (l.name.empty() ? "layer " + std::to_string(i) : l.name) + ")";
+    std::string const at = std::string(where) + "(" + layer_label(l.name, i) + ")";
     if (std::min(l.out, l.in) < least)
       raise<shape_error>(at, "shape", std::to_string(l.out) + "x" + std::to_string(l.in),
                          "at least `least`, " + std::to_string(least) + ", each way");

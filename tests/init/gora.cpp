@@ -95,6 +95,28 @@ TEST_CASE("gora_init refuses what it cannot use, and changes nothing", "[init]")
   CHECK(test::largest(test::download(f.be, none.a())) == 0);
 }
 
+TEST_CASE("gora_init on a batch of two shapes: each layer from its own gradient, a bad one named and left", "[init]") {
+  test::fixture<> first(12, 9, 3), second(20, 9, 3), third(12, 9, 3);
+  second.be.synchronize();  // on a GPU each fixture has a stream of its own
+  third.be.synchronize();
+  first.gradient.add(first.be, first.weight.view());
+  second.gradient.add(first.be, test::upload<float>(first.be, host(20, 9, NAN)).view());
+  lora<float, test::backend> a(first.be, 12, 9, 3, rank_stable_scaling{}), b(first.be, 20, 9, 3, rank_stable_scaling{}),
+      c(first.be, 12, 9, 3, rank_stable_scaling{});
+  using one_layer = layer<lora<float, test::backend>, test::view<float>, dense_gradient<test::backend>>;
+  std::vector<one_layer> const layers{{&a, first.weight.view(), &first.gradient, "first"},
+                                      {&b, second.weight.view(), &second.gradient, "second"},
+                                      {&c, third.weight.view(), &third.gradient, "third"}};
+  CHECK_THROWS_WITH(initialise(first.be, std::span<one_layer const>(layers), gora_init{}, no_svd{}, no_anchor{}),
+                    Catch::Contains("second is not finite") && !Catch::Contains("first") && !Catch::Contains("third"));
+  CHECK(test::largest(test::download(first.be, b.b())) == 0);
+  auto const step = [&](auto& ad, host const& g) {
+    return -0.05 * std::sqrt(3.0) * (g * row_projector(test::download(first.be, ad.a())));
+  };
+  CHECK(test::distance(test::change_of(first.be, a), step(a, 0.5 * (first.g + first.w))) < 1e-5);
+  CHECK(test::distance(test::change_of(first.be, c), step(c, third.g)) < 1e-5);
+}
+
 TEST_CASE("gora_importance is the mean of |W*G|, in any layout", "[init]") {
   test::fixture<> f(12, 9, 3);
   double sum = 0;

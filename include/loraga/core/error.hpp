@@ -59,4 +59,9 @@ inline void require_value(bool ok, double value, std::string_view where, std::st
   if (!ok) raise<value_error>(where, argument, std::to_string(value), expected);
 }
 
+/// What messages call the layer at a position of a list.
+inline std::string layer_label(std::string const& name, std::size_t position) {
+  return name.empty() ? "layer " + std::to_string(position) : name;
+}
+
 }  // namespace loraga

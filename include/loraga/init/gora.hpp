@@ -6,10 +6,10 @@
 
 namespace loraga {
 
-/// GoRA: A is random, and B such that the model starts with a step of gradient descent, as far as A's rows show it and
-/// stretched to the whole step's size. Use with no_anchor (which is the method: W stays as it is, and the model does
-/// not start unchanged) and rank_stable_scaling. math    A as kaiming_init; B = -xi*G*AT*(A*AT)^-1, xi =
-/// step*sqrt(in/r)/s, so that
+/// GoRA: A is random, and B such that the model starts with a step of gradient descent, as far as A's rows show it
+/// and stretched to the whole step's size. Use with no_anchor (which is the method: W stays as it is, and the model
+/// does not start unchanged) and rank_stable_scaling.
+/// math    A as kaiming_init; B = -xi*G*AT*(A*AT)^-1, xi = step*sqrt(in/r)/s, so that
 ///         s*B*A = -step*sqrt(in/r)*G*P, P the projector on A's rows, on average as large as -step*G
 /// For r = in it is -step*G up to rounding, which a square A makes large: in bf16 some per cent.
 /// units   step is a learning rate of gradient descent; the paper's gamma
