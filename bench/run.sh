@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Benchmarks; each sets up what it needs and writes its record to bench/results.
 #   bench/run.sh cpu       truncated SVDs and the streaming estimate against torch.svd_lowrank (about 15 minutes);
-#                          --threads N, --ranks R... narrow it down
+#                          --threads N, --ranks R... narrow it down; --against COMMIT, as the first of them, builds that
+#                          commit too and lets it take turns: how much faster or slower are we now?
 #   bench/run.sh io        writing safetensors against cp, and what opening a file of 10 GB costs (a minute, 3 GB of disk)
 #   bench/run.sh evidence  every method of the paper on real text, the record behind docs/evidence.md (about 3 hours on two
 #                          cores, restartable); --budget HOURS, --stages S..., --steps N, --report-only, --help and more
@@ -28,11 +29,21 @@ case $what in
     need_packages g++ cmake ninja-build libeigen3-dev dataset-fashion-mnist \
       python3-numpy python3-scipy python3-torch libopenblas0-pthread gnuplot-nox
     unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE  # they would slow the peer down
+    against=()
+    if [[ ${1:-} == --against ]]; then
+      commit=$(git rev-parse --short "$2^{commit}")
+      rm -rf build/against && git worktree prune && git worktree add -q -f build/against "$commit"
+      cmake -S build/against -B build/against/build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OFF \
+        -DLORAGA_BUILD_BENCH=ON > build/against.configure.log || { cat build/against.configure.log; exit 1; }
+      cmake --build build/against/build --target svd_server
+      against=(--before build/against/build/bench/svd_server --before-name "$commit")
+      shift 2
+    fi
     build_bench svd_server real_gradients
     bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist build/fashion-mnist
     $build/bench/real_gradients build/fashion-mnist build build/spectra/real
     /usr/bin/python3 bench/cpu/compare.py --server $build/bench/svd_server --work build/spectra \
-      --result $results/cpu.json "$@"
+      --result $results/cpu.json "${against[@]}" "$@"
     gnuplot -e "data='build/spectra/ratios.csv'; out='$results/cpu.png'; cores='$(nproc)'" bench/cpu/ratios.gp ;;
   evidence)
     device=cpu release=release report=yes train=yes before=
@@ -65,6 +76,6 @@ case $what in
     need_packages g++ libeigen3-dev python3
     /usr/bin/python3 bench/compile/measure.py --result $results/compile.json "$@" ;;
   *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0"
+    sed -n '2,11s/^# \{0,1\}//p' "$0"
     [[ $what == help || $what == --help ]] ;;
 esac

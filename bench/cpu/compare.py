@@ -6,6 +6,8 @@ the measured seeds, both sides by the same code. "tight" must not lose more than
 "balanced" not more than 1e-3; U and V must be orthonormal to 1e-5. A miss ends with status 1.
 peer_ms is the peer's fastest run, ours_ms our median: ratio = peer_ms/ours_ms. With several threads the peer runs with
 all of them and with one, since more are not always faster for it, and the faster counts.
+With --before, another build of the server takes its turns too: before_ratio is the median over rounds of its time by
+ours in the same round.
 """
 import argparse
 import ctypes
@@ -13,6 +15,7 @@ import glob
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import time
@@ -25,6 +28,7 @@ SHAPES = [(4096, 4096), (3072, 768), (768, 768)]
 RANKS = [8, 32, 128]
 STREAM = [(8, 0), (8, 1), (32, 0), (32, 1)]  # rank, power steps
 MICRO = 512  # tokens per micro-batch of the streaming rows
+BEFORE = " before"
 
 
 class Server:
@@ -63,10 +67,10 @@ def judge(batch, factors, k):
 
 
 class Bench:
-    def __init__(self, server, threads, work):
+    def __init__(self, server, before, threads, work):
         import torch
 
-        self.torch, self.server, self.threads, self.work = torch, server, threads, work
+        self.torch, self.server, self.before, self.threads, self.work = torch, server, before, threads, work
         self.blas = openblas()
         self.out = os.path.join(work, "factors")
         self.rows, self.misses = [], []
@@ -83,10 +87,23 @@ class Bench:
             best = min(best, 1e3 * (time.perf_counter() - start))
         return best, [(u.numpy(), v.numpy()) for u, _, v in factors]
 
-    def ours(self, *words):
-        spent = self.server(*words, self.out)
+    def tell(self, *words):
+        for server in filter(None, (self.server, self.before)):
+            server(*words)
+
+    def ours(self, server, *words):
+        spent = server(*words, self.out)
         flat = read_matrices(self.out)
         return spent, list(zip(flat[::2], flat[1::2]))
+
+    def sides(self, peer, commands):
+        """The peer and what each of our sides is asked for a seed; its older self, if any, right after it."""
+        all_sides = {"peer": peer}
+        for name, words in commands.items():
+            all_sides[name] = lambda seed, w=words: self.ours(self.server, *w(seed))
+            if self.before:
+                all_sides[name + BEFORE] = lambda seed, w=words: self.ours(self.before, *w(seed))
+        return all_sides
 
     def measure(self, name, batch, k, sides, limits, extra):
         """sides: {name: function(seed) -> (ms, factors)}, "peer" first; limits: {name: function(peer's loss) -> limit}."""
@@ -95,8 +112,10 @@ class Bench:
             sides[side](0)  # warm
         repeats = 0
         began = time.perf_counter()
-        while repeats < 5 or (repeats < 25 and time.perf_counter() - began < 4):
-            for side, call in sides.items():
+        while repeats < 5 or (repeats < 101 and time.perf_counter() - began < 4):
+            order = list(sides.items())
+            random.Random(repeats).shuffle(order)  # who comes after whom must not matter
+            for side, call in order:
                 spent, factors = call(repeats + 1)
                 times[side].append(spent)
                 if repeats < 3:
@@ -104,20 +123,24 @@ class Bench:
                     loss[side], deviation[side] = max(loss[side], l), max(deviation[side], d)
             repeats += 1
         peer_ms, (m, n) = min(times["peer"]), batch[0][0].shape
-        for side in list(sides)[1:]:
+        for side in limits:
             ours_ms, limit = float(np.median(times[side])), limits[side](loss["peer"])
             row = {"name": f"{name}-{side}", "m": m, "n": n, "rank": k // 2, "threads": self.threads, "count": len(batch),
                    "peer_ms": round(peer_ms, 3), "ours_ms": round(ours_ms, 3), "ratio": round(peer_ms / ours_ms, 3),
                    "peer_loss": loss["peer"], "ours_loss": loss[side], "loss_limit": limit,
                    "orthonormality": deviation[side], "peer_median_ms": round(float(np.median(times["peer"])), 3),
                    "ours_fastest_ms": round(min(times[side]), 3), "repeats": repeats, **extra}
+            if side + BEFORE in times:
+                row["before_ms"] = round(float(np.median(times[side + BEFORE])), 3)
+                row["before_ratio"] = round(float(np.median(np.divide(times[side + BEFORE], times[side]))), 3)
             held = loss[side] <= limit and deviation[side] <= 1e-5
             row["gate"] = "held" if held else "missed"
             self.rows.append(row)
             if not held:
                 self.misses.append(row["name"])
             print(f"{row['name']:<34}{row['threads']:>3}{peer_ms:>10.2f}{ours_ms:>10.2f}{row['ratio']:>8.2f}"
-                  f"{loss['peer']:>11.1e}{loss[side]:>11.1e}  {row['gate']}", flush=True)
+                  f"{loss['peer']:>11.1e}{loss[side]:>11.1e}  {row['gate']}"
+                  + (f"{row['before_ratio']:>8.3f}" if self.before else ""), flush=True)
 
     def svd_case(self, name, paths, rank, extra={}):
         batch = []
@@ -125,11 +148,10 @@ class Bench:
             g = read_matrices(path)[0].astype(np.float64)
             batch.append((g, np.load(path + ".npy")))
         tensors = [self.torch.from_numpy(np.ascontiguousarray(g.astype(np.float32))) for g, _ in batch]
-        self.server("load", *paths)
+        self.tell("load", *paths)
 
-        sides = {"peer": lambda seed: self.peer(seed, rank, lambda: tensors)}
-        for quality in ("balanced", "tight"):
-            sides[quality] = lambda seed, q=quality: self.ours("run", q, 2 * rank, seed)
+        sides = self.sides(lambda seed: self.peer(seed, rank, lambda: tensors),
+                           {q: lambda seed, q=q: ("run", q, 2 * rank, seed) for q in ("balanced", "tight")})
         limits = {"balanced": lambda _: 1e-3, "tight": lambda p: max(1.2 * p, 2e-6)}
         self.measure(name, batch, 2 * rank, sides, limits, extra)
 
@@ -138,7 +160,7 @@ class Bench:
         g = read_matrices(path)[0].astype(np.float64)
         x, dy = (np.ascontiguousarray(read_matrices(path + end)[0].T) for end in (".x", ".dy"))  # tokens x features
         tx, tdy = self.torch.from_numpy(x), self.torch.from_numpy(dy)
-        self.server("tokens", path + ".x", path + ".dy")
+        self.tell("tokens", path + ".x", path + ".dy")
 
         def formed():
             total = self.torch.zeros(g.shape)
@@ -146,10 +168,11 @@ class Bench:
                 total.addmm_(tdy[first:first + MICRO].T, tx[first:first + MICRO])
             return [total]
 
-        ours = lambda seed: self.ours("stream", rank, 0, power, MICRO, seed)
+        sides = self.sides(lambda seed: self.peer(seed, rank, formed),
+                           {"incremental": lambda seed: ("stream", rank, 0, power, MICRO, seed)})
         limit = 1e-2 if power == 0 else 2e-3  # what loraga/gradient/incremental.hpp promises
         self.measure(f"stream-{g.shape[0]}x{g.shape[1]}-r{rank}-power{power}", [(g, np.load(path + ".npy"))], 2 * rank,
-                     {"peer": lambda seed: self.peer(seed, rank, formed), "incremental": ours}, {"incremental": lambda _: limit},
+                     sides, {"incremental": lambda _: limit},
                      {"tokens": len(x), "micro_batch": MICRO})
 
 
@@ -182,8 +205,8 @@ def machine(threads_list):
 
 
 def worker(args):
-    server = Server(args.server, args.threads)
-    bench = Bench(server, args.threads, args.work)
+    server, before = (Server(program, args.threads) if program else None for program in (args.server, args.before))
+    bench = Bench(server, before, args.threads, args.work)
     for rank in args.ranks:
         for kind in ("pl1n", "pl05", "tok"):
             for m, n in SHAPES:
@@ -216,6 +239,8 @@ def prepare(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", required=True, help="the program svd_server")
+    parser.add_argument("--before", help="the same program of another commit, to take turns with")
+    parser.add_argument("--before-name", help="that commit, for the record")
     parser.add_argument("--work", required=True, help="folder for matrices")
     parser.add_argument("--result", required=True, help="file to write")
     parser.add_argument("--threads", type=int, help="threads of both sides (default: one, then all cores)")
@@ -228,7 +253,10 @@ def main():
     prepare(args)
     counts = [args.threads] if args.threads else sorted({1, os.cpu_count()})
     result = {"command": "bash bench/run.sh cpu", "machine": machine(counts), "rows": []}
-    print(f"{'case':<34}{'thr':>3}{'peer ms':>10}{'ours ms':>10}{'ratio':>8}{'peer loss':>11}{'our loss':>11}  gate")
+    if args.before:
+        result["before"] = args.before_name
+    print(f"{'case':<34}{'thr':>3}{'peer ms':>10}{'ours ms':>10}{'ratio':>8}{'peer loss':>11}{'our loss':>11}  gate"
+          + ("  before/now" if args.before else ""))
     misses = []
     for threads in counts:
         # a process of its own, whose BLAS reads the number of threads when it starts
@@ -236,6 +264,7 @@ def main():
         environment = dict(os.environ, OPENBLAS_NUM_THREADS=str(threads), OMP_NUM_THREADS=str(threads))
         command = [sys.executable, __file__, "--worker", "--threads", str(threads), "--server", args.server, "--work", args.work,
                    "--result", part, "--ranks", *map(str, args.ranks)]
+        command += ["--before", args.before] if args.before else []
         subprocess.run(command, env=environment, check=True)
         found = json.load(open(part))
         result["rows"] += found["rows"]

@@ -63,8 +63,6 @@ concept Backend = requires(B& be, index_t n, matrix_view<float, typename B::spac
   // symmetric s: all eigenvalues, descending, and its leading n eigenvectors in its first n columns;
   // flags |= svd_not_converged
   { be.eigh_batched(gram, n, gram, flags) } -> std::same_as<void>;
-  // columns of m replaced by an orthonormal basis of a space that holds them (Householder; works for any rank)
-  { be.householder(m) } -> std::same_as<void>;
   // task(backend, first, n) for chunks of a batch: all at once on a GPU, one by one and in parallel on a CPU
   { be.for_each_chunk(n, probe::batch_task<B>{}) } -> std::same_as<void>;
   // while the returned object lives, products round no operand below its type, whatever the backend is set to

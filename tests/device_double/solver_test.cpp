@@ -68,30 +68,6 @@ TEMPLATE_TEST_CASE("eigenpairs of the double", "[device_double]", float, double)
   }
 }
 
-TEST_CASE("Householder QR of the double", "[device_double]") {
-  index_t const m = 7, n = 4, ld = 9;
-  host const a = test::random(m, n, 11);
-  device<double> const da(a, ld), tau(4);
-  device<int> const info(1);
-  solver const handle;
-  std::size_t on_device = 0, on_host = 0;
-  REQUIRE(cusolverDnXgeqrf_bufferSize(handle.h, handle.params, m, n, CUDA_R_64F, da.p, ld, CUDA_R_64F, tau.p,
-                                      CUDA_R_64F, &on_device, &on_host) == 0);
-  with_room(on_device, on_host, [&](void* d, void* h) {
-    return cusolverDnXgeqrf(handle.h, handle.params, m, n, CUDA_R_64F, da.p, ld, CUDA_R_64F, tau.p, CUDA_R_64F, d,
-                            on_device, h, on_host, info.p);
-  });
-  host const r = test::generate(n, n, [&](index_t i, index_t j) { return i <= j ? da.p[i + j * ld] : 0.0; });
-  int length = 0;
-  REQUIRE(cusolverDnDorgqr_bufferSize(handle.h, m, n, n, da.p, ld, tau.p, &length) == 0);
-  device<double> const work(static_cast<std::size_t>(length));
-  REQUIRE(cusolverDnDorgqr(handle.h, m, n, n, da.p, ld, tau.p, work.p, length, info.p) == 0);
-  host const q = da.get(m, n, ld);
-  CHECK(distance(q * r, a) < 1e-13);
-  CHECK(distance(transpose(q) * q, test::identity(n)) < 1e-13);
-  CHECK(cusolverDnDorgqr(handle.h, m, n, n, da.p, ld, tau.p, work.p, 1, info.p) == CUSOLVER_STATUS_INVALID_VALUE);
-}
-
 TEMPLATE_TEST_CASE("singular values by every driver of the double", "[device_double]", float, double) {
   using T = TestType;
   index_t const m = 7, n = 4, k = 2;

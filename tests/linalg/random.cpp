@@ -20,16 +20,20 @@ host filled(index_t rows, index_t cols, F fill_it) {
 }  // namespace
 
 TEST_CASE("random matrices are functions of stream and position", "[linalg]") {
-  auto const signs = [](auto& be, auto v) { fill_signs(be, v, {5, 6}, 0.5); };
-  host const s = filled(300, 7, signs);
-  for (double const x : s.data) REQUIRE(std::abs(x) == 0.5);
-  CHECK(std::abs(std::accumulate(s.data.begin(), s.data.end(), 0.0)) < 100);
+  auto const start = [](auto& be, auto v) { fill_test_matrix(be, v, {5, 6}, 0.5); };
+  host const s = filled(300, 7, start);
+  for (double const x : s.data) REQUIRE(std::abs(x) <= 0.5 * std::sqrt(3.0));
+  CHECK(std::abs(std::accumulate(s.data.begin(), s.data.end(), 0.0)) < 60);
+  CHECK(test::norm(s) == Approx(0.5 * std::sqrt(2100.0)).epsilon(0.05));
   // the first rows and columns do not depend on how many follow
-  host const t = filled(140, 3, signs);
-  CHECK(test::distance(t, test::rows(test::columns(s, 0, 3), 0, 140)) == 0);
-  // known bits: block (row group 1, column 2) of the stream
-  auto const bits = philox(5, std::uint64_t{1} << 32 | 2, 6);
-  for (index_t i = 0; i < 128; ++i) CHECK(s(128 + i, 2) == ((bits.word[i >> 5] >> (i & 31)) & 1 ? 0.5 : -0.5));
+  host const t = filled(141, 3, start);
+  CHECK(test::distance(t, test::rows(test::columns(s, 0, 3), 0, 141)) == 0);
+  // known bits: block (row group 30, column 2) of the stream
+  auto const bits = philox(5, std::uint64_t{30} << 32 | 2, 6);
+  for (index_t i = 0; i < 4; ++i) {
+    auto const word = static_cast<std::int32_t>(bits.word[i]);
+    CHECK(s(120 + i, 2) == Approx(0.5 * std::sqrt(3.0) * std::ldexp(word, -31)).epsilon(1e-6));
+  }
 
   host const u = filled(40, 5, [](auto& be, auto v) { fill_uniform(be, v, {5, 6}, -2, 3); });
   host const n = filled(40, 5, [](auto& be, auto v) { fill_normal(be, v, {5, 6}, 0.1); });

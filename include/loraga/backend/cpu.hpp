@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <loraga/backend/checks.hpp>
 #include <loraga/backend/eigen_kernels.hpp>
-#include <loraga/backend/householder.hpp>
 #include <loraga/backend/thread_pool.hpp>
 #include <loraga/linalg/elementwise.hpp>
 #include <memory>
@@ -158,15 +157,6 @@ class cpu {
   void eigh_batched(slab_view<T, space> s, index_t k, slab_view<T, space> values, slab_view<int, space> flags) {
     for (index_t i = 0; i < s.count; ++i)
       if (!eigen::eigh(s[i], k, values[i], packing_[0])) flags[i](0, 0) |= svd_not_converged;
-  }
-
-  template <class T>
-  void householder(matrix_view<T, space> y) {
-    if (y.rows < y.cols)
-      raise<shape_error>("cpu::householder", "y", shape_text(y.rows, y.cols), "at least as many rows as columns");
-    scratch<cpu> temporary(*this);
-    auto const q = temporary.template matrix<double>(y.rows, y.cols);
-    householder_q(y, q, temporary.template matrix<double>(y.rows, y.cols));
   }
 
   /// task(backend, first, n): one matrix at a time, in parallel over one-threaded backends.

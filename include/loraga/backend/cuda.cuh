@@ -206,10 +206,6 @@ class cuda {
     require_count(flags, s.count, "cuda::eigh_batched", "flags");
     gpu::eigh(*this, s, k, values, flags);
   }
-  template <class T>
-  void householder(matrix_view<T, space> y) {
-    gpu::householder(*this, y);
-  }
 
   /// task(backend, first, n): the whole batch at once.
   template <class F>

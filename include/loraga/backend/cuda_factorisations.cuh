@@ -4,8 +4,8 @@
 #include <loraga/linalg/reductions.hpp>
 #include <vector>
 
-// Batched Cholesky and symmetric eigenproblems, and Householder QR, through cuSOLVER. What went wrong with a matrix is
-// noted in flags on the device; nothing here waits.
+// Batched Cholesky and symmetric eigenproblems through cuSOLVER. What went wrong with a matrix is noted in flags on the
+// device; nothing here waits.
 
 namespace loraga::gpu {
 
@@ -108,11 +108,6 @@ struct normalise_matrix {
   }
 };
 
-struct normalise_largest {
-  matrix_view<double, device_space> largest, y;  // 1 x 1; any
-  LORAGA_HD void operator()(index_t i, index_t j) const { y(i, j) *= normalise_matrix::unit(largest(0, 0)); }
-};
-
 /// From ascending pairs of the scaled matrices to the leading ones of the matrices themselves.
 struct descending_values {
   matrix_view<double, device_space> found, largest;  // n x count, count x 1
@@ -160,38 +155,6 @@ void eigh(B& be, slab_view<double, device_space> s, index_t k, slab_view<double,
         "cusolverDnXsyevBatched");
   be.for_each(n, count, descending_values{found, largest, slab_element<double>(values), info, flag_row(flags)});
   be.for_each(n, k * count, leading_vectors{to, slab_element<double>(s.columns(0, k))});
-}
-
-/// Householder QR in double, whatever T: columns of y become an orthonormal basis of a space that holds them.
-template <class B, class T>
-void householder(B& be, matrix_view<T, device_space> y) {
-  if (y.rows < y.cols)
-    raise<shape_error>("cuda::householder", "y", shape_text(y.rows, y.cols), "at least as many rows as columns");
-  if (y.cols == 0) return;
-  scratch<B> temporary(be);
-  index_t const m = y.rows, n = y.cols;
-  auto const q = temporary.template matrix<double>(m, n), tau = temporary.template matrix<double>(n, 1);
-  auto const info = temporary.template matrix<int>(1, 1);
-  auto const largest = temporary.template matrix<double>(1, 1);
-  convert(be, y, q);
-  max_abs(be, q, largest);
-  be.for_each(m, n, normalise_largest{largest, q});
-  std::size_t device_bytes = 0, host_bytes = 0;
-  check(cusolverDnXgeqrf_bufferSize(be.solver(), be.solver_parameters(), m, n, CUDA_R_64F, q.data, m, CUDA_R_64F,
-                                    tau.data, CUDA_R_64F, &device_bytes, &host_bytes),
-        "cusolverDnXgeqrf_bufferSize");
-  auto const buffer = temporary.template matrix<std::byte>(static_cast<index_t>(device_bytes), 1);
-  check(cusolverDnXgeqrf(be.solver(), be.solver_parameters(), m, n, CUDA_R_64F, q.data, m, CUDA_R_64F, tau.data,
-                         CUDA_R_64F, buffer.data, device_bytes, be.host_work(host_bytes), host_bytes, info.data),
-        "cusolverDnXgeqrf");
-  int length = 0;
-  auto const rows = static_cast<int>(m), cols = static_cast<int>(n);
-  check(cusolverDnDorgqr_bufferSize(be.solver(), rows, cols, cols, q.data, rows, tau.data, &length),
-        "cusolverDnDorgqr_bufferSize");
-  auto const work = temporary.template matrix<double>(length, 1);
-  check(cusolverDnDorgqr(be.solver(), rows, cols, cols, q.data, rows, tau.data, work.data, length, info.data),
-        "cusolverDnDorgqr");
-  convert(be, q, y);
 }
 
 }  // namespace loraga::gpu

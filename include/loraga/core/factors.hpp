@@ -14,16 +14,20 @@ struct svd_factors {
 /// What an SVD method found out about a matrix beside its triplets. Bits; 0 is a usable, full answer.
 enum svd_flag : int {
   svd_usable = 0,
-  svd_not_finite = 1,      ///< NaN or infinity in the input; the triplets are meaningless
-  svd_zero = 2,            ///< the input is zero: sigma = 0, u and v orthonormal but arbitrary
-  svd_not_converged = 4,   ///< the eigensolver gave up; the triplets are meaningless
-  svd_ill_conditioned = 8  ///< an optimistic pass broke down; methods repeat it safely, callers never see this
+  svd_not_finite = 1,       ///< NaN or infinity in the input; the triplets are meaningless
+  svd_zero = 2,             ///< the input is zero: sigma = 0, u and v orthonormal but arbitrary
+  svd_not_converged = 4,    ///< the eigensolver gave up; the triplets are meaningless
+  svd_ill_conditioned = 8,  ///< an optimistic pass broke down; methods repeat it safely, callers never see this
+  svd_inaccurate = 16,      ///< the triplets failed their check: not orthonormal, or more energy than the matrix has
+  svd_out_of_range = 32     ///< finite, but its norm leaves the type's range, or its squares double's; sigma = 0
 };
 
 inline std::string describe_flags(int flags) {
   if (flags & svd_not_finite) return "not finite (NaN or infinity)";
   if (flags & svd_zero) return "zero";
+  if (flags & svd_out_of_range) return "finite but too large or too small to be squared (scale it)";
   if (flags & svd_not_converged) return "a matrix whose eigensolver did not converge";
+  if (flags & svd_inaccurate) return "a matrix whose singular vectors failed their check";
   return "usable";
 }
 

@@ -7,7 +7,8 @@ namespace loraga {
 /// Share of a matrix' energy in its k leading triplets, from an SVD's result (member b of the batch). Waits for it.
 /// math    sum_{i<k} sigma_i^2 / ||G||_F^2; LoRA-GA uses k = 2r
 /// errors  shape_error if the result holds no member b or fewer than k triplets; numeric_error if the matrix was not
-///         usable, or its energy is not known (incremental_gradient never sees it; see first_step_alignment instead)
+///         usable, or its energy is not known (incremental_gradient never sees it; see first_step_alignment instead),
+///         or more than all of it was captured: the triplets, or the energy, are another matrix'
 template <Backend B, class T>
 double coverage(B& be, svd_result<T, B> const& result, index_t b, index_t k) {
   if (k < 0 || k > result.triplets())
@@ -21,7 +22,9 @@ double coverage(B& be, svd_result<T, B> const& result, index_t b, index_t k) {
   double captured = 0;
   for (T const s : read_all(be, result[b].s.row_range(0, k)))
     captured += static_cast<double>(s) * static_cast<double>(s);
-  return captured / result.energy[i];
+  double const share = captured / result.energy[i];
+  if (!(share <= 1.0001)) raise<numeric_error>("coverage", "captured/energy", std::to_string(share), "at most 1");
+  return share;
 }
 
 /// How many directions a spectrum really uses: n for n equal singular values, 1 for a single one.

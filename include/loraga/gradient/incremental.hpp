@@ -173,7 +173,7 @@ class incremental_gradient {
   /// The state becomes the leading triplets of itself plus `op`.
   template <class Op>
   void absorb(B& be, Op op) {
-    if (flags_ & svd_not_finite) return;  // poisoned
+    if (flags_ != svd_usable) return;  // poisoned
     [[maybe_unused]] auto const precise = be.full_precision();
     if (any_) op.base = state();
     index_t const l = std::min({width_ + std::max<index_t>(8, width_ / 4), rows_, cols_});
@@ -184,7 +184,7 @@ class incremental_gradient {
                                         temporary.template slab<T>(1, width_, 1),
                                         temporary.template slab<T>(1, cols_, width_)};
     random_stream const stream{options_.seed, static_cast<std::uint64_t>(count_)};
-    fill_signs(be, start[0], stream);
+    fill_test_matrix(be, start[0], stream);
     if (any_) axpby(be, std::sqrt(static_cast<double>(cols_)), state().v, 0.0, start[0].columns(0, width_));
     op.apply(be, start, y);
     double const energy = energy_of(be, y[0]);
@@ -192,7 +192,8 @@ class incremental_gradient {
     else if (energy == 0) fill(be, s_.view()[0], 0);
     if (!is_finite(energy) || energy == 0) return;
 
-    double const scale = safe_scale(energy);
+    scaled_operator<Op> const scaled{op, safe_scale(energy)};
+    if (scaled.scale != 1) scaled.apply(be, start, y);
     auto const flag = temporary.template slab<int>(1, 1, 1);
     auto const factor = [&](caution how) {
       fill(be, flag[0], 0);
@@ -200,20 +201,24 @@ class incremental_gradient {
       int const steps = any_ ? options_.power_steps : std::max(1, options_.power_steps);
       for (int i = 0; i < steps; ++i) {
         orthonormal_pass(be, y, q, first_pass(l), how, derive(stream, 1), flag);
-        op.apply_transposed(be, q, z);
-        if (scale != 1) axpby(be, scale, z[0], 0.0, z[0]);
-        op.apply(be, z, y);
+        scaled.apply_transposed(be, q, z);
+        scaled.apply(be, z, y);
       }
-      subspace::project(be, op, y, q, z, found, how, derive(stream, 2), flag);
+      subspace::project(be, scaled, y, q, z, found, how, derive(stream, 2), flag);
+      check_triplets(be, found, matrix_view<double const, space>{}, 1, how, flag);
       return read_scalar(be, flag[0]);
     };
     int flags = factor(caution::optimistic);
-    if (flags & svd_ill_conditioned) {
-      op.apply(be, start, y);
-      flags = factor(caution::safe);
-    }
+    if (flags & svd_ill_conditioned) try {
+        scaled.apply(be, start, y);
+        flags = factor(caution::safe);
+      } catch (numeric_error const&) {  // a solver gave up and left NaN
+        flags = svd_not_converged;
+      }
+    if (scaled.scale != 1) axpby(be, 1 / scaled.scale, found.s[0], 0.0, found.s[0]);
+    if (!is_finite(energy_of(be, found.s[0]))) flags |= svd_out_of_range;
     flags_ |= flags;
-    if (!is_finite(energy_of(be, found.s[0]))) flags_ |= svd_not_finite;  // too large for T
+    if (flags_ != svd_usable) return;
     be.copy(found.u[0], u_.view()[0]);
     be.copy(found.s[0], s_.view()[0]);
     be.copy(found.v[0], v_.view()[0]);

@@ -7,7 +7,7 @@
 
 // Orthonormalisation of tall blocks. The fast way is CholeskyQR2 with a Gram matrix in double: a product, a small
 // factorisation, a product, with no look at the data from the host. It reports a breakdown in a flag; whoever reads
-// the flag repeats the block through `orthonormalize`, which tries ever safer ways and looks at each outcome.
+// the flag repeats the block column by column, which looks at each outcome and works for anything finite.
 
 namespace loraga {
 
@@ -64,88 +64,70 @@ bool try_cholesky_qr2(B& be, matrix_view<T, typename B::space> y) {
   return read_scalar(be, flag[0]) == 0;
 }
 
-/// CholeskyQR with a shifted Gram matrix, then CholeskyQR2: for blocks whose condition number is too large for the
-/// Gram matrix (above 1e7) but that have full rank in double. True if it worked.
-/// source  Fukaya et al., "Shifted Cholesky QR for computing the QR factorization of ill-conditioned matrices", SISC
-/// 2020
+/// column -= Q*(QT*column), again and again until that takes nothing more away; then unit length. False, with a column
+/// of no use, if nothing but rounding was left: rounding lies anywhere, also in Q, so it must not be scaled up.
+/// math    removed once, a column keeps an error of eps along Q, relative to its length before; where most of the
+/// length
+///         was still there after the last removal, it is orthogonal to a few eps
+/// errors  numeric_error if the column holds NaN or infinity
+/// source  Giraud, Langou, Rozloznik, van den Eshof, "Rounding error analysis of the classical Gram-Schmidt
+///         orthogonalization process", Numer. Math. 101, 2005 (twice is enough); Daniel, Gragg, Kaufman, Stewart 1976
 template <Backend B, class T>
-bool shifted_cholesky_qr3(B& be, matrix_view<T, typename B::space> y) {
-  {
-    scratch<B> temporary(be);
-    auto const s = temporary.template slab<double>(1, y.cols, y.cols);
-    auto const flag = temporary.template slab<int>(1, 1, 1);
-    fill(be, flag[0], 0);
-    be.gram_batched(slab_view(y), s);
-    auto const host = read_all(be, s[0]);
-    double trace = 0;
-    for (index_t j = 0; j < y.cols; ++j) trace += host[static_cast<std::size_t>(j * (y.cols + 1))];
-    double const l = static_cast<double>(y.cols), terms = static_cast<double>(y.rows) * l + l * (l + 1);
-    auto shifted = host;
-    for (index_t j = 0; j < y.cols; ++j)
-      shifted[static_cast<std::size_t>(j * (y.cols + 1))] +=
-          11 * terms * std::numeric_limits<double>::epsilon() / 2 * trace;
-    be.copy(col_major(shifted.data(), y.cols, y.cols), s[0]);
-    be.cholesky_inverse_batched(s, 0.0, 0.0, flag);
-    if (read_scalar(be, flag[0]) != 0) return false;
-    auto const r = temporary.template matrix<T>(y.cols, y.cols);
-    auto const q = temporary.template matrix<T>(y.rows, y.cols);
-    convert(be, s[0], r);
-    be.gemm(1.0, y, r, 0.0, q);
-    be.copy(q, y);
-  }
-  return try_cholesky_qr2(be, y);
-}
-
-/// SVQB: the eigenvectors of the (diagonally scaled) Gram matrix give the basis, directions below rounding are dropped
-/// and random columns take their place. The order of columns is lost. True if it worked.
-/// source  Stathopoulos, Wu, "A block orthogonalization procedure with constant synchronization requirements", SISC
-/// 2002
-template <Backend B, class T>
-bool svqb(B& be, matrix_view<T, typename B::space> y, random_stream stream) {
-  {
-    index_t const l = y.cols;
-    scratch<B> temporary(be);
-    auto const s = temporary.template slab<double>(1, l, l), values = temporary.template slab<double>(1, l, 1);
-    auto const flag = temporary.template slab<int>(1, 1, 1);
-    fill(be, flag[0], 0);
-    be.gram_batched(slab_view(y), s);
-    auto const at = [l](index_t i, index_t j) { return static_cast<std::size_t>(i + j * l); };
-    auto host = read_all(be, s[0]);
-    std::vector<double> inverse_norm(static_cast<std::size_t>(l));
-    for (index_t j = 0; j < l; ++j) {
-      double const d = host[at(j, j)];
-      inverse_norm[static_cast<std::size_t>(j)] = d > 0 ? 1 / std::sqrt(d) : 0;
+bool separate_column(B& be, matrix_view<T const, typename B::space> q, matrix_view<T, typename B::space> column) {
+  scratch<B> temporary(be);
+  auto const cell = temporary.template matrix<double>(1, 1);
+  auto const dots = temporary.template matrix<T>(q.cols, 1);
+  // Unit length from here on; by a power of two first, where the reciprocal or the square would leave T's range.
+  auto const normalise = [&] {
+    max_abs(be, column, cell);
+    double const peak = read_scalar(be, cell);
+    if (!is_finite(peak)) raise<numeric_error>("orthonormalize", "y", "not finite", "finite numbers");
+    if (peak == 0) return 0.0;
+    double const power = peak < 1e-15 || peak > 1e15 ? std::ldexp(1.0, std::clamp(-std::ilogb(peak), -120, 120)) : 1.0;
+    if (power != 1) axpby(be, power, column, 0.0, column);
+    sum_of_squares(be, column, cell);
+    double const length = std::sqrt(read_scalar(be, cell));
+    axpby(be, 1 / length, column, 0.0, column);
+    return length / power;
+  };
+  if (normalise() == 0) return false;
+  double const noise = 32 * static_cast<double>(std::numeric_limits<T>::epsilon());
+  for (int round = 0; round < 4; ++round) {
+    if (q.cols > 0) {
+      be.gemm(1.0, q.transposed(), column, 0.0, dots);
+      be.gemm(-1.0, q, dots, 1.0, column);
     }
-    for (index_t j = 0; j < l; ++j)
-      for (index_t i = 0; i < l; ++i)
-        host[at(i, j)] *= inverse_norm[static_cast<std::size_t>(i)] * inverse_norm[static_cast<std::size_t>(j)];
-    auto const upload = [&] { be.copy(col_major(host.data(), l, l), s[0]); };
-    upload();
-    be.eigh_batched(s, l, values, flag);
-    if (read_scalar(be, flag[0]) != 0) return false;
-    host = read_all(be, s[0]);
-    auto const lambda = read_all(be, values[0]);
-    // Rounding of y itself decides what is noise: squares of T's unit, relative to the largest.
-    double const unit = static_cast<double>(std::numeric_limits<T>::epsilon());
-    double const least = std::max(unit * unit, first_pass(l).relative) * std::max(lambda[0], 0.0);
-    index_t kept = 0;
-    while (kept < l && lambda[static_cast<std::size_t>(kept)] > least) ++kept;
-    for (index_t j = 0; j < kept; ++j)
-      for (index_t i = 0; i < l; ++i)
-        host[at(i, j)] *= inverse_norm[static_cast<std::size_t>(i)] / std::sqrt(lambda[static_cast<std::size_t>(j)]);
-    upload();
-    be.synchronize();  // `host` ends before the next wait
-    auto const q = temporary.template matrix<T>(y.rows, l), w = temporary.template matrix<T>(l, l);
-    convert(be, s[0], w);
-    be.gemm(1.0, y, w.columns(0, kept), 0.0, q.columns(0, kept));
-    fill_signs(be, q.columns(kept, l - kept), stream, 1 / std::sqrt(static_cast<double>(y.rows)));
-    be.copy(q, y);
+    double const left = normalise();
+    if (left < noise) return false;
+    if (round > 0 && left > 0.5) return true;  // never after one removal: errors of Q's own would add up
   }
-  return try_cholesky_qr2(be, y);
+  return false;
 }
 
-/// Orthonormal columns whose span holds y's, for any finite y: CholeskyQR2; with a shift and a third pass; SVQB with
-/// rank drop and completion (not for double); Householder. Waits for the backend at each step.
+/// Columns `first` and later of q become orthonormal, to one another and to those before, which are orthonormal
+/// already: one after the other, each looked at. A column in which nothing new is left is replaced by a random one, so
+/// that this works for every finite q; the span of the others stays, and so does their order. errors  shape_error if q
+/// has more columns than rows; numeric_error if it holds NaN or infinity cost    4*rows*cols^2 operations or more,
+/// column by column; waits for the backend some times per column
+template <Backend B, class T>
+void orthonormalize_columns(B& be, matrix_view<T, typename B::space> q, index_t first, random_stream stream) {
+  if (q.rows < q.cols)
+    raise<shape_error>("orthonormalize", "y", shape_text(q.rows, q.cols), "at least as many rows as columns");
+  for (index_t j = first; j < q.cols; ++j) {
+    auto const column = q.columns(j, 1);
+    auto const replacements = derive(stream, static_cast<std::uint64_t>(j));
+    for (int tries = 0; !separate_column(be, matrix_view<T const, typename B::space>(q.columns(0, j)), column);
+         ++tries) {
+      if (tries == 30)  // a random column misses what is not spanned with a probability of about eps
+        raise<numeric_error>("orthonormalize", "y", "spanned by other columns",
+                             "columns before it that are orthonormal");
+      fill_test_matrix(be, column, derive(replacements, static_cast<std::uint64_t>(tries)));
+    }
+  }
+}
+
+/// Orthonormal columns whose span holds y's, for any finite y: CholeskyQR2 where that works, else column by column.
+/// Columns keep their order. Waits for the backend at each step.
 /// errors  numeric_error if y holds NaN or infinity; shape_error if y has more columns than rows
 template <Backend B, class T>
 void orthonormalize(B& be, matrix_view<T, typename B::space> y, random_stream stream) {
@@ -153,26 +135,26 @@ void orthonormalize(B& be, matrix_view<T, typename B::space> y, random_stream st
     raise<shape_error>("orthonormalize", "y", shape_text(y.rows, y.cols), "at least as many rows as columns");
   if (y.cols == 0) return;
   [[maybe_unused]] auto const precise = be.full_precision();
+  double largest = 0;
   {
     scratch<B> temporary(be);
-    auto const largest = temporary.template matrix<double>(1, 1);
-    max_abs(be, y, largest);
-    double const m = read_scalar(be, largest);
-    if (!is_finite(m)) raise<numeric_error>("orthonormalize", "y", "not finite", "finite numbers");
-    // far from 1, products with R^-1 could leave T's range; a power of two changes no bit of the result
-    if (m > 0 && (m < 1e-30 || m > 1e30)) axpby(be, std::ldexp(1.0, std::clamp(-std::ilogb(m), -120, 120)), y, 0.0, y);
+    auto const cell = temporary.template matrix<double>(1, 1);
+    max_abs(be, y, cell);
+    largest = read_scalar(be, cell);
+    if (!is_finite(largest)) raise<numeric_error>("orthonormalize", "y", "not finite", "finite numbers");
   }
-  if (try_cholesky_qr2(be, y) || shifted_cholesky_qr3(be, y)) return;
-  // A Gram matrix in double resolves directions down to 1e-8: finer than float's rounding, coarser than double's.
-  if (sizeof(T) < sizeof(double) && svqb(be, y, stream)) return;
-  be.householder(y);
+  // far from 1, products with R^-1 could leave T's range; a power of two changes no bit of the result
+  if (largest > 0 && (largest < 1e-30 || largest > 1e30))
+    axpby(be, std::ldexp(1.0, std::clamp(-std::ilogb(largest), -120, 120)), y, 0.0, y);
+  if (try_cholesky_qr2(be, y)) return;
+  orthonormalize_columns(be, y, 0, stream);
 }
 
 /// Orthonormal columns of a fixed random subspace: what stands in where there is nothing to find.
 /// errors  shape_error if y has more columns than rows
 template <Backend B, class T>
 void random_orthonormal(B& be, matrix_view<T, typename B::space> y, random_stream stream) {
-  fill_signs(be, y, stream);
+  fill_test_matrix(be, y, stream);
   orthonormalize(be, y, derive(stream, 1));
 }
 

@@ -31,17 +31,18 @@ struct normal {
   }
 };
 
-/// Rows 128*g ... 128*g+127 of column j from one block of random bits.
+/// Rows 4*g ... 4*g+3 of column j from one block of random bits.
 template <class Y>
-struct signs {
+struct test_matrix {
+  using C = compute_t<typename Y::value_type>;
   Y y;
   random_stream stream;
-  compute_t<typename Y::value_type> magnitude;
+  C unit;
   LORAGA_HD void operator()(index_t g, index_t j) const {
     auto const bits =
         philox(stream.seed, static_cast<std::uint64_t>(g) << 32 | static_cast<std::uint64_t>(j), stream.id);
-    for (index_t i = 128 * g, b = 0; i < y.rows && b < 128; ++i, ++b)
-      y(i, j) = static_cast<typename Y::value_type>((bits.word[b >> 5] >> (b & 31)) & 1u ? magnitude : -magnitude);
+    for (index_t i = 4 * g, b = 0; i < y.rows && b < 4; ++i, ++b)
+      y(i, j) = static_cast<typename Y::value_type>(unit * static_cast<C>(static_cast<std::int32_t>(bits.word[b])));
   }
 };
 
@@ -59,11 +60,13 @@ void fill_normal(B& be, Y y, random_stream stream, double deviation) {
   be.for_each(y.rows, y.cols, functor::normal<Y>{y, stream, deviation});
 }
 
-/// y = +-magnitude, each with probability 1/2: the test matrix of the randomised methods.
+/// y uniform, with mean 0 and the given standard deviation: the test matrix of the randomised methods. (Random signs
+/// are cheaper, but a vector of few, equal entries is orthogonal to them in one case out of two.)
 template <Backend B, MutableViewIn<typename B::space> Y>
-void fill_signs(B& be, Y y, random_stream stream, double magnitude = 1) {
+void fill_test_matrix(B& be, Y y, random_stream stream, double deviation = 1) {
   using C = compute_t<typename Y::value_type>;
-  be.for_each((y.rows + 127) / 128, y.cols, functor::signs<Y>{y, stream, static_cast<C>(magnitude)});
+  double const unit = deviation * 1.7320508075688772 * 0x1p-31;
+  be.for_each((y.rows + 3) / 4, y.cols, functor::test_matrix<Y>{y, stream, static_cast<C>(unit)});
 }
 
 }  // namespace loraga

@@ -3,13 +3,16 @@
 
 namespace loraga {
 
-/// How much of the optimal energy the answer may miss: 1 - captured/optimal at k triplets.
+/// How much of the optimal energy the answer may miss: 1 - captured/optimal at k triplets, where sigma_16 <=
+/// 0.4*sigma_1. Flatter matrices have no few directions that stand out; there it is up to 0.1 (balanced) and 0.05
+/// (tight) for pure noise (bench/results/svd_properties.json).
 enum class svd_quality {
   balanced,  ///< at most about 1e-3: changes nothing visible in training
-  tight      ///< as good as torch.svd_lowrank(q = 2k, niter = 4)
+  tight      ///< at most about 1e-4: as good as torch.svd_lowrank(q = 2k, niter = 4)
 };
 
 /// Chooses a method by shape and number of triplets. Override it by passing another method in its place.
+/// loss    see svd_quality; exact where the smaller side is at most 64, or the basis would be as large as half of it
 /// errors  as the chosen method's
 struct automatic_svd {
   svd_quality quality = svd_quality::balanced;
@@ -28,7 +31,7 @@ struct automatic_svd {
     bool const wide = 4 * r >= small / 2;
     if (small <= 64 || (wide && (small <= 1024 || large >= 2 * small))) return {true, {}};
     // Measured on the spectra of bench/cpu; sigma_i = i^-1/2, the flattest, needs most.
-    if (r <= 24) return {false, {16, 2 + (r + 3) / 4 + (tight ? r <= 12 ? 1 : 2 : 0), seed}};
+    if (r <= 24) return {false, {16, 2 + (std::max<index_t>(r, 5) + 3) / 4 + (tight ? r <= 12 ? 1 : 2 : 0), seed}};
     if (r <= 64) return {false, {r, tight ? 7 : 6, seed}};
     return {false, {r / 2, tight ? 12 : 10, seed}};
   }

@@ -1,7 +1,7 @@
 #pragma once
 #include <loraga/linalg/sign_rule.hpp>
+#include <loraga/svd/check_triplets.hpp>
 #include <loraga/svd/operators.hpp>
-#include <loraga/svd/rayleigh_ritz.hpp>
 
 namespace loraga {
 
@@ -17,9 +17,29 @@ void require_batch(L const& a, index_t k, std::string_view where) {
                        "1.." + std::to_string(std::min(a.rows, a.cols)) + " for " + shape_text(a.rows, a.cols));
 }
 
+/// Flags of what cannot be factored, told by squared norms; where one left double's range, the entries tell why.
+template <class C, Backend B, class L>
+std::vector<int> unusable_members(B& be, L const& a, std::vector<double> const& energy) {
+  std::vector<int> flags;
+  for (index_t b = 0; b < a.count; ++b) {
+    double const e = energy[static_cast<std::size_t>(b)];
+    if (e >= 1e-280 && e <= 1e280) {
+      bool const fits = std::sqrt(e) <= static_cast<double>(std::numeric_limits<C>::max());
+      flags.push_back(fits ? svd_usable : svd_out_of_range);
+      continue;
+    }
+    scratch<B> temporary(be);
+    auto const cell = temporary.template matrix<double>(1, 1);
+    max_abs(be, a[b], cell);
+    double const largest = read_scalar(be, cell);
+    flags.push_back(!is_finite(largest) ? svd_not_finite : largest == 0 ? svd_zero : svd_out_of_range);
+  }
+  return flags;
+}
+
 /// What all SVD methods share: measures every matrix once (that read also yields the energy), sorts out what cannot
 /// be factored, runs method.run on the rest, optimistically, in whole batches on a GPU and matrix by matrix in
-/// parallel on a CPU, repeats with caution what broke down, and applies the sign rule.
+/// parallel on a CPU, looks at the answers, repeats with caution what broke down, and applies the sign rule.
 /// errors  shape_error for bad views or k; numeric faults become flags
 template <Backend B, class Method, class T>
 svd_result<compute_t<std::remove_const_t<T>>, B> factor_batch(B& be, Method const& method,
@@ -31,52 +51,50 @@ svd_result<compute_t<std::remove_const_t<T>>, B> factor_batch(B& be, Method cons
   [[maybe_unused]] auto const precise = be.full_precision();
   svd_result<C, B> result(be, a.count, a.rows, a.cols, k);
   triplet_slabs<C, space> const out{result.u.view(), result.s.view(), result.v.view()};
-  {
-    scratch<B> temporary(be);
-    auto const energy = temporary.template matrix<double>(a.count, 1);
-    for (index_t b = 0; b < a.count; ++b) sum_of_squares(be, a[b], energy.row_range(b, 1));
-    result.energy = read_all(be, energy);
-  }
-  auto const scale_of = [&](index_t b) { return safe_scale(result.energy[static_cast<std::size_t>(b)]); };
-  auto const usable = [&](index_t b) {
-    double const e = result.energy[static_cast<std::size_t>(b)];
-    return is_finite(e) && e > 0 && std::sqrt(e) <= static_cast<double>(std::numeric_limits<C>::max());
-  };
+  scratch<B> temporary(be);
+  auto const energy = temporary.template matrix<double>(a.count, 1);
+  for (index_t b = 0; b < a.count; ++b) sum_of_squares(be, a[b], energy.row_range(b, 1));
+  result.energy = read_all(be, energy);
+
   auto const run = [&](B& worker, dense_operator<T, space> op, triplet_slabs<C, space> to, index_t first) {
-    scratch<B> temporary(worker);
-    auto const flags = temporary.template slab<int>(op.count(), 1, 1);
-    fill(worker, flags.side_by_side(), 0);
-    method.run(worker, op, to, flags, caution::optimistic);
-    auto found = read_all(worker, flags.side_by_side());
+    scratch<B> more(worker);
+    auto const flags = more.template slab<int>(op.count(), 1, 1);
+    auto const attempt = [&](index_t b, index_t n, caution how) {
+      auto const part = flags.matrices(b, n);
+      auto const triplets = to.matrices(b, n);
+      fill(worker, part.side_by_side(), 0);
+      method.run(worker, op.matrices(b, n), triplets, part, how);
+      check_triplets(worker, triplets, matrix_view<double const, space>(energy.row_range(first + b, n)), op.scale, how,
+                     part);
+      return read_all(worker, part.side_by_side());
+    };
+    auto const found = attempt(0, op.count(), caution::optimistic);
     for (index_t b = 0; b < op.count(); ++b) {
-      auto& flag = found[static_cast<std::size_t>(b)];
-      if (flag & svd_ill_conditioned) {
-        fill(worker, flags[b], 0);
-        try {
-          method.run(worker, op.one(b), to.matrices(b, 1), flags.matrices(b, 1), caution::safe);
-          flag = read_scalar(worker, flags[b]);
+      int flag = found[static_cast<std::size_t>(b)];
+      if (flag & svd_ill_conditioned) try {
+          flag = attempt(b, 1, caution::safe)[0];
+          if (flag & svd_ill_conditioned) flag ^= svd_ill_conditioned | svd_inaccurate;
         } catch (numeric_error const&) {  // a solver gave up and left NaN, which the safe way refuses to work on
           flag = svd_not_converged;
         }
-      }
-      flag &= ~svd_ill_conditioned;
       result.flags[static_cast<std::size_t>(first + b)] |= flag;
     }
     if (op.scale != 1.0) axpby(worker, 1 / op.scale, to.s.side_by_side(), 0.0, to.s.side_by_side());
   };
 
+  std::vector<int> const unusable = unusable_members<C>(be, a, result.energy);
   for (index_t first = 0, last; first < a.count; first = last) {
     last = first + 1;
-    if (!usable(first)) {
-      bool const zero = result.energy[static_cast<std::size_t>(first)] == 0;
-      result.flags[static_cast<std::size_t>(first)] = zero ? svd_zero : svd_not_finite;
+    auto const at = [](index_t b) { return static_cast<std::size_t>(b); };
+    if (unusable[at(first)]) {
+      result.flags[at(first)] |= unusable[at(first)];
       random_orthonormal(be, out.u[first], derive(stream, 3));
       random_orthonormal(be, out.v[first], derive(stream, 4));
       fill(be, out.s[first], 0);
       continue;
     }
-    double const scale = scale_of(first);
-    while (last < a.count && usable(last) && scale_of(last) == scale) ++last;
+    double const scale = safe_scale(result.energy[at(first)]);
+    while (last < a.count && !unusable[at(last)] && safe_scale(result.energy[at(last)]) == scale) ++last;
     be.for_each_chunk(last - first, [&](B& worker, index_t offset, index_t n) {
       index_t const begin = first + offset;
       run(worker, {a.matrices(begin, n), scale}, out.matrices(begin, n), begin);

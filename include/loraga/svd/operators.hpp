@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <loraga/linalg/elementwise.hpp>
@@ -7,10 +8,23 @@
 
 namespace loraga {
 
-/// Power of two that brings a matrix of that squared norm near norm 1; 1 where products with it are safe as they are.
+/// Power of two that brings a matrix of that squared norm to norm 1, or as near as float's powers of two reach; 1 where
+/// products with it are safe as they are.
 inline double safe_scale(double energy) {
   int const exponent = std::ilogb(energy) / 2;
-  return std::abs(exponent) <= 40 ? 1.0 : std::ldexp(1.0, -exponent);
+  return std::abs(exponent) <= 40 ? 1.0 : std::ldexp(1.0, std::clamp(-exponent, -126, 126));
+}
+
+/// scale*A*x by multiply(x', alpha), which stores alpha*A*x'. Half of the scale goes to x, half to alpha: all of it in
+/// one place would leave the type's range.
+template <class B, class X, class F>
+void scaled_product(B& be, double scale, X const& x, F const& multiply) {
+  if (scale == 1.0) return multiply(x, 1.0);
+  double const before = std::ldexp(1.0, std::ilogb(scale) / 2);
+  scratch<B> temporary(be);
+  auto const scaled = temporary.template slab<typename X::value_type>(x.count, x.rows, x.cols);
+  for (index_t b = 0; b < x.count; ++b) axpby(be, before, x[b], 0.0, scaled[b]);
+  multiply(scaled, scale / before);
 }
 
 /// A batch of equal-shaped dense matrices, each times a power of two that brings its norm near 1.
@@ -24,11 +38,11 @@ struct dense_operator {
   index_t rows() const { return a.rows; }
   index_t cols() const { return a.cols; }
   dense_operator transposed() const { return {a.transposed(), scale}; }
-  dense_operator one(index_t b) const { return {a.matrices(b, 1), scale}; }
+  dense_operator matrices(index_t first, index_t n) const { return {a.matrices(first, n), scale}; }
   /// y = scale*A*x
   template <class B, class X>
   void apply(B& be, X const& x, slab_view<value_type, Space> y) const {
-    be.gemm_batched(scale, a, x, 0.0, y);
+    scaled_product(be, scale, x, [&](auto const& v, double alpha) { be.gemm_batched(alpha, a, v, 0.0, y); });
   }
   /// y = scale*AT*x
   template <class B, class X>
@@ -87,6 +101,31 @@ struct sum_operator {
   template <class B>
   void apply_transposed(B& be, slab_view<T, Space> x, slab_view<T, Space> y) const {
     sum_operator{a.transposed(), weight, {base.v, base.s, base.u}}.apply(be, x, y);
+  }
+};
+
+/// scale*op, for batches of one.
+template <class Op>
+struct scaled_operator {
+  Op op;
+  double scale;
+
+  template <class B, class T>
+  void apply(B& be, slab_view<T, typename B::space> x, slab_view<T, typename B::space> y) const {
+    multiply(be, x, y, [&](auto const& v) { op.apply(be, v, y); });
+  }
+  template <class B, class T>
+  void apply_transposed(B& be, slab_view<T, typename B::space> x, slab_view<T, typename B::space> y) const {
+    multiply(be, x, y, [&](auto const& v) { op.apply_transposed(be, v, y); });
+  }
+
+ private:
+  template <class B, class V, class F>
+  void multiply(B& be, V x, V y, F const& product) const {
+    scaled_product(be, scale, x, [&](auto const& v, double alpha) {
+      product(v);
+      if (alpha != 1) axpby(be, alpha, y[0], 0.0, y[0]);
+    });
   }
 };
 

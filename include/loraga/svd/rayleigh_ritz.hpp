@@ -17,14 +17,14 @@ struct triplet_slabs {
 /// repeat one matrix, safely and with a look at each outcome.
 enum class caution { optimistic, safe };
 
-/// One orthonormalisation pass from y to q: CholeskyQR, or the safe chain (which then changes y as well).
+/// One orthonormalisation pass from y to q: CholeskyQR, or column by column.
 template <Backend B, class T>
 void orthonormal_pass(B& be, slab_view<T, typename B::space> y, slab_view<T, typename B::space> q, pivot_limits limits,
                       caution how, random_stream stream, slab_view<int, typename B::space> flags) {
   if (how == caution::optimistic) return cholesky_qr(be, y, q, limits, flags);
   for (index_t b = 0; b < y.count; ++b) {
-    orthonormalize(be, y[b], stream);
     be.copy(y[b], q[b]);
+    orthonormalize_columns(be, q[b], 0, stream);
   }
 }
 
@@ -49,7 +49,7 @@ struct ritz_values {
   }
 };
 
-/// Columns of v to unit length; where sigma is 0, v is noise and random signs take its place, for completion.
+/// Columns of v to unit length; where sigma is 0, v is noise and random numbers take its place, for completion.
 template <class V, class I, class R>
 struct normalise_ritz_vectors {
   V v;
@@ -87,7 +87,7 @@ void rayleigh_ritz(B& be, slab_view<double, typename B::space> gram, triplet_sla
               functor::ritz_values<decltype(value_columns), decltype(sigma_columns), decltype(inverse)>{
                   value_columns, sigma_columns, inverse, k, static_cast<double>(std::numeric_limits<T>::epsilon())});
   auto const random = temporary.template matrix<T>(n, k);
-  fill_signs(be, random, derive(stream, 1), 1 / std::sqrt(static_cast<double>(n)));
+  fill_test_matrix(be, random, derive(stream, 1), 1 / std::sqrt(static_cast<double>(n)));
   auto const raw_columns = raw.side_by_side();
   be.for_each(n, k * count,
               functor::normalise_ritz_vectors<decltype(raw_columns), decltype(inverse), decltype(random)>{

@@ -4,8 +4,9 @@
 namespace loraga {
 
 /// Randomised subspace iteration.
-/// math    Y = (A*AT)^iterations * A*Omega, Q = orth(Y), then Rayleigh-Ritz; Omega = +-1 of the seed
+/// math    Y = (A*AT)^iterations * A*Omega, Q = orth(Y), then Rayleigh-Ritz; Omega random by the seed
 /// A width as large as the smaller side spans everything; the answer is then exact and `gram` computes it.
+/// loss    by width, iterations and spectrum: with the defaults up to 2e-1 of the optimal energy, for k <= 2
 /// errors  shape_error for k outside 1..min(m, n) or a width below k; numeric faults are flags of the result
 /// cost    2 + 2*iterations passes over A, `width` columns each
 /// source  Halko, Martinsson, Tropp, SIAM Review 2011, Alg. 4.4; orthonormalised once per pair of passes, which fp32
@@ -35,7 +36,7 @@ struct subspace {
     auto const y = temporary.template slab<T>(count, m, l), q = temporary.template slab<T>(count, m, l);
     auto const z = temporary.template slab<T>(count, n, l);
     auto const omega = temporary.template slab<T>(1, n, l);
-    fill_signs(be, omega[0], {seed, 0});
+    fill_test_matrix(be, omega[0], {seed, 0});
     op.apply(be, repeated(omega, count), y);
     for (int i = 0; i < iterations; ++i) {
       orthonormal_pass(be, y, q, first_pass(l), how, {seed, 1}, flags);
