@@ -145,6 +145,16 @@ TEST_CASE("what the SVD or an accumulator refuses for one layer changes none", "
   CHECK(test::largest(download(be, second.a())) == 0);
   CHECK(read_all(be, w1.view()) == before1);
   CHECK(read_all(be, w2.view()) == before2);
+  // Known before the sample, and said by name: the second layer's estimate keeps 4 triplets, LoRA-GA wants 6.
+  narrow e1(be, 20, 15, {.rank = 3}), e2(be, 15, 20, {.rank = 3, .width = 4});
+  layer<adapter, test::view<float>, narrow> const to_come[] = {{&first, w1.view(), &e1},
+                                                               {&second, w2.view(), &e2, "layers.1.k"}};
+  std::span<layer<adapter, test::view<float>, narrow> const> const planned(to_come);
+  CHECK_THROWS_WITH(
+      check_layers(planned, lora_ga_init{}, in_place_anchor{}, false),
+      Catch::Contains("layers.1.k") && Catch::Contains("an estimate of 4 triplets, expected 6 for r = 3"));
+  CHECK_NOTHROW(check_layers(planned.first(1), lora_ga_init{}, in_place_anchor{}, false));
+  CHECK_THROWS_AS(check_layers(planned.first(1), lora_ga_init{}, in_place_anchor{}), state_error);  // nothing seen
   layer<adapter, test::view<float>> const missing[] = {{&first, w1.view()}, {&second, {}}};
   CHECK_THROWS_AS(initialise(be, std::span<layer<adapter, test::view<float>> const>(missing), pissa_init{}, gram{},
                              frozen_pair_anchor{}),

@@ -114,7 +114,7 @@ class training {
     c("step", step_);
     double spent = seconds_before_ + seconds_since(began_);
     c("seconds", spent);
-    if constexpr (C::changes) seconds_before_ = spent;
+    if (c.stores()) seconds_before_ = spent;
     c("init_seconds", record_.init_seconds);
     c("init_peak_bytes", record_.init_peak_bytes);
     c("steps", record_.steps);

@@ -68,7 +68,7 @@ concept Backend = requires(B& be, index_t n, matrix_view<float, typename B::spac
   // while the returned object lives, products round no operand below its type, whatever the backend is set to
   be.full_precision();
   // the scratch memory behind scratch<B>
-  be.memory().release(be.memory().position());
+  be.memory().release(be, be.memory().position());
   { be.synchronize() } -> std::same_as<void>;
 };
 

@@ -36,9 +36,10 @@ struct layer {
   std::string label(std::size_t position) const { return layer_label(name, position); }
 };
 
-/// Throws what can be known before any work; changes nothing.
+/// Throws what can be known before any work; changes nothing. Before the sample (`sampled` = false) accumulators may be
+/// empty: a call then, with the layers to come, saves a sample that would have been for nothing.
 template <class A, class W, class G, class I, Anchor X>
-void check_layers(std::span<layer<A, W, G> const> layers, I const& init, X const&) {
+void check_layers(std::span<layer<A, W, G> const> layers, I const& init, X const&, bool sampled = true) {
   for (std::size_t i = 0; i < layers.size(); ++i) {
     auto const& l = layers[i];
     std::string const where = "initialise(" + l.label(i) + ")";
@@ -61,7 +62,12 @@ void check_layers(std::span<layer<A, W, G> const> layers, I const& init, X const
       if constexpr (inputs) require_shape(l.source->mean(), ad.in(), 1, where, what);
       else if (l.source->rows() != ad.out() || l.source->cols() != ad.in())
         raise<shape_error>(where, what, shape_text(l.source->rows(), l.source->cols()), shape_text(ad.out(), ad.in()));
-      if (l.source->count() == 0)
+      if constexpr (requires { l.source->most_triplets(); } && Needs<I, needs_gradient>)
+        if (index_t const k = init.gradient_triplets(ad.rank()); k > l.source->most_triplets())
+          raise<shape_error>(where, what, "an estimate of " + std::to_string(l.source->most_triplets()) + " triplets",
+                             std::to_string(k) + " for r = " + std::to_string(ad.rank()) +
+                                 ": give incremental_options the adapter's rank, or a larger width");
+      if (sampled && l.source->count() == 0)
         raise<state_error>(where, what, "an empty accumulator", "at least one micro-batch added");
     }
     for (std::size_t j = 0; j < i; ++j) {

@@ -1,5 +1,7 @@
+#include <loraga/adapter/dora.hpp>
 #include <loraga/adapter/dropout.hpp>
-#include <loraga/adapter/lora.hpp>
+#include <loraga/init/gaussian.hpp>
+#include <loraga/initialise.hpp>
 
 #include "../support/backend.hpp"
 #include "../support/catch.hpp"
@@ -95,4 +97,35 @@ TEST_CASE("each tape keeps its own mask, the seed decides them, and a resumed ru
   other.restart_dropout(be, 1);
   forward(other, third);
   CHECK(test::distance(mask(other, third), m2) > 0);
+}
+
+TEMPLATE_TEST_CASE("an evaluation while merged shifts no later mask", "[adapter]", (lora<float, test::backend>),
+                   (dora<float, test::backend>)) {
+  auto be = test::make_backend();
+  index_t const in = 64, tokens = 8;
+  auto w = upload<float>(be, test::random(in, in, 1));
+  auto const x = upload<float>(be, test::random(in, tokens, 2));
+  auto const run = [&](bool evaluate) {
+    TestType ad(be, in, in, 2, constant_scaling{1}, {.dropout = 0.5, .seed = 4});
+    initialise(be, ad, gaussian_init{.seed = 3});
+    fill(be, ad.b(), 0.1);
+    typename TestType::tape t;
+    matrix<float, test::backend> y(be, in, tokens);
+    auto const pass = [&] {
+      fill(be, y.view(), 0);
+      ad.forward(be, w.view(), x.view(), y.view(), t);
+    };
+    pass();
+    if (evaluate) {
+      ad.merge(be, w.view());
+      pass();  // the adapter adds nothing, and draws no mask
+      CHECK(test::largest(download(be, y.view())) == 0);
+      ad.unmerge(be, w.view());
+    }
+    pass();
+    CHECK(ad.dropout_passes(be) == 2);
+    return download(be, y.view());
+  };
+  host const plain = run(false), evaluated = run(true);
+  CHECK(test::distance(plain, evaluated) < 1e-4);
 }

@@ -1,5 +1,6 @@
 #include <loraga/core/workspace.hpp>
 #include <memory>
+#include <new>
 
 #include "../support/catch.hpp"
 
@@ -15,6 +16,15 @@ struct counting_backend {
     return std::unique_ptr<T[]>(new T[static_cast<std::size_t>(n)]);
   }
   auto& memory() { return memory_; }
+};
+
+struct failing_backend : counting_backend {
+  int fail_at = 1 << 30;
+  template <class T>
+  std::unique_ptr<T[]> allocate(loraga::index_t n) {
+    if (allocations + 1 >= fail_at) throw std::bad_alloc();
+    return counting_backend::allocate<T>(n);
+  }
 };
 
 void step(counting_backend& be) {
@@ -41,6 +51,93 @@ TEST_CASE("scratch memory is a stack that allocates only while it grows", "[core
   CHECK(first > 0);
   for (int i = 0; i < 5; ++i) step(be);
   CHECK(be.allocations == first);
+}
+
+TEST_CASE("growing shapes hold at most twice the largest; trim gives it back", "[core]") {
+  counting_backend be;
+  loraga::index_t largest = 0;
+  int coalesced = 0;
+  for (loraga::index_t n = 1; n <= 1000; ++n) {  // texts of rising length: several buffers each, some within others
+    loraga::index_t const held = be.memory_.held();
+    {
+      loraga::scratch<counting_backend> outer(be);
+      outer.matrix<float>(n, 500);
+      {
+        loraga::scratch<counting_backend> inner(be);
+        inner.matrix<double>(n, 200);
+        inner.matrix<float>(n, 10);
+      }
+      outer.matrix<float>(n, 100);
+      largest = std::max(largest, n * (2000 + 1600 + 40) + 3 * 256);
+      CHECK(be.memory_.held() <= std::max<loraga::index_t>(2 * largest, 4 * be.memory_.smallest_block));
+    }
+    CHECK(be.memory_.held() <= std::max<loraga::index_t>(2 * largest, 4 * be.memory_.smallest_block));
+    coalesced += be.memory_.held() != held;
+  }
+  CHECK(coalesced < 40);  // a quarter more each time: growth is rare
+  CHECK(be.allocations < 150);
+  {
+    loraga::scratch<counting_backend> in_use(be);
+    auto const m = in_use.matrix<float>(10, 10);
+    be.memory_.trim();
+    m(9, 9) = 3;  // still there
+    CHECK(be.memory_.held() > 0);
+  }
+  be.memory_.trim();
+  CHECK(be.memory_.held() == 0);
+  step(be);
+}
+
+TEST_CASE("the first step of a shape is the last that allocates, whatever came before", "[core]") {
+  counting_backend be;
+  for (loraga::index_t const n : {3, 700, 20, 5000}) {
+    auto const of_size = [&] {
+      loraga::scratch<counting_backend> s(be);
+      for (int i = 0; i < 7; ++i) s.matrix<float>(n, 100);
+    };
+    of_size();
+    int const before = be.allocations;
+    for (int i = 0; i < 3; ++i) of_size();
+    CHECK(be.allocations == before);
+  }
+}
+
+TEST_CASE("memory that a captured step used stays where it is", "[core]") {
+  struct capturing_backend : counting_backend {
+    bool now = false;
+    bool capturing() const { return now; }
+  } be;
+  using scratch = loraga::scratch<capturing_backend>;
+  float* captured = nullptr;
+  auto const of_size = [&](loraga::index_t n) {
+    scratch s(be);
+    captured = s.matrix<float>(n, 100).data;
+    s.matrix<float>(n, 100);
+  };
+  of_size(1000);
+  be.now = true;
+  of_size(1000);
+  float* const there = captured;
+  be.now = false;
+  of_size(5000);  // a larger step between replays
+  be.memory_.trim();
+  of_size(1000);
+  CHECK(captured == there);
+}
+
+TEST_CASE("a failed allocation while blocks become one leaves a workspace that works", "[core]") {
+  failing_backend be;
+  auto const of_two = [&] {
+    loraga::scratch<failing_backend> s(be);
+    s.matrix<float>(1000, 100)(999, 99) = 1;
+    s.matrix<float>(1000, 100)(999, 99) = 1;
+  };
+  be.fail_at = 3;
+  of_two();
+  CHECK(be.memory_.held() == 0);
+  CHECK_THROWS_AS(of_two(), std::bad_alloc);
+  be.fail_at = 1 << 30;
+  of_two();
 }
 
 TEST_CASE("what a scope took is free again after it, and aligned", "[core]") {

@@ -128,3 +128,36 @@ TEST_CASE("DoRA, AdaLoRA and LoRA-SB go on from a checkpoint", "[io]") {
   check_resume<lora_sb<bf16, backend>, in_place_anchor, nothing>();
   check_resume<lora_sb<float, backend>, frozen_pair_anchor, nothing>();
 }
+
+TEST_CASE("saving a DoRA, and a load that is refused, change nothing in it", "[io]") {
+  // W is swapped behind its back, so that one sees whether the adapter still knows the norms it had looked at.
+  auto be = test::make_backend();
+  test::folder const folder;
+  auto const w = test::upload<float>(be, test::random(9, 7, 1)), other = test::upload<float>(be, test::random(9, 7, 5));
+  auto const x = test::upload<float>(be, test::random(7, 4, 2));
+  auto const run = [&](auto const& between) {
+    dora<float, backend> ad(be, 9, 7, 3, rank_stable_scaling{});
+    initialise(be, ad, gaussian_init{.seed = 3});
+    fill(be, ad.b(), 0.3);
+    ad.prepare(be, w.view());
+    between(ad);
+    dora<float, backend>::tape tape;
+    matrix<float, backend> y(be, 9, 4);
+    fill(be, y.view(), 0);
+    ad.forward(be, other.view(), x.view(), y.view(), tape);
+    return test::download(be, y.view());
+  };
+  auto const plain = run([](auto&) {});
+  index_t step = 3;
+  CHECK(test::distance(
+            run([&](auto& ad) { save_checkpoint(be, folder / "c", [&](auto& c) { c("ad", ad), c("step", step); }); }),
+            plain) == 0);
+  auto const refused = [&](auto& ad) {
+    CHECK_THROWS_AS(load_checkpoint(be, folder / "c", [&](auto& c) { c("ad", ad), c.same("step", index_t{4}); }),
+                    state_error);
+  };
+  CHECK(test::distance(run(refused), plain) == 0);
+  CHECK(test::distance(
+            run([&](auto& ad) { load_checkpoint(be, folder / "c", [&](auto& c) { c("ad", ad), c("step", step); }); }),
+            plain) > 1e-3);  // what a load brings is another layer's
+}

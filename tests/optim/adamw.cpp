@@ -145,3 +145,35 @@ TEST_CASE("bad groups and parameters are refused by name", "[optim]") {
   CHECK_THROWS_AS(low.add(be, low.add_group(be, {}), no_master), shape_error);
   CHECK_THROWS_AS((adamw<float, test::backend, cosine_schedule>(be, {.total = 0})), value_error);
 }
+
+TEST_CASE("adapters of equal settings share groups, whose rates can be changed", "[optim]") {
+  auto be = test::make_backend();
+  adamw<float, test::backend> opt(be);
+  std::vector<lora<float, test::backend>> adapters;
+  for (int i = 0; i < 5; ++i) adapters.emplace_back(be, 6, 5, 2, classic_scaling{});
+  for (auto& ad : adapters) add_adapter(be, opt, ad, {.learning_rate = 1e-3}, 16);
+  CHECK(opt.groups() == 2);  // A and B
+  lora<float, test::backend> more(be, 6, 5, 2, classic_scaling{});
+  add_adapter(be, opt, more, {.learning_rate = 1e-3});
+  CHECK(opt.groups() == 2);
+  auto const own = opt.add_group(be, {.learning_rate = 1e-3});  // equal, and yet another: to be changed on its own
+  CHECK(own == 2);
+  CHECK(opt.learning_rate(own) == 1e-3);
+
+  trainable<float> p(be, host(3, 2, 1.0));
+  opt.add(be, own, p.parameter_of());
+  reference r(host(3, 2, 1.0));
+  for (double const rate : {1e-3, 5e-2, 0.0}) {
+    opt.set_learning_rate(own, rate);
+    host const g(3, 2, 0.5);
+    test::upload_to<float>(be, g, p.gradient.view());
+    opt.step(be);
+    r.step(g, {.learning_rate = rate});
+    CHECK(test::distance(download(be, p.value.view()), r.value) < 1e-6);
+  }
+  CHECK(opt.learning_rate(0) == 1e-3);
+  CHECK_THROWS_AS(opt.set_learning_rate(3, 1), value_error);
+  CHECK_THROWS_AS(opt.set_learning_rate(own, -1), value_error);
+  CHECK_THROWS_AS(opt.set_learning_rate(own, NAN), value_error);
+  CHECK_THROWS_AS(opt.learning_rate(3), value_error);
+}

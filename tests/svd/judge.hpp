@@ -53,7 +53,7 @@ template <class T>
 std::string faults(host const& a, std::vector<double> const& sigma, triplets const& got, double loss, bool left_exact,
                    judgement& j) {
   constexpr bool fine = std::is_same_v<T, double>;
-  j = judge(a, sigma, got, loss > 1e-4 ? (fine ? 1e-13 : 1e-6) : 0, left_exact);
+  j = judge(a, sigma, got, loss > 2e-5 ? (fine ? 1e-13 : 1e-6) : 0, left_exact);
   // A Gram matrix in double reports 0 for what is below 1.5e-8*sigma_1*sqrt(m).
   double const value = fine ? 3e-8 * std::sqrt(static_cast<double>(std::min(a.rows, a.cols))) : 2e-5;
   std::string text;

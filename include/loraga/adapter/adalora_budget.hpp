@@ -204,10 +204,12 @@ class adalora_budget {
     for (auto* ad : adapters_) {
       index_t const r = ad->rank();
       auto const part = temporary.template matrix<double>(r, 1), total = scores_.view().row_range(first, r);
-      for (std::size_t i = 0; i < 3; ++i, ++at) {
+      fill(be, total, 0);
+      for ([[maybe_unused]] auto const& p : ad->parameters()) {
         auto const m = mean_[at].view();
         column_dots(be, m, spread_[at].view(), part);
-        axpby(be, 1 / static_cast<double>(m.rows), part, i == 0 ? 0.0 : 1.0, total);
+        axpby(be, 1 / static_cast<double>(m.rows), part, 1.0, total);
+        ++at;
       }
       first += r;
     }

@@ -95,7 +95,7 @@ class dora : public lora<T, B> {
   void visit_state(C& c) {
     base::visit_state(c);
     c("has_magnitude", has_magnitude_);
-    knows_weight_ = false;
+    if (c.stores()) knows_weight_ = false;
   }
 
   /// Y += the adapter's part, Y holding W*X (and what else the caller adds).

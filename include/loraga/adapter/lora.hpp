@@ -93,9 +93,9 @@ class lora : public low_rank_factors<T, B> {
     index_t const r = rank();
     if (t.h.rows() != r || t.h.cols() < x.cols) t.h = matrix<compute, B>(be, r, x.cols);
     t.tokens = merged() ? -1 : x.cols;
-    t.dropped = this->training_ && this->dropout_.active();
-    if (t.dropped) this->dropout_.count(be, t.pass);
+    t.dropped = !merged() && this->training_ && this->dropout_.active();
     if (merged()) return;
+    if (t.dropped) this->dropout_.count(be, t.pass);
     auto const h = t.h.view().columns(0, t.tokens);
     scratch<B> temporary(be);
     if (t.dropped) be.gemm(1.0, this->a(), dropped(be, temporary, x, t), 0.0, h);

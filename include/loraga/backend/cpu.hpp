@@ -50,6 +50,12 @@ class cpu {
   }
   int threads() const { return threads_; }
   auto& memory() { return memory_; }
+  /// Gives back scratch memory that is not in use.
+  void trim() {
+    memory_.trim();
+    workers_.clear();
+    for (auto& p : packing_) p = {};
+  }
 
   // Calls are finished when they return, and products never round below their type.
   struct event {};

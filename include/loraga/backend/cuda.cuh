@@ -62,6 +62,13 @@ class cuda {
   }
   cusolverDnParams_t solver_parameters() const { return parameters_.get(); }
   auto& memory() { return memory_; }
+  /// Gives back scratch memory that is not in use, but for what a captured step works in.
+  void trim() { memory_.trim(); }
+  bool capturing() const {
+    auto status = cudaStreamCaptureStatusNone;
+    gpu::check(cudaStreamIsCapturing(stream(), &status), "cudaStreamIsCapturing");
+    return status != cudaStreamCaptureStatusNone;
+  }
   /// At least that many bytes of host memory for a cuSOLVER call.
   void* host_work(std::size_t bytes) {
     if (host_work_.size() < bytes) {
@@ -99,9 +106,7 @@ class cuda {
   ///         the memory, so run a step once before capturing it
   template <class T>
   std::unique_ptr<T[], gpu::free_on_stream> allocate(index_t n) {
-    auto capture = cudaStreamCaptureStatusNone;
-    gpu::check(cudaStreamIsCapturing(stream(), &capture), "cudaStreamIsCapturing");
-    if (capture != cudaStreamCaptureStatusNone)
+    if (capturing())
       raise<state_error>("cuda::allocate", "stream", "being captured",
                          "all memory taken before, by running the same step once");
     void* p = nullptr;

@@ -145,19 +145,6 @@ void apply_reflectors(dense<T> const& packed, Eigen::Matrix<T, Eigen::Dynamic, 1
   }
 }
 
-/// The lower triangle of m += numbers within +-size, always the same ones. Of a matrix of low rank Eigen's reduction
-/// leaves rounding of rounding of ..., until squares underflow and its reflections are none; noise far below rounding
-/// keeps what is left away from there.
-template <class T>
-void add_noise(matrix_view<T, host_space> m, T size) {
-  for (std::uint32_t j = 0; j < static_cast<std::uint32_t>(m.cols); ++j)
-    for (auto i = j; i < static_cast<std::uint32_t>(m.rows); ++i) {
-      std::uint32_t h = i * 0x9E3779B1u + j * 0x85EBCA6Bu;
-      h = (h ^ h >> 15) * 0x2C1B3C6Du;
-      m(i, j) += size * static_cast<T>(static_cast<std::int32_t>(h ^ h >> 12)) * T(0x1p-31);
-    }
-}
-
 /// Symmetric s: all values, descending, and the leading k eigenvectors in its first k columns; the rest of s is
 /// destroyed. False if s is not finite or the iteration did not converge.
 template <class T>
@@ -175,7 +162,6 @@ bool eigh(matrix_view<T, host_space> s, index_t k, matrix_view<T, host_space> va
   T const largest = m.cwiseAbs().maxCoeff();
   T const unit = largest > 0 ? std::ldexp(T(1), -std::ilogb(largest)) : T(1);
   m *= unit;
-  add_noise(s, std::ldexp(T(1), -100));  // the reduction sees this triangle only
   Eigen::Tridiagonalization<dense<T>> const tridiagonal(m);
   Eigen::SelfAdjointEigenSolver<dense<T>> solver;
   solver.computeFromTridiagonal(tridiagonal.diagonal(), tridiagonal.subDiagonal());

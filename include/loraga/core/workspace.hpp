@@ -8,6 +8,9 @@ namespace loraga {
 
 /// Scratch memory of one backend, handed out like a stack and kept: once every buffer a step needs has been seen,
 /// the step allocates nothing more. `Buffer` is what the backend's allocate<std::byte> returns.
+/// While it grows it takes block after block. When all of them are free again they become one, a quarter larger than
+/// the most that was in use, so that it holds less than twice that. What a graph captured on a GPU uses stays where it
+/// is.
 template <class Buffer>
 class workspace {
   struct block {
@@ -17,33 +20,66 @@ class workspace {
   std::vector<block> blocks_;
   std::size_t block_ = 0;  // the block in use
   index_t used_ = 0;       // bytes taken of it
+  index_t before_ = 0;     // bytes taken of those before it
+  index_t peak_ = 0;       // most bytes taken at a time
+  bool captured_ = false;
 
  public:
   static constexpr index_t alignment = 256;           // what CUDA's allocators give; covers every CPU vector width
   static constexpr index_t smallest_block = 1 << 16;  // bytes
   struct mark {
     std::size_t block;
-    index_t used;
+    index_t used, before;
   };
-  mark position() const { return {block_, used_}; }
-  void release(mark m) {
-    block_ = m.block;
-    used_ = m.used;
+  mark position() const { return {block_, used_, before_}; }
+  /// Bytes held, in use or not.
+  index_t held() const {
+    index_t sum = 0;
+    for (auto const& b : blocks_) sum += b.size;
+    return sum;
   }
+
   template <class B>
   std::byte* take(B& be, index_t bytes) {
     bytes = (bytes + alignment - 1) / alignment * alignment;
+    if constexpr (requires { be.capturing(); })
+      if (before_ + used_ == 0) captured_ = captured_ || be.capturing();
     while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size) {
+      before_ += used_;
       ++block_;
       used_ = 0;
     }
-    if (block_ == blocks_.size()) {
-      index_t const size = std::max(bytes, blocks_.empty() ? smallest_block : blocks_.back().size);
-      blocks_.push_back(block{be.template allocate<std::byte>(size), size});
-    }
+    if (block_ == blocks_.size()) add_block(be, std::max(bytes, smallest_block));
     std::byte* const p = blocks_[block_].memory.get() + used_;
     used_ += bytes;
+    peak_ = std::max(peak_, before_ + used_);
     return p;
+  }
+  /// What was taken since `m` is free.
+  template <class B>
+  void release(B& be, mark m) noexcept {
+    block_ = m.block;
+    used_ = m.used;
+    before_ = m.before;
+    if (before_ + used_ > 0 || blocks_.size() < 2 || captured_) return;
+    blocks_.clear();
+    try {
+      add_block(be, peak_ + peak_ / 4);
+    } catch (...) {  // then the next call that needs memory says so
+    }
+  }
+  /// Gives back what is not in use. Not what a captured graph works in: that would be lost with it.
+  void trim() {
+    if (captured_) return;
+    std::size_t const in_use = block_ + (used_ > 0);
+    if (in_use < blocks_.size()) blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(in_use), blocks_.end());
+    peak_ = before_ + used_;
+  }
+
+ private:
+  template <class B>
+  void add_block(B& be, index_t size) {
+    blocks_.push_back(block{be.template allocate<std::byte>(size), size});
   }
 };
 
@@ -57,7 +93,7 @@ class scratch {
  public:
   using space = typename B::space;
   explicit scratch(B& be) : be_(be), start_(be.memory().position()) {}
-  ~scratch() { be_.memory().release(start_); }
+  ~scratch() { be_.memory().release(be_, start_); }
   scratch(scratch const&) = delete;
   scratch& operator=(scratch const&) = delete;
 

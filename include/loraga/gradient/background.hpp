@@ -102,6 +102,8 @@ class background_gradient {
     return top(be, svd, self, k);
   }
 
+  index_t most_triplets() const requires requires(G const& g) { g.most_triplets(); }
+  { return inner_->most_triplets(); }
   /// to = what G makes of it. Waits for the background first and for be then, since G may change afterwards.
   /// errors  as G::estimate
   void estimate(B& be, matrix_view<value_type, space> to) const requires ReadableGradient<G, B> {

@@ -5,7 +5,7 @@
 namespace loraga {
 
 struct incremental_options {
-  index_t rank = 8;     ///< the adapter's r; LoRA-GA will ask for 2r triplets
+  index_t rank = 8;     ///< the adapter's r; LoRA-GA will ask for 2r triplets, and no more than `width` are there
   index_t width = 0;    ///< triplets kept between micro-batches; 0 means 4*rank
   int power_steps = 0;  ///< passes pairs spent on each micro-batch beyond the first look
   std::uint64_t seed = 0;
@@ -51,6 +51,8 @@ class incremental_gradient {
   index_t rows() const { return rows_; }
   index_t cols() const { return cols_; }
   index_t width() const { return width_; }
+  /// How many triplets `top` can give.
+  index_t most_triplets() const { return width_; }
   index_t count() const { return count_; }
   double weight() const { return weight_; }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <loraga/concepts.hpp>
 #include <loraga/io/safetensors_writer.hpp>
+#include <set>
 
 // A training's whole state in one file, from which it goes on bit for bit. The file is a safetensors file, so that it
 // can be looked at with any tool that reads those.
@@ -94,6 +95,7 @@ class checkpoint_visitor {
 template <class B>
 struct checkpoint_survey : checkpoint_visitor<B, checkpoint_survey<B>> {
   static constexpr bool changes = false;
+  bool stores() const { return false; }
   std::vector<tensor_spec> specs;
   using checkpoint_visitor<B, checkpoint_survey>::checkpoint_visitor;
   bool settings_may_change() const { return false; }
@@ -124,6 +126,7 @@ struct checkpoint_survey : checkpoint_visitor<B, checkpoint_survey<B>> {
 template <class B>
 struct checkpoint_writing : checkpoint_visitor<B, checkpoint_writing<B>> {
   static constexpr bool changes = false;
+  bool stores() const { return false; }
   safetensors_writer& writer;
   checkpoint_writing(B& be, safetensors_writer& w) : checkpoint_visitor<B, checkpoint_writing>(be), writer(w) {}
   bool settings_may_change() const { return false; }
@@ -194,6 +197,7 @@ class checkpoint_reading : public checkpoint_visitor<B, checkpoint_reading<B>> {
   checkpoint_reading(B& be, safetensors_file const& file, checkpoint_options options, bool look_only)
       : checkpoint_visitor<B, checkpoint_reading>(be), file_(file), options_(options), look_only_(look_only) {}
   bool settings_may_change() const { return options_.settings_may_change; }
+  bool stores() const { return !look_only_; }
 
   template <Number T>
   void number(std::string const& name, T& value, bool fixed) {
@@ -255,7 +259,8 @@ class checkpoint_reading : public checkpoint_visitor<B, checkpoint_reading<B>> {
 /// strings, std::vectors of numbers, views of matrices, and classes of your own with
 ///   template <class C> void visit_state(C& c) { c("name", member); ... c.same("name", number that must agree);
 ///   }
-/// Both visits must name the same things.
+/// Both visits must name the same things. Loading visits twice as well; c.stores() says whether members take what the
+/// file holds just now, so that what follows from them may change: in the second visit of loading only.
 /// errors  file_error; state_error for a merged adapter; value_error for a name given twice
 template <Backend B, class Items>
 void save_checkpoint(B& be, std::filesystem::path const& path, Items const& items) {

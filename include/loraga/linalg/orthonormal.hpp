@@ -76,7 +76,9 @@ template <Backend B, class T>
 bool separate_column(B& be, matrix_view<T const, typename B::space> q, matrix_view<T, typename B::space> column) {
   scratch<B> temporary(be);
   auto const cell = temporary.template matrix<double>(1, 1);
-  auto const dots = temporary.template matrix<T>(q.cols, 1);
+  auto const dots = temporary.template matrix<double>(q.cols, 1);
+  auto const factors = temporary.template matrix<T>(q.cols, 1);
+  matrix_view<T const, typename B::space> const repeated(column.data, q.rows, q.cols, column.row_stride, 0);
   // Unit length from here on; by a power of two first, where the reciprocal or the square would leave T's range.
   auto const normalise = [&] {
     max_abs(be, column, cell);
@@ -94,8 +96,9 @@ bool separate_column(B& be, matrix_view<T const, typename B::space> q, matrix_vi
   double const noise = 32 * static_cast<double>(std::numeric_limits<T>::epsilon());
   for (int round = 0; round < 4; ++round) {
     if (q.cols > 0) {
-      be.gemm(1.0, q.transposed(), column, 0.0, dots);
-      be.gemm(-1.0, q, dots, 1.0, column);
+      column_dots(be, q, repeated, dots);  // in double: rounding of many equal terms would add up
+      convert(be, dots, factors);
+      be.gemm(-1.0, q, factors, 1.0, column);
     }
     double const left = normalise();
     if (left < noise) return false;

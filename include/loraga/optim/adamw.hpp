@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <loraga/linalg/elementwise.hpp>
 #include <loraga/optim/schedule.hpp>
 #include <vector>
@@ -10,6 +11,8 @@ namespace loraga {
 struct adamw_group {
   double learning_rate = 1e-3, ratio = 1;
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
+
+  bool operator==(adamw_group const&) const = default;
 };
 
 namespace functor {
@@ -91,7 +94,7 @@ class adamw {
     fill(be, clock_.view(), 0);
   }
 
-  /// Returns the group's number, for add.
+  /// Returns the number of a new group, for add.
   /// errors  value_error for a rate, ratio or decay that is negative or not finite, an epsilon not above 0, or a beta
   ///         outside [0, 1)
   std::size_t add_group(B& be, adamw_group g) {
@@ -108,11 +111,26 @@ class adamw {
     return groups_.size() - 1;
   }
 
+  /// The number of a group of these settings: one that is there, else a new one.  errors  as add_group
+  std::size_t group(B& be, adamw_group const& g) {
+    auto const found = std::find(groups_.begin(), groups_.end(), g);
+    return found == groups_.end() ? add_group(be, g) : static_cast<std::size_t>(found - groups_.begin());
+  }
+  std::size_t groups() const { return groups_.size(); }
+  double learning_rate(std::size_t group) const { return checked(group, "adamw::learning_rate").learning_rate; }
+  /// From the next step on. A captured step keeps the rate it was captured with.
+  /// errors  value_error if there is no such group, or for a rate that is negative or not finite
+  void set_learning_rate(std::size_t group, double rate) {
+    checked(group, "adamw::set_learning_rate");
+    require_value(is_finite(rate) && rate >= 0, rate, "adamw::set_learning_rate", "rate", "finite and not negative");
+    groups_[group].learning_rate = rate;
+  }
+
   /// A parameter to train. Its views must stay valid; it starts with zero moments.
   /// errors  value_error if there is no such group; shape_error if value, gradient or master disagree or are no
   ///         matrices; state_error if the parameter was added before (a tied layer's is added once)
   void add(B& be, std::size_t group, parameter<T, space> p) {
-    require_value(group < groups_.size(), static_cast<double>(group), "adamw::add", "group", "one add_group returned");
+    checked(group, "adamw::add");
     require_shape(p.gradient, p.value.rows, p.value.cols, "adamw::add", "gradient");
     if constexpr (is_16bit<T>) require_shape(p.master, p.value.rows, p.value.cols, "adamw::add", "master");
     require_matrix(p.value, "adamw::add", "value");
@@ -175,15 +193,21 @@ class adamw {
       else run(p.value);
     }
   }
+
+ private:
+  adamw_group const& checked(std::size_t group, std::string_view where) const {
+    require_value(group < groups_.size(), static_cast<double>(group), where, "group", "one that add_group returned");
+    return groups_[group];
+  }
 };
 
-/// Adds an adapter's parameters: all to a group of these settings, B factors to one with the LoRA+ ratio as well. A
-/// ratio of 1 gives LoRA, bit for bit.
+/// Adds an adapter's parameters: all to the group of these settings, B factors to that with the LoRA+ ratio as well. A
+/// ratio of 1 gives LoRA, bit for bit. Adapters of equal settings share groups: a step launches something per group.
 template <class Optimiser, Backend B, class A>
 void add_adapter(B& be, Optimiser& optimiser, A& adapter, adamw_group settings, double lora_plus_ratio = 1) {
-  auto const others = optimiser.add_group(be, settings);
+  auto const others = optimiser.group(be, settings);
   settings.ratio *= lora_plus_ratio;
-  auto const factor_b = optimiser.add_group(be, settings);
+  auto const factor_b = optimiser.group(be, settings);
   for (auto const& p : adapter.parameters())
     optimiser.add(be, p.kind == parameter_kind::factor_b ? factor_b : others, p);
 }

@@ -50,13 +50,15 @@ struct ritz_values {
 };
 
 /// Columns of v to unit length; where sigma is 0, v is noise and random numbers take its place, for completion.
-template <class V, class I, class R>
+template <class V, class I>
 struct normalise_ritz_vectors {
   V v;
   I inverse;
-  R random;  // rows x k, the same for every matrix
+  random_stream stream;
   LORAGA_HD void operator()(index_t i, index_t j) const {
-    v(i, j) = inverse(j, 0) > 0 ? v(i, j) * inverse(j, 0) : random(i, j % random.cols);
+    using T = typename V::value_type;
+    auto const random = [&] { return random_uniform(stream, static_cast<std::uint64_t>(j * v.rows + i)) - 0.5; };
+    v(i, j) = inverse(j, 0) > 0 ? v(i, j) * inverse(j, 0) : static_cast<T>(random() / sqrt(v.rows / 12.0));
   }
 };
 
@@ -86,12 +88,10 @@ void rayleigh_ritz(B& be, slab_view<double, typename B::space> gram, triplet_sla
   be.for_each(k, count,
               functor::ritz_values<decltype(value_columns), decltype(sigma_columns), decltype(inverse)>{
                   value_columns, sigma_columns, inverse, k, static_cast<double>(std::numeric_limits<T>::epsilon())});
-  auto const random = temporary.template matrix<T>(n, k);
-  fill_test_matrix(be, random, derive(stream, 1), 1 / std::sqrt(static_cast<double>(n)));
   auto const raw_columns = raw.side_by_side();
   be.for_each(n, k * count,
-              functor::normalise_ritz_vectors<decltype(raw_columns), decltype(inverse), decltype(random)>{
-                  raw_columns, inverse, random});
+              functor::normalise_ritz_vectors<decltype(raw_columns), decltype(inverse)>{raw_columns, inverse,
+                                                                                        derive(stream, 1)});
   // Nearly orthonormal already, unless many columns were completed: one pass is enough, and says if it was not.
   orthonormal_pass(be, raw, out.v, repeated_pass(), how, derive(stream, 2), flags);
 }
