@@ -17,6 +17,7 @@ struct command_line {
     c->add_option("--adapter", o.sources, most == 1 ? "its folder" : "their folders; FOLDER:WEIGHT counts it by WEIGHT")
         ->required()
         ->expected(1, most);
+    if (name != "show") add_renames(*c, o.renames, "of the adapters' names");
     commands.emplace_back(c, job);
     return c;
   }
@@ -24,10 +25,27 @@ struct command_line {
     c->add_option("--out", o.out, what)->required();
     c->add_flag("--overwrite", replace, "replace files that are there");
   }
+  /// For adapters whose init_lora_weights says that the start changed the base, or is unknown. What is written for
+  /// others to read cannot say "anchored" again.
+  void add_relative_to(CLI::App* c, bool anchored) {
+    std::vector<std::pair<std::string, std::optional<peft_base>>> choices{{"original", peft_base::original}};
+    if (anchored) choices.push_back({"anchored", peft_base::anchored});
+    add_choice(*c, "--relative-to", o.relative_to, choices,
+               anchored ? "the base the adapter is for, where its start changed that (PiSSA, LoRA-GA ... saved "
+                          "unconverted): anchored if it is the changed one that you use it on"
+                        : "original: its start did not change the base (where init_lora_weights is unknown)");
+  }
   void add_merge(std::string const& name, std::string const& what, void (*job)(tool_options const&)) {
     auto* const c = add(name, what, job, 1000);
     c->add_option("--base", o.base, "the model: a safetensors file, an index.json, or their folder")->required();
-    c->add_flag("--changed-base", o.changed_base, "--base is the one that PEFT changed (PiSSA, ... saved unconverted)");
+    add_relative_to(c, true);
+    add_choice<std::optional<tied_weights>>(
+        *c, "--tied", o.tied, {{"untie", tied_weights::untie}, {"share", tied_weights::share}},
+        "a head that is the embedding's weight, and one of them changes: untie gives each its own tensor (merge's way "
+        "if nothing is said), share changes the one");
+    c->add_flag_function(
+        "--fan-in-fan-out,!--no-fan-in-fan-out", [&](std::int64_t count) { o.fan_in_fan_out = count > 0; },
+        "linear weights are in x out in the base, or not (default: config.json and shapes tell)");
     add_out(c, "the new model: a folder, or a file where --base is one");
   }
 
@@ -39,11 +57,13 @@ struct command_line {
               [](tool_options const& t) { merge(t, -1); });
     auto* c = add("combine", "one adapter that does what the weighted sum does (ranks add up)", combine, 1000);
     add_profile(c);
+    add_relative_to(c, false);
     add_out(c, "folder of the new adapter");
     c = add("convert", "another profile, or from the anchored base to the original one", convert, 1);
     c->add_option("--start", o.start, "the adapter's start (OUT/start of loraga_init): rank 2r for the original base");
     c->add_option("--base-name", o.base_name, "for adapter_config.json (with --start: the original base)");
     add_profile(c);
+    add_relative_to(c, false);
     add_out(c, "folder of the new adapter");
     c = add("gguf", "an adapter for llama.cpp", to_gguf, 1);
     c->add_option("--architecture", o.gguf.architecture, "as the base's general.architecture")
@@ -51,6 +71,7 @@ struct command_line {
         ->check(CLI::IsMember({"llama", "qwen2", "qwen3", "gpt2", "bert", "t5"}));
     c->add_option("--heads", o.gguf.heads, "attention heads (llama)");
     c->add_option("--kv-heads", o.gguf.kv_heads, "heads of keys and values (llama)");
+    add_relative_to(c, true);
     add_out(c, "the GGUF file");
   }
   void add_profile(CLI::App* c) {

@@ -2,7 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <iostream>
-#include <loraga/core/error.hpp>
+#include <loraga/io/module_match.hpp>
 
 #include "progress.hpp"
 
@@ -22,6 +22,19 @@ CLI::Option* add_choice(CLI::App& app, std::string const& name, T& value,
   for (auto const& [word, meaning] : choices)
     if (meaning == value) option->default_str(word);
   return option;
+}
+
+/// --rename OLD=NEW ..., for leading words of names; either may be empty.
+inline CLI::Option* add_renames(CLI::App& app, std::vector<loraga::name_change>& renames, std::string const& whose) {
+  auto const set = [&renames](std::vector<std::string> const& words) {
+    for (auto const& word : words) {
+      auto const at = word.find('=');
+      if (at == word.npos || word == "=") throw CLI::ValidationError("--rename", "'" + word + "' is not OLD=NEW");
+      renames.push_back({word.substr(0, at), word.substr(at + 1)});
+    }
+  };
+  return app.add_option_function<std::vector<std::string>>(
+      "--rename", set, "OLD=NEW for leading words " + whose + "; the first that fits counts");
 }
 
 inline CLI::Validator positive_number() {

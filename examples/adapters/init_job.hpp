@@ -1,15 +1,16 @@
 #pragma once
 #include <loraga/adapter/lora.hpp>
 #include <loraga/diagnostics/spectrum.hpp>
+#include <loraga/init/embedding.hpp>
 #include <loraga/init/gaussian.hpp>
 #include <loraga/init/kaiming.hpp>
 #include <loraga/init/orthogonal.hpp>
 #include <loraga/init/pissa.hpp>
 #include <loraga/initialise.hpp>
-#include <loraga/io/merge.hpp>
+#include <loraga/io/tied_weights.hpp>
 
+#include "gradients.hpp"
 #include "init_options.hpp"
-#include "layers.hpp"
 #include "progress.hpp"
 
 // Adapters for a model on disk, layer by layer: memory for one layer, whatever the model's size.
@@ -24,9 +25,12 @@ struct layer_report {
   double coverage = 0;  ///< share of the gradient's energy in its 2r leading directions; NaN without a gradient
 };
 
-/// f(initialiser): its random numbers are this layer's own.
+/// f(initialiser): its random numbers are this layer's own. LoRA's start of an embedding is PEFT's for one.
 template <class F>
-decltype(auto) with_initialiser(init_options const& o, std::uint64_t layer, F&& f) {
+decltype(auto) with_initialiser(init_options const& o, target const& t, F&& f) {
+  auto const layer = t.number;
+  bool const plain = o.method == start_method::lora || o.method == start_method::lora_gaussian;
+  if (plain && t.form == layer_form::embedding) return f(embedding_init{o.seed + layer});
   switch (o.method) {
     case start_method::pissa:
       return f(pissa_init{});
@@ -68,13 +72,19 @@ template <Backend B>
 class init_job {
   using space = typename B::space;
   using weight_view = matrix_view<float const, space>;
+  /// A target, and what is known of it and of its start.
+  struct planned {
+    target layer;
+    gradient_source gradient;
+    layer_report report;
+  };
   B& be_;
   init_options o_;
   safetensors_model base_;
-  std::optional<safetensors_model> gradients_;
+  std::optional<gradient_files> gradients_;
   std::string prefix_;
-  std::vector<target> targets_;
-  std::vector<layer_report> reports_;
+  std::vector<planned> planned_;
+  std::vector<std::string> skipped_;
 
  public:
   /// Opens the files and finds out what can be known from names and shapes.
@@ -82,22 +92,32 @@ class init_job {
   init_job(B& be, init_options options) : be_(be), o_(std::move(options)), base_(o_.base) {
     check_options(o_);
     if (o_.from_gradients()) gradients_.emplace(o_.gradients);
-    prefix_ = o_.module_prefix.value_or(o_.family_prefix);
+    prefix_ = o_.module_prefix.value_or(o_.renames.empty() ? o_.family_prefix : "");
     for (auto const& name : base_.names())
       if (!o_.module_prefix && name.starts_with(o_.family_prefix)) prefix_.clear();
-    targets_ = find_targets(base_, o_.targets, prefix_, o_.fan_in_fan_out);
     layer_problems problems;
-    for (auto& t : targets_) try {
+    for (auto& t :
+         find_targets(base_, o_.targets, {o_.renames, prefix_, o_.embeddings}, o_.fan_in_fan_out, o_.conv1d_family))
+      try {
         double const s = o_.stable_ranks() ? rank_stable_scaling{o_.alpha}.scale(t.out, t.in, o_.rank)
                                            : classic_scaling{o_.alpha}.scale(t.out, t.in, o_.rank);
-        with_initialiser(o_, t.number, [&](auto const& init) { init.check(t.out, t.in, o_.rank, s, true); });
-        with_float_type(base_[t.weight].type, base_[t.weight].label, "dtype", [](auto) {});
-        if (gradients_) t.gradient = find_gradient(*gradients_, t, o_.fan_in_fan_out);
-        reports_.push_back({t.module, t.out, t.in, o_.rank, s, t.gradient.batches(), NAN});
+        with_initialiser(o_, t, [&](auto const& init) { init.check(t.out, t.in, o_.rank, s, true); });
+        with_float_type(base_[t.place.weight].type, base_[t.place.weight].label, "dtype", [](auto) {});
+        gradient_source from;
+        if (gradients_) from = find_gradient(*gradients_, t);
+        if (gradients_ && from.empty()) {
+          if (o_.skip_zero_gradients) skipped_.push_back(t.module);
+          else
+            problems.add(t.module,
+                         "its gradient is missing; " + gradients_->path() + " holds " + gradients_->examples());
+          continue;
+        }
+        planned_.push_back({t, from, {t.module, t.out, t.in, o_.rank, s, from.batches(), NAN}});
       } catch (error const& e) {
         problems.add(t.module, e.what());
       }
     problems.raise_any<format_error>();
+    require_untied();
   }
 
   /// Makes the files. Either all of them appear, whole, or none does.
@@ -105,11 +125,14 @@ class init_job {
   ///         file_error; interrupted
   std::vector<layer_report> run() {
     if (gradients_) look_at_gradients();
+    if (planned_.empty())
+      throw numeric_error("no layer has a gradient; " + gradients_->path() + " holds " + gradients_->examples());
     made_folders folders;
     folders.make(o_.out);
     std::vector<record_info> infos;
-    for (auto const& r : reports_)
-      infos.push_back({r.module, r.scale, r.out, r.in, r.rank, o_.has_anchor() ? r.rank : 0, o_.type});
+    for (auto const& [t, from, r] : planned_)
+      infos.push_back(
+          {r.module, r.scale, r.out, r.in, r.rank, o_.has_anchor() ? r.rank : 0, o_.type, layer_kind{t.form}});
     auto const options = written();
     peft_writer adapter(o_.out, infos, options, base_);
     std::optional<peft_writer> start;
@@ -118,14 +141,14 @@ class init_job {
     if (o_.anchored()) {
       folders.make(o_.out / "start");
       start.emplace(o_.out / "start", infos, options, base_);
-      if (is_folder(base_)) folders.make(o_.anchored_base);
+      if (!base_.is_single_file()) folders.make(o_.anchored_base);
       rewrite_base(adapter, *start);
-      if (is_folder(base_)) copy_companions(base_, o_.anchored_base, o_.may_replace);
+      copy_companions(base_, o_.anchored_base, o_.may_replace);
       start->commit();
     } else {
-      progress bar("layers", targets_.size());
-      for (auto const& t : targets_) {
-        adapter.write(start_of_layer(t));
+      progress bar("layers", planned_.size());
+      for (auto& one : planned_) {
+        adapter.write(start_of_layer(one));
         bar.step();
       }
     }
@@ -134,15 +157,31 @@ class init_job {
       table->write(0, csv());
       table->commit();
     }
-    return reports_;
+    std::vector<layer_report> reports;
+    for (auto const& one : planned_) reports.push_back(one.report);
+    return reports;
   }
+  /// Modules that got no adapter, because they have no gradient.
+  std::vector<std::string> const& skipped() const { return skipped_; }
 
  private:
+  /// An anchored base holds the changed embedding, and a head that is tied to it would change as well.
+  void require_untied() const {
+    if (!o_.anchored()) return;
+    std::set<std::string> touched;
+    for (auto const& one : planned_) touched.insert(one.layer.place.weight);
+    if (auto const pair = find_tied_pair(base_, base_facts(base_), touched))
+      raise<value_error>("targets", pair->embedding,
+                         "tied to the model's head, which the anchored base would change too",
+                         "a base that is not tied (tie_word_embeddings), or --relative-to original");
+  }
   /// Cheap beside the SVDs, and tells all that is wrong at once.
   void look_at_gradients() {
     layer_problems problems;
-    progress bar("looking at gradients", targets_.size());
-    for (auto const& t : targets_) {
+    progress bar("looking at gradients", planned_.size());
+    std::vector<planned> live;
+    for (auto& one : planned_) {
+      auto const& [t, from, report] = one;
       double dy_energy = 0, x_energy = 0;
       auto const energy = [&](std::string const& name) {
         auto const tensor = (*gradients_)[name];
@@ -150,37 +189,51 @@ class init_job {
         scratch<B> temporary(be_);
         auto const cell = temporary.template matrix<double>(1, 1);
         sum_of_squares(be_, float_view(be_, tensor, memory), cell);
-        gradients_->owner(name).forget(tensor);
+        gradients_->forget(name);
         return read_scalar(be_, cell);
       };
-      if (auto const& whole = t.gradient.whole; !whole.empty()) dy_energy = x_energy = energy(whole);
-      for (auto const& [dy, x] : t.gradient.pairs) {
+      if (auto const& whole = from.whole; !whole.empty()) dy_energy = x_energy = energy(whole);
+      for (auto const& [dy, x] : from.pairs) {
         dy_energy += energy(dy);
         x_energy += energy(x);
       }
       if (!is_finite(dy_energy + x_energy)) problems.add(t.module, "its gradient is not finite (NaN or infinity)");
-      else if (dy_energy == 0 || x_energy == 0) problems.add(t.module, "its gradient is zero");
+      else if (dy_energy != 0 && x_energy != 0) live.push_back(std::move(one));
+      else if (o_.skip_zero_gradients) skipped_.push_back(t.module);
+      else problems.add(t.module, "its gradient is zero (--skip-zero-gradients leaves such layers out)");
       bar.step();
     }
     problems.raise_any<numeric_error>();
+    planned_ = std::move(live);
   }
 
   peft_options written() const {
+    std::map<std::string, weight_place> places;
+    bool in_by_out = false;
+    for (auto const& one : planned_) {
+      places[one.layer.module] = one.layer.place;
+      in_by_out = in_by_out || one.layer.place.in_by_out;
+    }
     auto const& named = !o_.base_name.empty() ? o_.base_name : (o_.anchored() ? o_.anchored_base : o_.base).string();
     return {.base = o_.relative_to,
             .rank_stable = o_.stable_ranks(),
             .base_model = named,
             .task_type = o_.task_type,
-            .fan_in_fan_out = o_.fan_in_fan_out,
+            .fan_in_fan_out = in_by_out,
             .module_prefix = prefix_,
+            .places = std::move(places),
             .may_replace = o_.may_replace};
   }
 
   /// The base's files with W - s*B0*A0, every layer started when its weight's turn comes.
   void rewrite_base(peft_writer& adapter, peft_writer& start) {
-    progress bar("tensors", base_.names().size());
-    std::map<std::string, target const*> by_weight;
-    for (auto const& t : targets_) by_weight[t.weight] = &t;
+    progress bar("tensors", base_.size());
+    std::map<std::string, planned*> by_weight;
+    merge_options options{.may_replace = o_.may_replace, .progress = [&](index_t, index_t) { bar.step(); }};
+    for (auto& one : planned_) {
+      by_weight[one.layer.place.weight] = &one;
+      options.places[one.layer.module] = one.layer.place;
+    }
     auto const change_of = [&](std::string const& weight) {
       std::vector<adapter_record> change;
       if (auto const found = by_weight.find(weight); found != by_weight.end()) {
@@ -191,50 +244,49 @@ class init_job {
       }
       return change;
     };
-    write_changed_model(be_, base_, o_.anchored_base, change_of, -1,
-                        {.fan_in_fan_out = o_.fan_in_fan_out,
-                         .module_prefix = prefix_,
-                         .may_replace = o_.may_replace,
-                         .progress = [&](index_t, index_t) { bar.step(); }});
+    write_changed_model(be_, base_, o_.anchored_base, change_of, -1, options);
   }
 
-  adapter_record start_of_layer(target const& t) {
-    auto record = with_initialiser(o_, t.number, [&](auto const& init) { return start_with(t, init); });
+  adapter_record start_of_layer(planned& one) {
+    auto record = with_initialiser(o_, one.layer, [&](auto const& init) { return start_with(one, init); });
     round_to(record, o_.type);
     return record;
   }
 
   template <class I>
-  adapter_record start_with(target const& t, I const& init) {
-    auto& report = reports_[t.number];
+  adapter_record start_with(planned& one, I const& init) {
+    auto& [t, from, report] = one;
     using adapter_type = lora<float, B>;
     adapter_type adapter(be_, t.out, t.in, o_.rank, constant_scaling{report.scale});
     automatic_svd const svd{o_.quality, o_.seed};
     auto const begin = [&]<class G, class Svd>(G const* gradient, weight_view w, Svd const& how) {
-      layer<adapter_type, weight_view, G> const one[] = {{&adapter, w, gradient, t.module}};
-      initialise(be_, std::span<layer<adapter_type, weight_view, G> const>(one), init, how, frozen_pair_anchor{});
+      layer<adapter_type, weight_view, G> const list[] = {{&adapter, w, gradient, one.layer.module}};
+      initialise(be_, std::span<layer<adapter_type, weight_view, G> const>(list), init, how, frozen_pair_anchor{});
     };
     matrix<float, B> memory;
-    auto const weight = [&] {
-      auto const w = float_view(be_, base_[t.weight], memory);
-      return o_.fan_in_fan_out ? w.transposed() : w;
+    auto const stored = base_[t.place.weight];
+    auto const weight = [&, &t = t] {
+      auto const w = float_view(be_, stored, memory);
+      return t.is_transposed() ? w.transposed() : w;
     };
     if constexpr (std::is_same_v<typename I::needs, needs_gradient>) {
       bool const needs_weight = init.clip || init.weight_triplets(o_.rank) > 0;
-      auto const gradient = mean_gradient(be_, *gradients_, t, o_.fan_in_fan_out);
+      auto const gradient = mean_gradient(be_, *gradients_, t, from);
       begin(&gradient, needs_weight ? weight() : weight_view{}, measured_svd{svd, &report.coverage});
     } else if constexpr (std::is_same_v<typename I::needs, needs_weight>) {
       begin(static_cast<no_gradient const*>(nullptr), weight(), svd);
     } else {
       begin(static_cast<no_gradient const*>(nullptr), weight_view{}, no_svd{});
     }
-    base_.owner(t.weight).forget(base_[t.weight]);
-    return take_record(be_, adapter, t.module);
+    base_.owner(t.place.weight).forget(stored);
+    auto record = take_record(be_, adapter, t.module);
+    record.layer = {t.form};
+    return record;
   }
 
   std::string csv() const {
     std::string text = "module,out,in,rank,scale,micro_batches,coverage\n";
-    for (auto const& r : reports_) {
+    for (auto const& [t, from, r] : planned_) {
       char numbers[80];
       std::snprintf(numbers, sizeof numbers, ",%.17g,%zu,%.17g\n", r.scale, r.batches, r.coverage);
       text +=

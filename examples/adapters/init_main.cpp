@@ -8,7 +8,8 @@ namespace {
 
 using namespace adapters;
 
-void print(init_options const& o, std::vector<layer_report> const& layers) {
+void print(init_options const& o, std::vector<layer_report> const& layers, std::vector<std::string> const& skipped) {
+  for (auto const& module : skipped) std::printf("skipped: %s has no gradient\n", module.c_str());
   if (o.from_gradients()) {
     double sum = 0;
     layer_report const* least = &layers[0];
@@ -36,6 +37,7 @@ int main(int argc, char** argv) {
     watch_signals();
     loraga::cpu be = o.threads > 0 ? loraga::cpu(o.threads) : loraga::cpu();
     init_job job(be, o);
-    print(o, job.run());
+    auto const layers = job.run();
+    print(o, layers, job.skipped());
   });
 }

@@ -14,6 +14,7 @@ char const* const conventions = R"(Gradients, for a module M of the base (any of
   M.weight              the mean gradient, named and laid out like the base's weight; or
   M.dY, M.X             tokens x out and tokens x in: what came back into the layer and what went into it; or
   M.dY.0, M.X.0, M.dY.1, ...   the same for several micro-batches, which count alike
+M may lack .weight, and have what DDP, FSDP, torch.compile and PEFT put into names.
 
 An adapter of lora-ga or pissa does not start at zero; say what it shall be relative to:
   anchored   the usual way: A and B of rank r, for training in PEFT on a changed base W - s*B*A, which --anchored-base
@@ -37,11 +38,13 @@ void add_files(CLI::App& app, init_options& o, bool& replace) {
   auto* const base = app.add_option("--base", o.base, "the model: a safetensors file, an index.json, or their folder");
   auto* const gradients = app.add_option("--gradients", o.gradients, "the same with gradients (lora-ga; see below)");
   auto* const out = app.add_option("--out", o.out, "folder for the adapter and coverage.csv");
+  auto* const skip = app.add_flag("--skip-zero-gradients", o.skip_zero_gradients,
+                                  "leave out modules that no token reached (experts), and list them");
   auto* const anchored = app.add_option("--anchored-base", o.anchored_base,
                                         "where the changed base goes: a folder, "
                                         "or a file where --base is one");
   auto* const overwrite = app.add_flag("--overwrite", replace, "replace files that are there");
-  for (auto* option : {base, gradients, out, anchored, overwrite}) option->group("Files");
+  for (auto* option : {base, gradients, skip, out, anchored, overwrite}) option->group("Files");
   for (auto* option : {base, out}) option->required();
 }
 
@@ -107,11 +110,15 @@ init_options parse_init_options(int argc, char** argv) {
                            ->check(CLI::IsMember({"llama", "qwen", "gpt2", "bert", "t5"}));
   auto* const named = app.add_option("--target-modules", targets, "names or their ends, or one regular expression");
   auto* const without = app.add_option("--exclude", excluded, "the same for modules to leave out");
-  auto* const layout =
-      app.add_flag("--fan-in-fan-out", o.fan_in_fan_out, "weights are in x out (GPT-2; --family knows)");
+  auto* const layout = app.add_flag_function(
+      "--fan-in-fan-out,!--no-fan-in-fan-out", [&](std::int64_t count) { o.fan_in_fan_out = count > 0; },
+      "linear weights are in x out, or not (default: the base's config.json knows)");
+  auto* const embeddings =
+      app.add_option("--embeddings", o.embeddings, "modules that are embeddings (embed_tokens, wte ... are known)");
+  auto* const renames = add_renames(app, o.renames, "of the base, where module names have others");
   auto* const prefix =
       app.add_option("--module-prefix", o.module_prefix, "what module names have before the names in the base's files");
-  for (auto* option : {preset, named, without, layout, prefix}) option->group("Modules");
+  for (auto* option : {preset, named, without, layout, embeddings, renames, prefix}) option->group("Modules");
   app.add_option("--task-type", o.task_type, "for adapter_config.json: CAUSAL_LM, SEQ_2_SEQ_LM or FEATURE_EXTRACTION")
       ->group("Configuration");
   app.add_option("--base-name", o.base_name,
@@ -126,7 +133,7 @@ init_options parse_init_options(int argc, char** argv) {
       auto const& known = preset_of(family);
       o.targets.names = known.names;
       o.family_prefix = known.module_prefix;
-      o.fan_in_fan_out = o.fan_in_fan_out || known.fan_in_fan_out;
+      o.conv1d_family = known.fan_in_fan_out;
     }
     set_names(targets, o.targets.names, o.targets.expression, "--target-modules");
     set_names(excluded, o.targets.excluded, o.targets.excluded_expression, "--exclude");

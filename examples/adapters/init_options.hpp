@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/init/lora_ga.hpp>
+#include <loraga/io/module_match.hpp>
 #include <loraga/io/peft.hpp>
 #include <loraga/svd/automatic.hpp>
 
@@ -20,7 +21,11 @@ struct init_options {
   svd_quality quality = svd_quality::balanced;
   std::uint64_t seed = 0;
   module_selection targets = {};
-  bool fan_in_fan_out = false;
+  std::optional<bool> fan_in_fan_out = {};        ///< how linear layers lie; nothing: as the base's config.json has it
+  bool conv1d_family = false;                     ///< where that says nothing: as in GPT-2
+  std::vector<name_change> renames = {};          ///< of the base's names, into module names
+  std::vector<std::string> embeddings = {};       ///< modules that are embeddings, beside those known by name
+  bool skip_zero_gradients = false;               ///< leaves out modules without a gradient, or with one of zeros
   std::string family_prefix = {};                 ///< of module names, if no name in the base's files has it
   std::optional<std::string> module_prefix = {};  ///< of module names, in any case
   std::optional<peft_base> relative_to = {};      ///< must be said where a method changes the start
@@ -43,6 +48,7 @@ inline void check_options(init_options const& o) {
   };
   require(o.rank >= 1 && o.rank <= 1 << 20, "--rank must be 1 to 1048576");
   require(o.from_gradients() == !o.gradients.empty(), "--gradients belongs to --method lora-ga, and to no other");
+  require(o.from_gradients() || !o.skip_zero_gradients, "--skip-zero-gradients belongs to --method lora-ga");
   require(!o.targets.names.empty() || !o.targets.expression.empty(), "--family or --target-modules is missing");
   require(!o.has_anchor() || o.relative_to,
           "--relative-to is missing: say original or anchored, because this method does not start at zero");

@@ -2,7 +2,7 @@
 #include <iostream>
 #include <loraga/cpu.hpp>
 #include <loraga/io/gguf.hpp>
-#include <loraga/io/merge.hpp>
+#include <loraga/io/merge_peft.hpp>
 
 #include "model_files.hpp"
 #include "progress.hpp"
@@ -31,35 +31,48 @@ inline adapter_source parse_source(std::string const& text) {
 struct tool_options {
   std::vector<std::string> sources;
   std::filesystem::path base = {}, out = {}, start = {};
-  bool changed_base = false;  ///< the adapter's A and B are for a base that PEFT changed, and --base is that one
+  std::optional<peft_base> relative_to = {};  ///< the base A and B are for, where the adapter does not say it
+  std::vector<name_change> renames = {};      ///< of the adapters' names
+  std::optional<bool> fan_in_fan_out = {};
+  std::optional<tied_weights> tied = {};
   peft_profile profile = peft_profile::faithful;
   std::string base_name = {};
   gguf_options gguf = {};
   overwrite may_replace = overwrite::no;
 };
 
-struct loaded_adapters {
-  std::vector<weighted_records> weighted;
-  peft_config config;  ///< of the first
-};
-/// errors  as load_peft; value_error if some have fan_in_fan_out and some not
-inline loaded_adapters load_all(tool_options const& o) {
-  loaded_adapters all;
+/// The names of an adapter, changed.  errors  value_error for two that become one
+inline void rename(peft_adapter& adapter, std::vector<name_change> const& changes) {
+  std::set<std::string> names;
+  auto const change = [&](std::string& name, char const* kind) {
+    name = renamed(name, changes);
+    if (!names.insert(kind + name).second) throw value_error("--rename: two names become '" + name + "'");
+  };
+  for (auto& r : adapter.records) change(r.module, "layer ");
+  for (auto& w : adapter.whole) change(w.name, "tensor ");
+}
+
+/// errors  as load_peft, rename
+inline std::vector<weighted_peft> load_all(tool_options const& o, whole_layers whole) {
+  std::vector<weighted_peft> all;
   for (auto const& text : o.sources) {
     auto const source = parse_source(text);
-    auto one = load_peft(source.folder,
-                         o.changed_base || !o.start.empty() ? std::optional(peft_base::anchored) : std::nullopt);
-    if (!all.weighted.empty() && one.config.fan_in_fan_out != all.config.fan_in_fan_out)
-      throw value_error(source.folder.string() + ": fan_in_fan_out differs from that of the adapters before");
-    if (all.weighted.empty()) all.config = one.config;
-    all.weighted.push_back({std::move(one.records), source.weight});
+    auto one = load_peft(source.folder, o.start.empty() ? o.relative_to : peft_base::anchored, whole);
+    rename(one, o.renames);
+    all.push_back({std::move(one), source.weight});
   }
   return all;
 }
 
+inline double norm(record_matrix const& m) {
+  double sum = 0;
+  for (float const x : m.values) sum += static_cast<double>(x) * static_cast<double>(x);
+  return std::sqrt(sum);
+}
+
 inline void show(tool_options const& o) {
   for (auto const& text : o.sources) {
-    auto const adapter = load_peft(parse_source(text).folder, peft_base::anchored);
+    auto const adapter = load_peft(parse_source(text).folder, peft_base::anchored, whole_layers::take);
     auto const& c = adapter.config;
     std::printf("%s: %s, base %s, %s%s\n", text.c_str(), c.adalora ? "AdaLoRA" : (c.dora ? "DoRA" : "LoRA"),
                 c.base_model.empty() ? "not named" : c.base_model.c_str(),
@@ -67,11 +80,6 @@ inline void show(tool_options const& o) {
                 c.changes_base() ? ", for a base that PEFT changed" : "");
     char const* const more = c.adalora ? "|E|" : c.dora ? "|g|" : "";
     std::printf("%-48s %15s %5s %5s %12s %10s %10s %10s\n", "module", "out x in", "r", "type", "s", "|A|", "|B|", more);
-    auto const norm = [](record_matrix const& m) {
-      double sum = 0;
-      for (float const x : m.values) sum += static_cast<double>(x) * static_cast<double>(x);
-      return std::sqrt(sum);
-    };
     for (auto const& r : adapter.records) {
       std::printf("%-48s %15s %5lld %5s %12.6g %10.4g %10.4g", r.module.c_str(), shape_text(r.b.rows, r.a.cols).c_str(),
                   static_cast<long long>(r.rank()), std::string(dtype_name(r.type)).c_str(), r.scale, norm(r.a),
@@ -79,80 +87,110 @@ inline void show(tool_options const& o) {
       if (*more) std::printf(" %10.4g", norm(r.has_e() ? r.e : r.magnitude));
       std::printf("%s\n", r.layer.form == layer_form::linear ? "" : (", " + layer_text(r.layer)).c_str());
     }
+    for (auto const& w : adapter.whole)
+      std::printf("%-48s %15s %5s %5s whole\n", w.name.c_str(), shape_text(w.tensor.shape).c_str(), "",
+                  std::string(dtype_name(w.tensor.type)).c_str());
   }
 }
 
 /// sign 1 adds the adapters to the base, -1 takes them out.
-/// errors  as write_changed_model; state_error for a DoRA with a weight other than 1
+/// errors  as merge_peft
 inline void merge(tool_options const& o, double sign) {
-  auto const all = load_all(o);
+  auto const all = load_all(o, whole_layers::take);
   safetensors_model const base(o.base);
-  std::vector<adapter_record> changes;
-  for (auto const& one : all.weighted)
-    for (auto r : one.records) {
-      if (one.weight != 1 && r.has_magnitude())
-        raise<state_error>("merge(" + r.module + ")", "adapter",
-                           "a DoRA with a weight of " + std::to_string(one.weight),
-                           "weight 1: it is no change of W that could count by a part");
-      r.scale *= one.weight;
-      changes.push_back(std::move(r));
-    }
   loraga::cpu be;
   made_folders folders;
-  if (is_folder(base)) folders.make(o.out);
-  progress bar("tensors", base.names().size());
-  write_changed_model(be, base, o.out, changes, sign,
-                      {.fan_in_fan_out = all.config.fan_in_fan_out,
-                       .module_prefix = missing_prefix(base, changes[0].module),
-                       .may_replace = o.may_replace,
-                       .progress = [&](index_t, index_t) { bar.step(); }});
-  if (is_folder(base)) copy_companions(base, o.out, o.may_replace);
+  if (!base.is_single_file()) folders.make(o.out);
+  progress bar("tensors", base.size());
+  auto const notes = merge_peft(be, base, o.out, all, sign,
+                                {.fan_in_fan_out = o.fan_in_fan_out,
+                                 .tied = o.tied,
+                                 .may_replace = o.may_replace,
+                                 .progress = [&](index_t done, index_t) {
+                                   if (done <= static_cast<index_t>(base.size())) bar.step();
+                                 }});
+  for (auto const& note : notes) std::cout << note << '\n';
 }
 
-inline void save(tool_options const& o, std::vector<adapter_record> const& records, peft_config const& c) {
+/// Writes records, and what an adapter holds beside them.
+inline void save(tool_options const& o, std::vector<adapter_record> const& records, peft_adapter const& rest,
+                 bool rank_stable) {
+  auto const& c = rest.config;
   save_peft(o.out, records,
             {.profile = o.profile,
              .base = peft_base::original,
-             .rank_stable = c.rank_stable,
+             .rank_stable = rank_stable,
              .base_model = o.base_name.empty() ? c.base_model : o.base_name,
              .task_type = c.task_type,
              .dropout = c.dropout,
              .fan_in_fan_out = c.fan_in_fan_out,
-             .may_replace = o.may_replace},
+             .may_replace = o.may_replace,
+             .whole = rest.whole,
+             .modules_to_save = c.modules_to_save,
+             .bias = c.bias,
+             .ensure_weight_tying = c.ensure_weight_tying},
             unchecked_names{});
 }
 
+/// Adds to `sum` what another adapter holds whole.
+/// errors  value_error for a layer that both hold, and not the same
+inline void add_whole(peft_adapter& sum, peft_adapter const& other) {
+  for (auto const& w : other.whole) {
+    auto const same = std::find_if(sum.whole.begin(), sum.whole.end(), [&](auto const& s) { return s.name == w.name; });
+    if (same == sum.whole.end()) sum.whole.push_back(w);
+    else if (!format::same_tensor(same->tensor, w.tensor))
+      throw value_error("combine: two adapters hold " + w.name +
+                        " whole, and not the same; expected one, or the same in both");
+  }
+  auto& names = sum.config.modules_to_save;
+  for (auto const& name : other.config.modules_to_save)
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  if (sum.config.bias == "none") sum.config.bias = other.config.bias;
+}
+
 /// One adapter that does what the weighted sum of all does.
+/// errors  as combined, add_whole; value_error for whole layers with a weight other than 1, or fan_in_fan_out in some
 inline void combine(tool_options const& o) {
-  auto all = load_all(o);
-  all.config.rank_stable = false;
-  save(o, combined(all.weighted), all.config);
+  auto const all = load_all(o, whole_layers::take);
+  std::vector<weighted_records> records;
+  peft_adapter rest{all[0].adapter.config, {}, {}, {}};
+  for (auto const& one : all) {
+    if (one.weight != 1 && !one.adapter.whole.empty())
+      throw value_error("combine: an adapter with a weight of " + std::to_string(one.weight) + " holds " +
+                        one.adapter.whole[0].name + " whole, which counts by no part; expected weight 1");
+    if (one.adapter.config.fan_in_fan_out != rest.config.fan_in_fan_out)
+      throw value_error("combine: fan_in_fan_out is true in some adapters and false in others");
+    records.push_back({one.adapter.records, one.weight});
+    add_whole(rest, one.adapter);
+  }
+  save(o, combined(records), rest, false);
 }
 
 /// Another profile; with `start`, from the anchored base (rank r) to the original one (rank 2r).
 /// errors  value_error if start and adapter have other modules or scales
 inline void convert(tool_options const& o) {
-  auto all = load_all(o);
-  auto& records = all.weighted[0].records;
+  auto adapter = std::move(load_all(o, whole_layers::take)[0].adapter);
+  auto& records = adapter.records;
   if (!o.start.empty()) {
-    auto const start = load_peft(o.start, peft_base::anchored).records;
+    auto start = load_peft(o.start, peft_base::anchored);
+    rename(start, o.renames);
     auto const same = [](auto const& a, auto const& b) { return a.module == b.module && a.scale == b.scale; };
-    if (!std::equal(records.begin(), records.end(), start.begin(), start.end(), same))
+    if (!std::equal(records.begin(), records.end(), start.records.begin(), start.records.end(), same))
       throw value_error("convert: " + o.start.string() +
                         " has other modules or scales than the adapter, expected its start");
     if (o.base_name.empty())
       throw value_error(
           "convert: --base-name is missing, expected the original base's name (the adapter names the changed one)");
     for (std::size_t i = 0; i < records.size(); ++i) {
-      records[i].start_a = start[i].a;
-      records[i].start_b = start[i].b;
+      records[i].start_a = start.records[i].a;
+      records[i].start_b = start.records[i].b;
     }
   }
-  save(o, records, all.config);
+  save(o, records, adapter, adapter.config.rank_stable);
 }
 
 inline void to_gguf(tool_options const& o) {
-  auto const records = load_all(o).weighted[0].records;
+  auto const records = load_all(o, whole_layers::refuse)[0].adapter.records;
   auto options = o.gguf;
   options.may_replace = o.may_replace;
   save_gguf_adapter(o.out, records, options);

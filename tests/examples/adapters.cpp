@@ -1,6 +1,6 @@
 #include "../../examples/adapters/init_job.hpp"
 #include "../../examples/adapters/tool_jobs.hpp"
-#include "../io/records.hpp"
+#include "../io/adapter_folders.hpp"
 #include "../support/catch.hpp"
 #include "../support/folder.hpp"
 
@@ -9,22 +9,8 @@ using test::host;
 
 namespace {
 
-void write_model(std::filesystem::path const& path, std::vector<std::pair<std::string, host>> const& weights) {
-  std::vector<tensor_spec> specs;
-  for (auto const& [name, w] : weights) specs.push_back({name, dtype::F32, {w.rows, w.cols}});
-  safetensors_writer out(path, specs);
-  for (auto const& [name, w] : weights) {
-    std::vector<float> const values(w.data.begin(), w.data.end());
-    out.write(name, col_major(values.data(), w.rows, w.cols));
-  }
-  out.commit();
-}
-host read(std::filesystem::path const& model, std::string const& name) {
-  safetensors_model const m(model);
-  host h(m[name].rows(), m[name].cols());
-  read_matrix(m[name], col_major(h.data.data(), h.rows, h.cols));
-  return h;
-}
+using test::read;
+using test::write_model;
 
 /// Two layers and something that is none; gradients of one as dW, of the other as two micro-batches of dY and X.
 struct small_model {
@@ -159,7 +145,7 @@ TEST_CASE("loraga_init: what is wrong is said by name, and nothing is written", 
   refused("l.0.v.X");
   std::filesystem::remove(m.folder / "gradients");
   write_model(m.folder / "gradients", {{"l.0.q.weight", m.gq}});
-  refused("gradient of l.0.v is missing");
+  refused("l.0.v: its gradient is missing");
 }
 
 TEST_CASE("loraga_init: random starts differ from layer to layer, and repeat", "[examples]") {
@@ -228,4 +214,182 @@ TEST_CASE("loraga_adapter: a DoRA is merged, and refused where it has no form; A
   auto const final = load_peft(folder / "dora-out").records[0];
   CHECK(final.rank() == 4);
   CHECK(final.magnitude.values == dora.magnitude.values);
+}
+
+TEST_CASE("loraga_init: embeddings get their own form, in every start", "[examples]") {
+  test::folder folder;
+  auto const words = test::random(20, 8, 1), q = test::random(8, 8, 2), g = test::random(20, 8, 3);
+  test::write_model_folder(
+      folder / "base",
+      {{"model.embed_tokens.weight", words}, {"model.l.q.weight", q}, {"model.my_words.weight", words}},
+      R"({"model_type":"llama"})");
+  write_model(folder / "gradients",
+              {{"model.embed_tokens.weight", g}, {"model.l.q.weight", q}, {"model.my_words.weight", g}});
+  adapters::init_options o;
+  o.base = folder / "base";
+  o.gradients = folder / "gradients";
+  o.rank = 2;
+  o.targets.names = {"embed_tokens", "q", "my_words"};
+  o.embeddings = {"my_words"};
+  o.may_replace = overwrite::yes;
+  loraga::cpu be(1);
+  auto const start = [&](std::string const& out) {
+    o.out = folder / out;
+    adapters::init_job<loraga::cpu>(be, o).run();
+    return load_peft(o.out, peft_base::anchored).records;
+  };
+  o.relative_to = peft_base::original;
+  for (auto const& r : start("original")) {
+    CHECK((r.layer.form == layer_form::embedding) == (r.module != "model.l.q"));
+    CHECK(test::largest(test::change_of(r)) < 1e-5);
+  }
+  o.relative_to = peft_base::anchored;
+  o.anchored_base = folder / "changed";
+  auto const records = start("anchored");
+  REQUIRE(records.size() == 3);
+  for (auto const& r : records) {
+    auto const name = r.module + ".weight";
+    auto change = test::change_of(r);
+    if (r.layer.form == layer_form::embedding) change = test::transpose(change);
+    CHECK(test::distance(read(o.anchored_base, name) + change, read(o.base, name)) < 1e-5);  // together the base
+  }
+  auto const file = safetensors_file(o.out / "adapter_model.safetensors");
+  CHECK(file["base_model.model.model.embed_tokens.lora_embedding_A"].shape == std::vector<index_t>{2, 20});
+  CHECK(file["base_model.model.model.my_words.lora_embedding_B"].shape == std::vector<index_t>{8, 2});
+  o.method = adapters::start_method::pissa;
+  o.gradients.clear();
+  CHECK(start("pissa").size() == 3);
+  o.method = adapters::start_method::lora;
+  o.relative_to.reset();
+  o.anchored_base.clear();
+  for (auto const& r : start("lora"))  // PEFT's: zero in A for embeddings, in B for others
+    CHECK(test::largest(test::host_of(r.layer.form == layer_form::embedding ? r.a : r.b)) == 0);
+  // an anchored base would change a tied head, too
+  test::write_file(folder / "base" / "config.json", R"({"tie_word_embeddings":true})");
+  o.method = adapters::start_method::pissa;
+  o.relative_to = peft_base::anchored;
+  o.anchored_base = folder / "tied";
+  CHECK_THAT(test::message_of([&] { start("tied-out"); }), Catch::Contains("tied to the model's head"));
+  // tokens' gradients are no way to an embedding's
+  o.method = adapters::start_method::lora_ga;
+  o.gradients = folder / "pairs";
+  write_model(o.gradients, {{"model.embed_tokens.dY", g}, {"model.embed_tokens.X", g}});
+  CHECK_THAT(test::message_of([&] { start("pairs-out"); }), Catch::Contains("an embedding has no X"));
+}
+
+TEST_CASE("loraga_init: gradients are found under the names that wrappers give them", "[examples]") {
+  for (auto const* name :
+       {"l.0.q.weight", "l.0.q", "module.l.0.q.weight", "_orig_mod.l.0.q.weight", "module._orig_mod.l.0.q",
+        "base_model.model.l.0.q.base_layer.weight", "l.0.q.weight.grad", "base_model.model.l.0.q.weight"}) {
+    INFO(name);
+    small_model m;
+    m.options.targets.names = {"q"};
+    std::filesystem::remove(m.folder / "gradients");
+    write_model(m.folder / "gradients", {{name, m.gq}, {"l.0.q.bias", test::random(12, 1, 2)}});
+    CHECK(m.run().size() == 1);
+  }
+  small_model m;
+  std::filesystem::remove(m.folder / "gradients");
+  write_model(m.folder / "gradients", {{"module.l.0.q", m.gq}, {"l.0.q.weight", m.gq}});
+  CHECK_THAT(test::message_of([&] { m.run(); }), Catch::Contains("each gradient once"));
+}
+
+TEST_CASE("loraga_init: experts that no token reached are left out on request, and listed", "[examples]") {
+  small_model m;
+  m.write_gradients(0 * m.gq);
+  m.options.skip_zero_gradients = true;
+  loraga::cpu be(1);
+  adapters::init_job<loraga::cpu> job(be, m.options);
+  CHECK(job.run().size() == 1);
+  CHECK(job.skipped() == std::vector<std::string>{"l.0.q"});
+  CHECK(load_peft(m.options.out).records[0].module == "l.0.v");
+  // one without a gradient is the same thing, as PyTorch saves it; the others do not change
+  auto const before = test::read_file(m.options.out / "adapter_model.safetensors");
+  std::filesystem::remove(m.folder / "gradients");
+  write_model(m.folder / "gradients",
+              {{"l.0.v.dY.0", m.dy[0]}, {"l.0.v.X.0", m.x[0]}, {"l.0.v.dY.1", m.dy[1]}, {"l.0.v.X.1", m.x[1]}});
+  m.options.may_replace = overwrite::yes;
+  CHECK(m.run().size() == 1);
+  CHECK(test::read_file(m.options.out / "adapter_model.safetensors") == before);
+  std::filesystem::remove(m.folder / "gradients");
+  write_model(m.folder / "gradients", {{"other.weight", m.gq}});
+  CHECK_THAT(test::message_of([&] { m.run(); }),
+             Catch::Contains("no layer has a gradient") && Catch::Contains("other.weight"));
+}
+
+TEST_CASE("loraga_init: module names may differ from the base's", "[examples]") {
+  small_model m;
+  m.options.renames = {{"l", "model.layers"}};
+  m.run();
+  auto const a = load_peft(m.options.out);
+  CHECK(a.records[0].module == "model.layers.0.q");
+  CHECK(a.config.targets.names == std::vector<std::string>{"q", "v"});
+}
+
+TEST_CASE("loraga_init: Conv1D layers are those of config.json, whatever the family says", "[examples]") {
+  test::folder folder;
+  auto const w = test::random(8, 12, 1);
+  adapters::init_options o;
+  o.base = folder / "base";
+  o.out = folder / "out";
+  o.method = adapters::start_method::pissa;
+  o.relative_to = peft_base::original;
+  o.rank = 2;
+  o.targets.names = {"c_fc", "score"};
+  o.may_replace = overwrite::yes;
+  loraga::cpu be(1);
+  auto const out_of_fc = [&](std::string const& config) {
+    std::filesystem::remove_all(o.base);
+    test::write_model_folder(o.base, {{"h.0.mlp.c_fc.weight", w}, {"score.weight", w}}, config);
+    adapters::init_job<loraga::cpu>(be, o).run();
+    auto const a = load_peft(o.out);
+    CHECK(a.records[1].b.rows == 8);
+    CHECK(a.config.fan_in_fan_out == (a.records[0].b.rows == 12));
+    return a.records[0].b.rows;
+  };
+  CHECK(out_of_fc(R"({"model_type":"gpt2"})") == 12);
+  o.conv1d_family = true;
+  CHECK(out_of_fc(R"({"model_type":"gpt_bigcode"})") == 8);
+  CHECK(out_of_fc("") == 12);
+  o.conv1d_family = false;
+  CHECK_THAT(test::message_of([&] { out_of_fc(""); }), Catch::Contains("--family gpt2"));
+  o.fan_in_fan_out = false;
+  CHECK(out_of_fc("") == 8);
+}
+
+TEST_CASE("loraga_adapter: whole layers go with combine and convert, and names are changed", "[examples]") {
+  test::folder folder;
+  std::string const key = "base_model.model.";
+  test::factors const f("model.lm.q", 6, 5, 1), g("model.lm.v", 6, 5, 3);
+  auto const head = test::random(7, 5, 5);
+  test::write_adapter(folder / "a", f.tensors() + test::named_weights{{key + "lm_head.weight", head}},
+                      R"(,"modules_to_save":["lm_head"])");
+  test::write_adapter(folder / "b", g.tensors());
+  adapters::tool_options tool;
+  auto const run = [&](std::vector<std::string> const& names, auto job) {
+    tool.sources.clear();
+    for (auto const& name : names) tool.sources.push_back((folder / name).string());
+    tool.out = folder / "out";
+    std::filesystem::remove_all(tool.out);
+    return test::message_of([&] { job(tool); });
+  };
+  tool.renames = {{"model.lm", "model"}};
+  CHECK(run({"a", "b"}, adapters::combine).empty());
+  auto const sum = load_peft(tool.out, {}, whole_layers::take);
+  CHECK(sum.records[0].module == "model.q");
+  CHECK(sum.records.size() == 2);
+  REQUIRE(sum.whole.size() == 1);
+  CHECK(sum.config.modules_to_save == std::vector<std::string>{"lm_head"});
+  CHECK_THAT(run({"a:0.5", "b"}, adapters::combine), Catch::Contains("expected weight 1"));
+  test::write_adapter(folder / "c", g.tensors() + test::named_weights{{key + "lm_head.weight", 2 * head}});
+  CHECK_THAT(run({"a", "c"}, adapters::combine), Catch::Contains("not the same"));
+  CHECK(run({"a"}, adapters::convert).empty());
+  CHECK(load_peft(tool.out, {}, whole_layers::take).whole.size() == 1);
+  CHECK(run({"a"}, adapters::show).empty());
+  tool.gguf.architecture = "llama";
+  CHECK_THAT(run({"a"}, adapters::to_gguf), Catch::Contains("lm_head.weight whole"));
+  tool.renames = {{"model.lm.q", "x"}, {"model.lm.v", "x"}};
+  CHECK_THAT(run({"a", "b"}, adapters::combine), Catch::Equals(""));  // of two adapters: they add up
+  test::write_adapter(folder / "d", f.tensors() + g.tensors());
+  CHECK_THAT(run({"d"}, adapters::combine), Catch::Contains("two names become"));
 }

@@ -52,7 +52,6 @@ TEST_CASE("an index must fit its files", "[io]") {
   refused("{}", "weight_map is missing");
   refused(R"({"weight_map":[]})", "weight_map");
   refused(R"({"weight_map":{"a":1}})", "'a'");
-  refused(R"({"weight_map":{"a":"1.safetensors"}})", "all 2 that its files hold");
   refused(R"({"weight_map":{"a":"1.safetensors","b":"1.safetensors","c":"1.safetensors"}})",
           "'c' is not in 1.safetensors");
   refused(R"({"weight_map":{"a":"../1.safetensors"}})", "a file beside the index");
@@ -60,4 +59,35 @@ TEST_CASE("an index must fit its files", "[io]") {
   CHECK_THROWS_AS(safetensors_model(folder / "nothing"), file_error);
   std::filesystem::create_directory(folder / "empty");
   CHECK_THROWS_AS(safetensors_model(folder / "empty"), file_error);
+}
+
+TEST_CASE("the index decides which tensors count", "[io]") {
+  test::folder const folder;
+  write_part(folder / "1.safetensors", {"a", "b", "stale"});
+  write_part(folder / "2.safetensors", {"b", "c"});
+  auto const index = folder / "unet.safetensors.index.json";
+  test::write_file(index, R"({"weight_map":{"a":"1.safetensors","b":"2.safetensors","c":"2.safetensors"}})");
+  for (auto const& path : {index, folder.path}) {
+    safetensors_model const m(path);
+    CHECK(m.names() == std::vector<std::string>{"a", "b", "c"});
+    CHECK(m.size() == 3);
+    CHECK(m.left_aside() == std::vector<std::string>{"b", "stale"});
+    CHECK(m.names_in(0) == std::vector<std::string>{"a"});
+    CHECK(m.owner("b").path().filename() == "2.safetensors");
+    CHECK(m.file_name() == "unet.safetensors.index.json");
+    CHECK(m.folder() == folder.path);
+    CHECK((m.indexed() && !m.is_single_file()));
+  }
+}
+
+TEST_CASE("a folder's only weights are the model's, whatever they are called", "[io]") {
+  test::folder const folder;
+  write_part(folder / "diffusion_pytorch_model.safetensors", {"a"});
+  safetensors_model const m(folder.path);
+  CHECK(m.contains("a"));
+  CHECK(m.file_name() == "diffusion_pytorch_model.safetensors");
+  CHECK(!m.is_single_file());  // its changed copy is a folder
+  CHECK(safetensors_model(folder / "diffusion_pytorch_model.safetensors").is_single_file());
+  write_part(folder / "diffusion_pytorch_model.fp16.safetensors", {"a"});
+  CHECK_THAT(test::message_of([&] { safetensors_model again(folder.path); }), Catch::Contains("name the one you mean"));
 }

@@ -2,7 +2,7 @@
 
 #include "../support/catch.hpp"
 #include "../support/folder.hpp"
-#include "records.hpp"
+#include "adapter_folders.hpp"
 
 using namespace loraga;
 
@@ -199,4 +199,40 @@ TEST_CASE("an adapter is not overwritten unless asked", "[io]") {
   CHECK(test::read_file(folder / "a" / "adapter_model.safetensors") == before);
   save_peft(folder / "a", other, {.may_replace = overwrite::yes}, unchecked_names{});
   CHECK(load_peft(folder / "a").records[0].a.values[0] == 9);
+}
+
+TEST_CASE("layers saved whole are given to who takes them, and written as they were read", "[io]") {
+  test::folder const folder;
+  std::string const key = "base_model.model.";
+  test::factors const f("model.layers.0.q_proj", 6, 5, 1);
+  auto const head = test::random(7, 5, 3), words = test::random(7, 5, 4);
+  test::write_adapter(folder / "a",
+                      f.tensors() + test::named_weights{{key + "lm_head.weight", head},
+                                                        {key + "model.embed_tokens.base_layer.weight", words}},
+                      R"(,"modules_to_save":["lm_head"],"task_type":"SEQ_CLS")");
+  CHECK_THROWS_WITH(load_peft(folder / "a"), Catch::Contains("lm_head.weight whole"));
+  auto const a = load_peft(folder / "a", {}, whole_layers::take);
+  REQUIRE(a.whole.size() == 2);
+  CHECK(a.whole[0].name == "lm_head.weight");
+  CHECK(a.whole[1].base_copy);
+  CHECK(a.records.size() == 1);
+  auto const& c = a.config;
+  save_peft(folder / "b", a.records, {.task_type = c.task_type, .whole = a.whole, .modules_to_save = c.modules_to_save},
+            unchecked_names{});
+  CHECK(test::read_file(folder / "b" / "adapter_model.safetensors") ==
+        test::read_file(folder / "a" / "adapter_model.safetensors"));
+  CHECK(load_peft(folder / "b", {}, whole_layers::take).config.modules_to_save == c.modules_to_save);
+  save_peft(folder / "c", a.records, {.whole = a.whole}, unchecked_names{});  // its own heads
+  CHECK(load_peft(folder / "c", {}, whole_layers::take).config.modules_to_save == std::vector<std::string>{"lm_head"});
+  CHECK_THROWS_WITH(save_peft(folder / "d", a.records, {.task_type = "SEQ_CLS"}, unchecked_names{}),
+                    Catch::Contains("SEQ_CLS"));
+}
+
+TEST_CASE("an adapter whose start nobody knows is read when the caller says what it did", "[io]") {
+  test::folder const folder;
+  test::factors const f("q", 6, 5, 1);
+  auto const a = test::write_adapter(folder / "a", f.tensors(), R"(,"init_lora_weights":"next-years")");
+  CHECK_THROWS_WITH(load_peft(a), Catch::Contains("next-years") && Catch::Contains("--relative-to"));
+  CHECK(load_peft(a, peft_base::original).records.size() == 1);
+  CHECK(load_peft(a, peft_base::anchored).records.size() == 1);
 }

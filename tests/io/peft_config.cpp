@@ -71,8 +71,12 @@ TEST_CASE("settings this library does not have are refused by name, others are l
   };
   CHECK(with("") == "");
   CHECK(with(R"(,"use_dora":false,"modules_to_save":null,"layer_replication":null,"some_day":{"x":1})") == "");
-  CHECK_THAT(with(R"(,"modules_to_save":["head"])"), Catch::Contains("modules_to_save"));
-  CHECK_THAT(with(R"(,"bias":"all")"), Catch::Contains("bias"));
+  CHECK(with(R"(,"modules_to_save":["head"],"bias":"all","ensure_weight_tying":true)") == "");
+  CHECK_THAT(with(R"(,"modules_to_save":"head")"), Catch::Contains("modules_to_save"));
+  CHECK_THAT(with(R"(,"bias":"some")"), Catch::Contains("bias"));
+  CHECK_THAT(with(R"(,"lora_alpha":null)"), Catch::Contains("strength"));
+  CHECK_THAT(with(R"(,"r":null)"), Catch::Contains("r is null"));
+  CHECK_THAT(with(R"(,"trainable_token_indices":[3])"), Catch::Contains("trainable_token_indices"));
   CHECK_THAT(with(R"(,"lora_bias":true)"), Catch::Contains("lora_bias"));
   CHECK_THAT(with(R"(,"r":0)"), Catch::Contains("r is 0"));
   CHECK_THAT(with(R"(,"r":"8")"), Catch::Contains("r is \"8\""));
@@ -96,6 +100,35 @@ TEST_CASE("a configuration that changes the base is recognised", "[io]") {
   CHECK(changes("\"pissa_niter_16\""));
   CHECK(changes("\"lora_ga\""));
   CHECK(changes("\"OLoRA\""));
+  for (auto const* spelling : {"lora-ga", "LoRA-GA", "lora_ga_init", "LoraGA", "LORAGA", "loraone", "lora-one", "LoftQ",
+                               "corda", "CorDA", "milora", "PiSSA_niter_4"})
+    CHECK(changes("\"" + std::string(spelling) + "\""));
+  for (auto const* other : {"false", "null", "\"orthogonal\"", "\"mica\"", "\"Gaussian\""}) CHECK(!changes(other));
+}
+
+TEST_CASE("a start that nobody here knows is known as such", "[io]") {
+  auto const knows = [](std::string const& rest) {
+    return parse_peft_config("{\"peft_type\":\"LORA\"" + rest + "}", "test").knows_init();
+  };
+  CHECK(knows(""));
+  CHECK(knows(R"(,"init_lora_weights":"lora-ga")"));
+  CHECK(!knows(R"(,"init_lora_weights":"next-years")"));
+}
+
+TEST_CASE("the authors' own peft_type is LoRA-GA whatever else it says", "[io]") {
+  auto const c = parse_peft_config(R"({"peft_type":"LORAGA","init_lora_weights":true})", "test");
+  CHECK(c.changes_base());
+  CHECK_THROWS_AS(parse_peft_config(R"({"peft_type":"LOHA"})", "test"), format_error);
+}
+
+TEST_CASE("what is saved whole is written as it was read", "[io]") {
+  auto const text =
+      R"({"peft_type":"LORA","modules_to_save":["lm_head","score"],"bias":"lora_only","ensure_weight_tying":true})";
+  auto const again = parse_peft_config(peft_config_text(parse_peft_config(text, "test")), "test");
+  CHECK(again.modules_to_save == std::vector<std::string>{"lm_head", "score"});
+  CHECK(again.bias == "lora_only");
+  CHECK(again.ensure_weight_tying);
+  CHECK(peft_config_text({}).find("ensure_weight_tying") == std::string::npos);
 }
 
 TEST_CASE("targets are read in all their forms", "[io]") {

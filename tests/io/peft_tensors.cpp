@@ -183,7 +183,12 @@ TEST_CASE("files that say what a configuration does not are refused by name", "[
   CHECK_THAT(write(lora, {{"m.lora_embedding_A", {2, 6}}, b}), Catch::Contains("without .lora_embedding_B"));
   CHECK_THAT(write(lora, {{"m.lora_embedding_A", {2, 6}}, {"m.lora_embedding_B", {4, 2}}, b}),
              Catch::Contains("not what adapter_config.json speaks of"));
-  CHECK_THAT(write(lora, {a, b, {"m.base_layer.weight", {6, 4}}}), Catch::Contains("save_embedding_layers=False"));
+  CHECK_THAT(write(lora, {a, b, {"m.base_layer.weight", {6, 4}}}), Catch::Contains("m.weight whole"));
+  CHECK_THAT(write(lora, {{"m.lora_A.weight", {0}}, {"m.lora_B.weight", {0}}}), Catch::Contains("ZeRO-3"));
+  CHECK_THAT(write(lora, {a, b, {"lm_head.weight", {0}}}), Catch::Contains("ZeRO-3"));
+  CHECK_THAT(write(lora, {a, b, {"m.lora_A.default.weight", {2, 6}}}), Catch::Contains("another spelling"));
+  CHECK_THAT(write(lora, {{"m.lora_A.x.weight", {2, 6}}, {"m.lora_B.y.weight", {4, 2}}}),
+             Catch::Contains("several: 'x' and 'y'"));
   CHECK_THAT(write(ada, {a, b}), Catch::Contains("without .lora_A"));
   CHECK_THAT(write(ada, {{"m.lora_A", {2, 6}}, {"m.lora_B", {4, 2}}}), Catch::Contains("without .lora_E"));
   CHECK_THAT(write(ada, {{"m.lora_A", {2, 6}}, {"m.lora_B", {4, 2}}, {"m.lora_E", {2}}}),

@@ -63,3 +63,9 @@ TEST_CASE("what kind of layer it is stays known", "[io]") {
   other.layer = {layer_form::convolution, 1, 3};
   CHECK_THROWS_WITH(combined({{{r}, 1}, {{other}, 1}}), Catch::Contains("1x3"));
 }
+
+TEST_CASE("tens of thousands of modules are combined in a moment", "[io]") {
+  std::vector<adapter_record> many;
+  for (int i = 0; i < 40000; ++i) many.push_back(test::random_record("m." + std::to_string(i), 1, 1, 1, 0, 1));
+  CHECK(combined({{many, 1}, {many, 2}}).size() == 40000);
+}

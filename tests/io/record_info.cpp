@@ -42,7 +42,7 @@ TEST_CASE("a record is held against the base's shapes", "[io]") {
     r.in = in;
     r.rank = 1;
     r.layer = kind;
-    check_against_base(r, base, "", transposed, "here");
+    check_against_base(r, base, {r.module + ".weight", transposed}, "here");
   };
   layer_kind const linear, convolution{layer_form::convolution, 3, 3}, embedding{layer_form::embedding};
   CHECK_NOTHROW(fits("linear", 4, 6, linear));

@@ -1,15 +1,20 @@
 #pragma once
 #include <functional>
 #include <loraga/io/peft.hpp>
+#include <loraga/io/weight_change.hpp>
 
-// New weights files from a base and adapters, one tensor in memory at a time.
+// New weights files from a base and records, one tensor in memory at a time.
 
 namespace loraga {
 
 /// How a base's files are to be read and the new ones written.
 struct merge_options {
-  bool fan_in_fan_out = false;     ///< the base stores its weights in x out (GPT-2's Conv1D)
-  std::string module_prefix = {};  ///< what module names have before the names in the base's files
+  bool fan_in_fan_out = false;                      ///< the base stores its weights in x out (GPT-2's Conv1D)
+  std::string module_prefix = {};                   ///< what module names have before the names in the base's files
+  std::map<std::string, weight_place> places = {};  ///< of modules for which these two are not right
+  /// Tensors in place of the base's of these names, rounded to the types those have, or beside them, in its last file.
+  /// Changes are added to them.
+  std::map<std::string, stored_tensor, std::less<>> replaced = {};
   overwrite may_replace = overwrite::no;
   /// Called after each tensor: its number from 1 on, and how many there are.
   std::function<void(index_t, index_t)> progress = {};
@@ -17,94 +22,33 @@ struct merge_options {
 
 namespace format {
 
-/// w + sum of sign*s*B*A of these, computed in float (double for F64) and rounded once to w's own type; a DoRA's rows
-/// are brought to the length of its magnitude before. Some rows at a time, so that beside w and its copy little memory
-/// is needed.
-template <class T, Backend B>
-class weight_change {
-  using C = compute_t<T>;
-  struct product {
-    double factor;
-    matrix<C, B> left, right;  // transposed: r x rows, r x cols of w
-  };
-  B& be_;
-  stored_tensor const& w_;
-  std::vector<product> products_;
-  index_t rows_, cols_, step_;
-  decltype(std::declval<B&>().template allocate_host<C>(0)) host_;
-  matrix<C, B> sum_;
-  bool transposed_ = false;    // w is in x out
-  std::vector<double> ratio_;  // of DoRA: g/N by output
-
-  /// Rows of w and the changes, as columns; gone with the next call.
-  matrix_view<C, host_space> rows(index_t first, index_t n) {
-    auto const* const from = w_.bytes.data() + first * cols_ * static_cast<index_t>(sizeof(T));
-    for (index_t i = 0; i < n * cols_; ++i)
-      host_.get()[i] = value_as<C>(load_element<T>(from + i * static_cast<index_t>(sizeof(T))));
-    auto const staged = col_major(host_.get(), cols_, n);
-    auto const part = sum_.view().columns(0, n);
-    be_.copy(staged, part);
-    for (auto const& p : products_)
-      be_.gemm(p.factor, p.right.view().transposed(), p.left.view().columns(first, n), 1.0, part);
-    be_.copy(part, staged);
-    be_.synchronize();
-    return staged;
-  }
-  template <class F>
-  void for_each_piece(F const& f) {
-    [[maybe_unused]] auto const precise = be_.full_precision();
-    for (index_t first = 0; first < rows_; first += step_) {
-      index_t const n = std::min(step_, rows_ - first);
-      f(first, rows(first, n));
-    }
-  }
-  /// The lengths N are those of the sum itself, which is at hand: nothing can cancel. A row of 0 stays 0.
-  void measure(record_matrix const& magnitude) {
-    ratio_.assign(magnitude.values.size(), 0);
-    for_each_piece([&](index_t first, auto piece) {
-      for (index_t j = 0; j < piece.cols; ++j)
-        for (index_t i = 0; i < piece.rows; ++i) {
-          auto const x = static_cast<double>(piece(i, j));
-          ratio_[output(i, first + j)] += x * x;
-        }
-    });
-    for (std::size_t i = 0; i < ratio_.size(); ++i)
-      ratio_[i] = ratio_[i] > 0 ? static_cast<double>(magnitude.values[i]) / std::sqrt(ratio_[i]) : 1;
-  }
-  std::size_t output(index_t col, index_t row) const { return static_cast<std::size_t>(transposed_ ? col : row); }
+/// The tensors of a model that is written from a base: what they begin with.
+class merge_sources {
+  safetensors_model const& base_;
+  std::map<std::string, stored_tensor, std::less<>> const& replaced_;
 
  public:
-  weight_change(B& be, stored_tensor const& w, std::vector<adapter_record> const& changes, double sign,
-                bool fan_in_fan_out)
-      : be_(be),
-        w_(w),
-        rows_(w.rows()),
-        cols_(w.cols()),
-        step_(std::max<index_t>(1, std::min(rows_, (index_t{1} << 21) / cols_))),  // at most so many elements at a time
-        host_(be.template allocate_host<C>(step_ * cols_)),
-        sum_(be, cols_, step_) {
-    for (auto const& r : changes) {
-      auto const plain = without_e(r);
-      auto b = uploaded<C>(be, plain.b.view().transposed()), a = uploaded<C>(be, plain.a.view());
-      products_.push_back({sign * r.scale, std::move(b), std::move(a)});
-      transposed_ = is_stored_transposed(r.layer, w, fan_in_fan_out);
-      if (transposed_) std::swap(products_.back().left, products_.back().right);
-    }
-    if (changes[0].has_magnitude()) measure(changes[0].magnitude);
+  merge_sources(safetensors_model const& base, merge_options const& o) : base_(base), replaced_(o.replaced) {}
+  bool contains(std::string const& name) const { return replaced_.contains(name) || base_.contains(name); }
+  stored_tensor operator[](std::string const& name) const {
+    auto const other = replaced_.find(name);
+    return other == replaced_.end() ? base_[name] : other->second;
   }
-  std::vector<std::byte> bytes() {
-    std::vector<std::byte> to(w_.bytes.size());
-    for_each_piece([&](index_t first, auto piece) {
-      auto* p = to.data() + first * cols_ * static_cast<index_t>(sizeof(T));
-      for (index_t j = 0; j < piece.cols; ++j)
-        for (index_t i = 0; i < piece.rows; ++i, p += sizeof(T)) {
-          C value = piece(i, j);
-          if (!ratio_.empty()) value = static_cast<C>(ratio_[output(i, first + j)] * static_cast<double>(value));
-          T const x = static_cast<T>(value);
-          std::memcpy(p, &x, sizeof(T));
-        }
-    });
-    return to;
+  bool is_replaced(std::string const& name) const { return replaced_.contains(name); }
+  /// The type it is written in: the base's, if that is floating-point.
+  dtype type(std::string const& name) const {
+    auto const own = (*this)[name].type;
+    if (!base_.contains(name)) return own;
+    auto const of_base = base_[name].type;
+    return dtype_bits(own) >= 16 && dtype_bits(of_base) >= 16 ? of_base : own;
+  }
+  /// Names by file of the base; the last one's get those that are added.
+  std::vector<std::vector<std::string>> names() const {
+    std::vector<std::vector<std::string>> files;
+    for (std::size_t i = 0; i < base_.files().size(); ++i) files.push_back(base_.names_in(i));
+    for (auto const& [name, tensor] : replaced_)
+      if (!base_.contains(name)) files.back().push_back(name);
+    return files;
   }
 };
 
@@ -117,9 +61,12 @@ inline void check_change(adapter_record const& r, safetensors_model const& base,
   if (r.has_magnitude() && sign != 1)
     raise<state_error>(where, r.module, "DoRA's, and to be taken out",
                        "the base as it was: merged rows have DoRA's lengths, and their own are lost");
-  check_against_base(r, base, options.module_prefix, options.fan_in_fan_out, where);
-  auto const w = base[weight_name(r.module, options.module_prefix)];
-  with_float_type(w.type, w.label, "dtype", [](auto) {});
+  auto const place = place_of(options, r.module);
+  merge_sources const sources(base, options);
+  if (sources.is_replaced(place.weight))
+    check_shape(info_of(r), sources[place.weight], place.in_by_out, std::string(where) + "(" + r.module + ")");
+  else check_against_base(info_of(r), base, place, where);
+  with_float_type(sources.type(place.weight), sources[place.weight].label, "dtype", [](auto) {});
 }
 
 /// Throws unless the records of one weight add up: DoRA's changes are none that do.
@@ -128,6 +75,45 @@ inline void check_sum(std::vector<adapter_record> const& changes) {
     if (r.has_magnitude() && changes.size() > 1)
       raise<state_error>("write_changed_model", r.module, "DoRA's, beside others", "alone: merge one after the other");
 }
+
+/// The files of a changed model: opened together, renamed together.
+class changed_model_files {
+  std::vector<safetensors_writer> writers_;
+  std::optional<output_file> index_;
+
+ public:
+  changed_model_files(safetensors_model const& base, std::filesystem::path const& to, merge_options const& options) {
+    merge_sources const sources(base, options);
+    auto const names = sources.names();
+    if (!base.is_single_file()) make_folder(to);
+    std::error_code unknown;
+    nlohmann::json map = nlohmann::json::object();
+    std::size_t total = 0;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      auto const& from = base.files()[i].path();
+      auto const target = std::filesystem::is_directory(to, unknown) ? to / from.filename() : to;
+      if (std::filesystem::equivalent(target, from, unknown))
+        raise<value_error>("write_changed_model", "to", target.string() + ", the base itself", "another place");
+      std::vector<tensor_spec> specs;
+      for (auto const& name : names[i]) {
+        auto const tensor = sources[name];
+        specs.push_back({name, sources.type(name), tensor.shape});
+        map[name] = from.filename().string();
+        total +=
+            static_cast<std::size_t>(element_count(tensor.shape, tensor.label) * dtype_bits(specs.back().type) / 8);
+      }
+      writers_.emplace_back(target, specs, base.files()[i].metadata(), options.may_replace);
+    }
+    if (!base.indexed()) return;
+    index_.emplace(to / base.file_name(), options.may_replace);
+    index_->write(0, nlohmann::json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2) + "\n");
+  }
+  safetensors_writer& operator[](std::size_t file) { return writers_[file]; }
+  void commit() {
+    for (auto& writer : writers_) writer.commit();
+    if (index_) index_->commit();
+  }
+};
 
 }  // namespace format
 
@@ -139,7 +125,7 @@ concept WeightChange = requires(F& f, std::string const& weight) {
 };
 
 /// Copies a model's files with W + sign*s*B*A for the plain records of every weight (several add up; a DoRA's stands
-/// alone). `to` is a file where the base is one file, else a folder, which also gets the index.
+/// alone). `to` is a file where the base was given as one file, else a folder, whose files are called as the base's.
 /// memory  one weight in its own type; the base is mapped
 /// errors  value_error for a record of another weight, or no change at all; shape_error; state_error for anchored
 ///         records (widen them), and for DoRA's beside others or with sign -1; format_error for weights that are not
@@ -149,56 +135,40 @@ template <Backend B, WeightChange F>
 void write_changed_model(B& be, safetensors_model const& base, std::filesystem::path const& to, F&& change_of,
                          double sign, merge_options const& options = {}) {
   char const* const where = "write_changed_model";
-  bool const sharded = base.files().size() > 1;
-  if (sharded) make_folder(to);
-  std::error_code unknown;
-  nlohmann::json map = nlohmann::json::object();
-  std::size_t total = 0;
-  std::vector<safetensors_writer> writers;
-  for (auto const& file : base.files()) {
-    auto const target = sharded                                      ? to / file.path().filename()
-                        : std::filesystem::is_directory(to, unknown) ? to / "model.safetensors"
-                                                                     : to;
-    if (std::filesystem::equivalent(target, file.path(), unknown))
-      raise<value_error>(where, "to", target.string() + ", the base itself", "another place");
-    std::vector<tensor_spec> specs;
-    for (auto const& t : file.tensors()) {
-      specs.push_back({t.name, t.type, t.shape});
-      map[t.name] = file.path().filename().string();
-      total += t.end - t.begin;
-    }
-    writers.emplace_back(target, specs, file.metadata(), options.may_replace);
-  }
-  std::optional<output_file> index;
-  if (sharded) {
-    index.emplace(to / "model.safetensors.index.json", options.may_replace);
-    index->write(0, nlohmann::json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2) + "\n");
-  }
-
-  index_t done = 0, changed = 0, all = static_cast<index_t>(map.size());
-  for (std::size_t i = 0; i < writers.size(); ++i)
-    for (auto const& t : base.files()[i].tensors()) {
-      auto const tensor = base.files()[i][t.name];
-      std::vector<adapter_record> const changes = change_of(t.name);
+  format::changed_model_files files(base, to, options);
+  format::merge_sources const sources(base, options);
+  auto const names = sources.names();
+  index_t done = 0, changed = static_cast<index_t>(options.replaced.size()), all = 0;
+  for (auto const& in_file : names) all += static_cast<index_t>(in_file.size());
+  for (std::size_t i = 0; i < names.size(); ++i)
+    for (auto const& name : names[i]) {
+      auto tensor = sources[name];
+      auto const type = sources.type(name);
+      std::vector<std::byte> rounded;
+      if (type != tensor.type) {
+        rounded = format::converted(tensor, type);
+        tensor.type = type;
+        tensor.bytes = rounded;
+      }
+      std::vector<adapter_record> const changes = change_of(name);
       for (auto const& r : changes) {
         format::check_change(r, base, sign, options);
-        if (weight_name(r.module, options.module_prefix) != t.name)
-          raise<value_error>(where, "record", "of " + r.module, "one of '" + t.name + "'");
+        if (place_of(options, r.module).weight != name)
+          raise<value_error>(where, "record", "of " + r.module, "one of '" + name + "'");
       }
       format::check_sum(changes);
-      if (changes.empty()) writers[i].write(t.name, tensor.bytes);
+      if (changes.empty()) files[i].write(name, tensor.bytes);
       else
-        with_float_type(tensor.type, tensor.label, "dtype", [&]<class T>(T) {
-          format::weight_change<T, B> change(be, tensor, changes, sign, options.fan_in_fan_out);
-          writers[i].write(t.name, std::span<std::byte const>(change.bytes()));
+        with_float_type(type, tensor.label, "dtype", [&]<class T>(T) {
+          format::weight_change<T, B> change(be, tensor, changes, sign, place_of(options, changes[0].module).in_by_out);
+          files[i].write(name, std::span<std::byte const>(change.bytes()));
         });
-      base.files()[i].forget(tensor);
+      if (base.contains(name)) base.owner(name).forget(base[name]);
       changed += !changes.empty();
       if (options.progress) options.progress(++done, all);
     }
   if (changed == 0) raise<value_error>(where, "changes", "empty", "at least one record");
-  for (auto& writer : writers) writer.commit();
-  if (index) index->commit();
+  files.commit();
 }
 
 /// The same with all records at hand.
@@ -206,11 +176,12 @@ void write_changed_model(B& be, safetensors_model const& base, std::filesystem::
 template <Backend B>
 void write_changed_model(B& be, safetensors_model const& base, std::filesystem::path const& to,
                          std::vector<adapter_record> const& changes, double sign, merge_options const& options = {}) {
-  if (changes.empty()) raise<value_error>("write_changed_model", "changes", "empty", "at least one record");
+  if (changes.empty() && options.replaced.empty())
+    raise<value_error>("write_changed_model", "changes", "empty", "at least one record");
   std::map<std::string, std::vector<adapter_record const*>> by_weight;
   for (auto const& r : changes) {
     format::check_change(r, base, sign, options);
-    by_weight[weight_name(r.module, options.module_prefix)].push_back(&r);
+    by_weight[place_of(options, r.module).weight].push_back(&r);
   }
   auto const change_of = [&](std::string const& weight) {
     std::vector<adapter_record> now;

@@ -20,7 +20,7 @@ class module_pattern {
 
  public:
   module_pattern(std::string text, std::string const& where) : text_(std::move(text)) {
-    plain_ = text_.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == text_.npos;
+    plain_ = is_plain(text_);
     if (plain_) return;
     auto const refuse = [&](std::string const& why) {
       raise<format_error>(where, "pattern", "'" + text_.substr(0, 80) + "' (" + why + ")", "a regular expression");
@@ -39,6 +39,10 @@ class module_pattern {
     }
   }
   std::string const& text() const { return text_; }
+  /// Whether it is a name: nothing in it is special but dots, which fit any character.
+  static bool is_plain(std::string_view text) {
+    return text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == text.npos;
+  }
 
   /// re.fullmatch
   bool fits(std::string_view name) const {

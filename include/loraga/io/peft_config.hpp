@@ -1,7 +1,7 @@
 #pragma once
 #include <cmath>
 #include <loraga/io/json.hpp>
-#include <loraga/io/module_selection.hpp>
+#include <loraga/io/pattern_table.hpp>
 #include <loraga/scaling.hpp>
 #include <map>
 #include <utility>
@@ -22,54 +22,67 @@ struct peft_config {
   std::string base_model, task_type;
   std::string init = "true";  ///< init_lora_weights as JSON text, without quotes
   bool dora = false;          ///< use_dora
+  /// Modules that were trained whole and are saved with the adapter: heads, resized embeddings.
+  std::vector<std::string> modules_to_save;
+  std::string bias = "none";         ///< which biases of the base were trained: none, all or lora_only
+  bool ensure_weight_tying = false;  ///< the adapter of an embedding is its tied head's as well
   /// peft_type ADALORA: r is the rank before pruning (init_r), s = alpha/(r + 1e-5) for all layers.
   bool adalora = false;
   std::map<std::string, index_t, std::less<>> kept_ranks;  ///< of pruned layers, by module; may be 0
 
-  /// Whether PEFT changes the base's weights when it loads this: A and B are then relative to the changed ones.
+  /// Whether training began with a base that was changed by what A and B began with: they are relative to that one.
+  /// Writers spell methods as they like (lora_ga, lora-ga, LoRA-GA).
   bool changes_base() const {
-    std::string lower = init;  // PEFT takes them in any case
-    for (char& c : lower)
-      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-    for (auto const* method : {"pissa", "olora", "corda", "lora_ga", "loftq"})
-      if (lower.starts_with(method)) return true;
+    auto const method = plain_init();
+    for (auto const* known : {"pissa", "milora", "olora", "corda", "loftq", "loraga", "loraone"})
+      if (method.starts_with(known)) return true;
     return false;
+  }
+  /// Whether this library can tell whether it is so.
+  bool knows_init() const {
+    auto const method = plain_init();
+    for (auto const* known : {"true", "false", "null", "gaussian", "orthogonal", "eva", "mica"})
+      if (method == known) return true;
+    return changes_base();
+  }
+
+ private:
+  std::string plain_init() const {
+    std::string letters;
+    for (char const c : init)
+      if (c >= 'A' && c <= 'Z') letters += static_cast<char>(c - 'A' + 'a');
+      else if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) letters += c;
+    return letters;
   }
 };
 
 /// Rank and scale by module, with patterns compiled once.
 /// errors  format_error naming `where` for patterns that cannot be read
 class peft_scales {
-  std::vector<std::pair<module_pattern, index_t>> ranks_;
-  std::vector<std::pair<module_pattern, double>> alphas_;
+  pattern_table<index_t> ranks_;
+  pattern_table<double> alphas_;
   std::map<std::string, index_t, std::less<>> kept_;
   index_t r_;
   double alpha_;
   bool rank_stable_, adalora_;
 
-  template <class List, class T>
-  static T first(List const& list, std::string_view module, T otherwise) {
-    for (auto const& [pattern, value] : list)
-      if (pattern.fits_end(module)) return value;
-    for (auto const& [pattern, value] : list)  // as PEFT does: a name that is no expression for itself ("a+b")
-      if (pattern.text() == module) return value;
-    return otherwise;
-  }
-
  public:
   peft_scales(peft_config const& c, std::string const& where)
-      : kept_(c.kept_ranks), r_(c.r), alpha_(c.alpha), rank_stable_(c.rank_stable), adalora_(c.adalora) {
-    for (auto const& [key, rank] : c.rank_pattern) ranks_.emplace_back(module_pattern(key, where), rank);
-    for (auto const& [key, alpha] : c.alpha_pattern) alphas_.emplace_back(module_pattern(key, where), alpha);
-  }
+      : ranks_(c.rank_pattern, where),
+        alphas_(c.alpha_pattern, where),
+        kept_(c.kept_ranks),
+        r_(c.r),
+        alpha_(c.alpha),
+        rank_stable_(c.rank_stable),
+        adalora_(c.adalora) {}
   index_t rank(std::string_view module) const {
     if (auto const kept = kept_.find(module); kept != kept_.end()) return kept->second;
-    return first(ranks_, module, r_);
+    return ranks_.find(module, r_);
   }
   double scale(std::string_view module) const {
     if (adalora_) return alpha_ / (static_cast<double>(r_) + adalora_scaling::epsilon);
     auto const r = static_cast<double>(rank(module));
-    return first(alphas_, module, alpha_) / (rank_stable_ ? std::sqrt(r) : r);
+    return alphas_.find(module, alpha_) / (rank_stable_ ? std::sqrt(r) : r);
   }
 };
 
@@ -157,20 +170,29 @@ inline peft_config parse_peft_config(std::string_view text, std::string const& w
   auto const json = parse_json<nlohmann::ordered_json>(text, where);
   if (!json.is_object()) raise<format_error>(where, "configuration", "no JSON object", "an object");
   auto const type = json_field(json, "peft_type", std::string(), where);
-  bool const adalora = type == "ADALORA";
-  if (!adalora && type != "LORA") raise<format_error>(where, "peft_type", "'" + type + "'", "LORA or ADALORA");
-  for (auto const* key : {"use_qalora", "lora_bias", "modules_to_save", "layer_replication", "alora_invocation_tokens",
-                          "trainable_token_indices", "target_parameters", "monteclora_config", "arrow_config",
-                          "kasa_config", "use_bdlora"}) {
+  bool const adalora = type == "ADALORA", fork = type == "LORAGA";  // that of LoRA-GA's authors
+  if (!adalora && !fork && type != "LORA")
+    raise<format_error>(where, "peft_type", "'" + type + "'",
+                        "LORA, ADALORA or LORAGA: other methods' adapters are not supported");
+  for (auto const* key : {"r", "lora_alpha"})
+    if (auto const p = json.find(key); p != json.end() && p->is_null())
+      raise<format_error>(where, key, "null", "a number: without it the adapter's strength is not known");
+  for (auto const* key :
+       {"use_qalora", "lora_bias", "layer_replication", "alora_invocation_tokens", "trainable_token_indices",
+        "target_parameters", "monteclora_config", "arrow_config", "kasa_config", "use_bdlora"}) {
     auto const p = json.find(key);
     bool const off =
         p == json.end() || p->is_null() || *p == false || ((p->is_array() || p->is_object()) && p->empty());
     if (!off) raise<format_error>(where, key, p->dump().substr(0, 80), "off (not supported)");
   }
-  if (auto const bias = json_field(json, "bias", std::string("none"), where); bias != "none")
-    raise<format_error>(where, "bias", "'" + bias + "'", "none (not supported)");
 
   peft_config c;
+  c.bias = json_field(json, "bias", c.bias, where);
+  if (c.bias != "none" && c.bias != "all" && c.bias != "lora_only")
+    raise<format_error>(where, "bias", "'" + c.bias + "'", "none, all or lora_only");
+  if (auto const p = json.find("modules_to_save"); p != json.end() && !p->is_null())
+    c.modules_to_save = format::string_list(*p, where, "modules_to_save");
+  c.ensure_weight_tying = json_field(json, "ensure_weight_tying", false, where);
   c.r = json_field(json, "r", c.r, where);
   c.alpha = json_field(json, "lora_alpha", c.alpha, where);
   c.rank_stable = json_field(json, "use_rslora", c.rank_stable, where);
@@ -180,6 +202,7 @@ inline peft_config parse_peft_config(std::string_view text, std::string const& w
   c.task_type = json_field(json, "task_type", c.task_type, where);
   if (auto const p = json.find("init_lora_weights"); p != json.end())
     c.init = p->is_string() ? p->template get<std::string>() : p->dump();
+  if (fork && !c.changes_base()) c.init = "lora_ga";
   c.dora = json_field(json, "use_dora", c.dora, where);
   if (adalora) {
     if (c.dora) raise<format_error>(where, "use_dora", "true", "false for ADALORA");
@@ -223,13 +246,13 @@ inline std::string peft_config_text(peft_config const& c) {
   for (auto const& [key, alpha] : c.alpha_pattern) alphas[key] = number(alpha);
   json all{{"alpha_pattern", alphas},
            {"base_model_name_or_path", text_or_null(c.base_model)},
-           {"bias", "none"},
+           {"bias", c.bias},
            {"fan_in_fan_out", c.fan_in_fan_out},
            {"inference_mode", true},
            {"init_lora_weights", true},  // others make PEFT change the base again when it loads this
            {"lora_alpha", number(c.alpha)},
            {"lora_dropout", c.dropout},
-           {"modules_to_save", nullptr},
+           {"modules_to_save", c.modules_to_save.empty() ? json(nullptr) : json(c.modules_to_save)},
            {"peft_type", "LORA"},
            {"r", c.r},
            {"rank_pattern", ranks},
@@ -237,6 +260,7 @@ inline std::string peft_config_text(peft_config const& c) {
            {"task_type", text_or_null(c.task_type)},
            {"use_dora", c.dora},
            {"use_rslora", c.rank_stable}};
+  if (c.ensure_weight_tying) all["ensure_weight_tying"] = true;  // older versions do not know the key
   if (c.adalora) format::write_adalora(c, all);
   return all.dump(2, ' ', true);
 }

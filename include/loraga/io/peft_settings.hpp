@@ -1,6 +1,7 @@
 #pragma once
 #include <loraga/io/peft_config.hpp>
 #include <loraga/io/record_info.hpp>
+#include <set>
 
 // What adapter_config.json has to say so that PEFT gives records the ranks and scales they have, and finds their
 // modules.
@@ -27,10 +28,10 @@ inline std::string escaped(std::string_view name) {
   return text;
 }
 
-/// A key that fits this module and no other: its name, or the same as an anchored expression.
+/// A key that fits this module and no other: its name, or the same as an anchored expression, which is sure also where
+/// there are too many modules to look at them all.
 inline std::string pattern_key(std::string const& module, std::vector<std::string> const& all) {
-  constexpr std::string_view special = "^$\\+*?()[]{}|";
-  if (module.find_first_of(special) == module.npos) {
+  if (module_pattern::is_plain(module) && all.size() <= 1000) {
     module_pattern const plain(module, "save_peft");
     if (std::all_of(all.begin(), all.end(), [&](auto const& m) { return m == module || !plain.fits_end(m); }))
       return module;
@@ -78,24 +79,37 @@ inline void set_adalora_scales(peft_config& c, std::vector<record_info> const& r
 
 /// Last words of the modules, if they mean just these among all modules that the base's names speak of; else whole
 /// names, if they do (PEFT takes those, too, for the ends of longer ones); else an expression.
-inline module_selection targets_of(std::vector<record_info> const& records, std::string const& prefix,
-                                   safetensors_model const* base) {
+template <class Options>
+module_selection targets_of(std::vector<record_info> const& records, Options const& options,
+                            safetensors_model const* base) {
   std::set<std::string> whole, words;
+  std::map<std::string, std::string> renamed;  // in the base -> module
+  for (auto const& [module, place] : options.places) renamed[place.weight] = module;
   for (auto const& r : records) {
     whole.insert(r.module);
     words.insert(r.module.substr(r.module.rfind('.') + 1));
   }
-  auto const exact = [&](module_selection const& selection) {
+  auto const selects = [](std::set<std::string> const& names, std::string_view module) {
+    while (true) {  // itself, or what follows one of its dots
+      if (names.contains(std::string(module))) return true;
+      auto const dot = module.find('.');
+      if (dot == module.npos) return false;
+      module.remove_prefix(dot + 1);
+    }
+  };
+  auto const exact = [&](std::set<std::string> const& names) {
     for (auto const& name : base->names())
       for (auto dot = name.find('.'); dot != name.npos; dot = name.find('.', dot + 1)) {
-        auto const module = prefix + name.substr(0, dot);
-        if (selection.selects(module) && !whole.contains(module)) return false;
+        auto const known = renamed.find(name.substr(0, dot) + ".weight");
+        auto const module = known == renamed.end() ? options.module_prefix + name.substr(0, dot) : known->second;
+        if (selects(names, module) && !whole.contains(module)) return false;
       }
     return true;
   };
-  module_selection const by_word{{words.begin(), words.end()}, {}, {}, {}, {}, {}};
-  module_selection const by_name{{whole.begin(), whole.end()}, {}, {}, {}, {}, {}};
-  if (!base || exact(by_name)) return base && exact(by_word) ? by_word : by_name;
+  auto const of = [](std::set<std::string> const& names) {
+    return module_selection{{names.begin(), names.end()}, {}, {}, {}, {}, {}};
+  };
+  if (!base || exact(whole)) return of(base && exact(words) ? words : whole);
   std::string expression;
   for (auto const& module : whole) expression += (expression.empty() ? "" : "|") + escaped(module);
   return {{}, expression, {}, {}, {}, {}};

@@ -1,11 +1,10 @@
 #pragma once
+#include <loraga/io/peft_names.hpp>
 #include <loraga/io/record_info.hpp>
 
 // How PEFT's files call and shape the matrices of a record.
 
 namespace loraga::format {
-
-inline std::string const peft_prefix = "base_model.model.";
 
 enum class record_part { a, b, e, magnitude };
 
@@ -56,32 +55,52 @@ inline std::vector<peft_tensor> peft_tensors(record_info const& r) {
 }
 
 /// The tensors of one module as a file has them, by their suffix.
-using peft_module = std::map<std::string_view, stored_tensor>;
+using peft_module = std::map<std::string, stored_tensor, std::less<>>;
+
+/// What an adapter file holds.
+struct peft_contents {
+  std::map<std::string, peft_module> modules;
+  std::vector<whole_parameter> whole;  // sorted by name
+};
+
+/// The one adapter's name in the keys of a file, if they bear one.  errors  format_error for several adapters
+inline std::string adapter_name(safetensors_file const& file) {
+  std::string name, key;
+  for (auto const& t : file.tensors()) {
+    auto const at = t.name.rfind(".lora_");
+    if (at == t.name.npos) continue;
+    auto const found = parse_peft_key(t.name, file.path().string()).adapter;
+    if (found.empty()) continue;
+    if (!name.empty() && found != name)
+      raise<format_error>(file.path().string(), "adapter", "several: '" + name + "' and '" + found + "'",
+                          "one (PEFT saves one with selected_adapters=[name])");
+    name = found;
+  }
+  return name;
+}
 
 /// Sorts a file's tensors by module.
-/// errors  format_error for names that are not PEFT's for a LoRA
-inline std::map<std::string, peft_module> peft_modules(safetensors_file const& file) {
-  static constexpr std::string_view suffixes[] = {
-      ".lora_A.weight",         ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B",
-      ".lora_magnitude_vector", ".lora_A",        ".lora_B",           ".lora_E"};
-  std::map<std::string, peft_module> modules;
+/// errors  format_error for names that are not PEFT's for a LoRA, two that mean the same, and tensors left empty
+inline peft_contents sort_peft_tensors(safetensors_file const& file) {
+  peft_contents found;
+  std::map<std::string, whole_parameter> whole;
+  auto const where = file.path().string();
+  auto const name = adapter_name(file);
   for (auto const& t : file.tensors()) {
-    std::string_view name = t.name;
-    auto const suffix =
-        std::find_if(std::begin(suffixes), std::end(suffixes), [&](std::string_view s) { return name.ends_with(s); });
-    bool const whole_layer = name.ends_with(".base_layer.weight");
-    if (!name.starts_with(peft_prefix) || suffix == std::end(suffixes) ||
-        name.size() < peft_prefix.size() + suffix->size())
-      raise<format_error>(file.path().string(), "'" + t.name + "'",
-                          whole_layer ? "a layer of the base, saved whole" : "unknown",
-                          whole_layer ? "adapters alone: save_pretrained(..., save_embedding_layers=False)"
-                                      : "base_model.model.<module>.lora_A.weight, .lora_B.weight or what DoRA, "
-                                        "AdaLoRA and embeddings have");
-    name.remove_prefix(peft_prefix.size());
-    name.remove_suffix(suffix->size());
-    modules[std::string(name)].emplace(*suffix, file[t.name]);
+    auto const key = parse_peft_key(t.name, where, name);
+    if (t.shape == std::vector<index_t>{0} && key.part != peft_part::buffer)
+      raise<format_error>(
+          where, "'" + t.name + "'", "empty",
+          "numbers (saved from DeepSpeed ZeRO-3 or FSDP without gathering the shards? save again within "
+          "deepspeed.zero.GatheredParameters, or make the weights with zero_to_fp32.py)");
+    bool fresh = true;
+    if (key.part == peft_part::factor) fresh = found.modules[key.module].emplace(key.suffix, file[t.name]).second;
+    else if (key.part != peft_part::buffer)
+      fresh = whole.emplace(key.name, whole_parameter{key.name, file[t.name], key.part == peft_part::base_copy}).second;
+    if (!fresh) raise<format_error>(where, "'" + t.name + "'", "there in another spelling too", "each tensor once");
   }
-  return modules;
+  for (auto& [parameter, tensor] : whole) found.whole.push_back(std::move(tensor));
+  return found;
 }
 
 /// A module's record but for its scale, with E or a magnitude as told.

@@ -26,9 +26,16 @@ struct peft_options {
   std::string base_model = {};         ///< name or path of the base; must be named for peft_base::anchored
   std::string task_type = {};          ///< CAUSAL_LM, SEQ_2_SEQ_LM, FEATURE_EXTRACTION, or empty
   double dropout = 0;
-  bool fan_in_fan_out = false;     ///< the base stores its weights in x out (GPT-2's Conv1D)
-  std::string module_prefix = {};  ///< what module names have before the names in the base's files
+  bool fan_in_fan_out = false;                      ///< the base stores its weights in x out (GPT-2's Conv1D)
+  std::string module_prefix = {};                   ///< what module names have before the names in the base's files
+  std::map<std::string, weight_place> places = {};  ///< in the base, of modules for which these two are not right
   overwrite may_replace = overwrite::no;
+  /// Parameters to save whole (load_peft's, or a head of your own); they are read while the writer is made.
+  std::vector<whole_parameter> whole = {};
+  /// What the configuration calls modules_to_save; if it is not said, the modules of `whole`.
+  std::optional<std::vector<std::string>> modules_to_save = {};
+  std::string bias = "none";         ///< none, all or lora_only, for `whole` that holds biases
+  bool ensure_weight_tying = false;  ///< of PEFT's configuration: an embedding's adapter is its tied head's as well
 };
 
 /// Says that nobody looks whether modules exist in the base: PEFT ignores names it does not know without a word.
@@ -39,7 +46,8 @@ struct unchecked_names {};
 /// configuration last.
 /// `base` is the model to look names and shapes up in, or unchecked_names.
 /// Records with a magnitude become a DoRA (use_dora), such with E AdaLoRA's form; the portable profile folds E into B.
-/// errors  value_error for no records, a module given twice or unknown to the base, an anchored record without a named
+/// errors  value_error for no records, a task_type that wants a head where none is saved whole, a module given twice or
+/// unknown to the base, an anchored record without a named
 ///         base, an anchored base without a name, records of several methods, DoRA's in the portable profile, scales
 ///         that AdaLoRA's form does not have; shape_error; file_error (EEXIST unless overwrite::yes)
 /// source  github.com/huggingface/peft 0.21
@@ -60,7 +68,8 @@ class peft_writer {
     if constexpr (std::is_same_v<Base, safetensors_model>) model = &base;
     if (records.empty()) raise<value_error>("save_peft", "records", "empty", "at least one");
     auto const& task = options_.task_type;
-    if (!task.empty() && task != "CAUSAL_LM" && task != "SEQ_2_SEQ_LM" && task != "FEATURE_EXTRACTION")
+    bool const headless = task.empty() || task == "CAUSAL_LM" || task == "SEQ_2_SEQ_LM" || task == "FEATURE_EXTRACTION";
+    if (!headless && options_.whole.empty())
       raise<value_error>(
           "save_peft", "task_type", task,
           "CAUSAL_LM, SEQ_2_SEQ_LM, FEATURE_EXTRACTION or none: PEFT wants a head in the file for others");
@@ -69,7 +78,7 @@ class peft_writer {
         raise<value_error>("save_peft", "module", "'" + r.module + "', twice", "each once");
       auto checked = r;
       checked.e = r.e && !portable();  // a LoRA says what is a convolution
-      if (model) check_against_base(checked, *model, options_.module_prefix, options_.fan_in_fan_out, "save_peft");
+      if (model) check_against_base(checked, *model, place_of(options_, r.module), "save_peft");
       bool const anchored = r.start_rank > 0;
       if (anchored && !options_.base)
         raise<value_error>("save_peft(" + r.module + ")", "base", "not named, and the adapter is anchored",
@@ -147,7 +156,10 @@ class peft_writer {
     c.adalora = records[0].e;
     if (c.adalora) format::set_adalora_scales(c, records);
     else if (!portable()) format::set_scales(c, records);
-    c.targets = format::targets_of(records, options_.module_prefix, model);
+    c.targets = format::targets_of(records, options_, model);
+    c.bias = options_.bias;
+    c.ensure_weight_tying = options_.ensure_weight_tying;
+    c.modules_to_save = options_.modules_to_save ? *options_.modules_to_save : whole_modules();
     std::string const config = peft_config_text(c);
 
     make_folder(folder);
@@ -156,8 +168,22 @@ class peft_writer {
     std::vector<tensor_spec> specs;
     for (auto const& r : records)
       for (auto const& t : format::peft_tensors(r)) specs.push_back({key(r.module, t.suffix), t.type, t.shape});
+    for (auto const& w : options_.whole) specs.push_back({whole_key(w), w.tensor.type, w.tensor.shape});
     weights_.emplace(folder / "adapter_model.safetensors", specs, std::map<std::string, std::string>{{"format", "pt"}},
                      options_.may_replace);
+    for (auto const& w : options_.whole) weights_->write(whole_key(w), w.tensor.bytes);
+  }
+  static std::string whole_key(whole_parameter const& w) {
+    auto const last = w.name.rfind('.') + 1;  // 0 where there is no dot
+    return format::peft_prefix + w.name.substr(0, last) + (w.base_copy ? "base_layer." : "") + w.name.substr(last);
+  }
+  std::vector<std::string> whole_modules() const {
+    std::set<std::string> modules;
+    for (auto const& w : options_.whole) {
+      bool const trained_bias = options_.bias != "none" && w.name.ends_with(".bias");
+      if (!w.base_copy && !trained_bias) modules.insert(w.name.substr(0, w.name.rfind('.')));
+    }
+    return {modules.begin(), modules.end()};
   }
 };
 

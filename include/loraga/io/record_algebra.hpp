@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/io/adapter_record.hpp>
+#include <unordered_map>
 
 // Records that do the same to W in another form, and sums of them.
 
@@ -88,6 +89,7 @@ struct weighted_records {
 ///         a module of several kinds; state_error for DoRA's records
 inline std::vector<adapter_record> combined(std::vector<weighted_records> const& adapters) {
   std::vector<adapter_record> sum;
+  std::unordered_map<std::string, std::size_t> places;  // by module
   for (auto const& one : adapters) {
     require_value(is_finite(one.weight), one.weight, "combined", "weight", "a finite number");
     for (auto const& r : one.records) {
@@ -97,11 +99,12 @@ inline std::vector<adapter_record> combined(std::vector<weighted_records> const&
       auto part = widened(r);
       part.scale *= one.weight;
       part = folded(part, part.rank());
-      auto const same = std::find_if(sum.begin(), sum.end(), [&](auto const& s) { return s.module == r.module; });
-      if (same == sum.end()) {
+      auto const [p, fresh] = places.emplace(r.module, sum.size());
+      if (fresh) {
         sum.push_back(std::move(part));
         continue;
       }
+      auto* const same = &sum[p->second];
       if (same->a.cols != part.a.cols || same->b.rows != part.b.rows)
         raise<shape_error>(where, "record", shape_text(part.b.rows, part.a.cols),
                            shape_text(same->b.rows, same->a.cols));

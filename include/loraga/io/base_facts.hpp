@@ -1,0 +1,103 @@
+#pragma once
+#include <algorithm>
+#include <loraga/io/record_info.hpp>
+#include <optional>
+
+// What config.json beside a base's weights says of them, where the weights themselves do not.
+
+namespace loraga {
+
+/// errors  format_error for a config.json that cannot be read
+struct base_facts {
+  bool has_config = false;
+  std::vector<std::string> model_types;   ///< its own, and those of the models within it
+  std::optional<bool> ties_words;         ///< tie_word_embeddings
+  std::optional<bool> has_language_head;  ///< by its architectures
+  index_t vocabulary = 0;                 ///< 0: not said
+
+  base_facts() = default;
+  explicit base_facts(safetensors_model const& base) {
+    auto const path = base.folder() / "config.json";
+    std::error_code unknown;
+    if (!std::filesystem::exists(path, unknown)) return;
+    auto const json = parse_json<nlohmann::ordered_json>(read_text(path), path.string(), 64);
+    if (!json.is_object()) return;
+    has_config = true;
+    collect(json, 0);
+    if (!ties_words) find_ties(json);
+    auto const list = json.find("architectures");
+    if (list == json.end() || !list->is_array()) return;
+    has_language_head = false;
+    for (auto const& a : *list) {
+      if (!a.is_string()) continue;
+      auto const& name = a.template get_ref<std::string const&>();
+      for (auto const* part : {"ForCausalLM", "LMHead", "ForConditionalGeneration", "ForMaskedLM", "ForPreTraining"})
+        if (name.find(part) != name.npos) has_language_head = true;
+    }
+  }
+  /// Whether its head is the embedding's weight: if it has a head, and says so, or the files hold no weight for it.
+  bool is_tied(bool files_hold_head) const {
+    bool const has_head = files_hold_head || has_language_head.value_or(ties_words.value_or(false));
+    return has_head && ties_words.value_or(!files_hold_head);
+  }
+  /// Whether models of its kind are made of GPT-2's Conv1D, whose weights are in x out.
+  /// source  github.com/huggingface/transformers 5.24: the models that use pytorch_utils.Conv1D
+  bool has_conv1d() const {
+    auto const known = {"gpt2", "openai-gpt",   "imagegpt",    "decision_transformer",
+                        "clvp", "clvp_encoder", "clvp_decoder"};
+    return std::any_of(model_types.begin(), model_types.end(),
+                       [&](auto const& type) { return std::find(known.begin(), known.end(), type) != known.end(); });
+  }
+
+ private:
+  void collect(nlohmann::ordered_json const& json, int depth) {
+    if (auto const p = json.find("model_type"); p != json.end() && p->is_string()) model_types.push_back(*p);
+    if (auto const p = json.find("vocab_size"); depth == 0 && p != json.end() && p->is_number_integer())
+      vocabulary = *p;
+    if (auto const p = json.find("tie_word_embeddings"); depth == 0 && p != json.end() && p->is_boolean())
+      ties_words = p->template get<bool>();
+    for (auto const& [key, value] : json.items())
+      if (value.is_object() && depth < 4) collect(value, depth + 1);
+  }
+  /// A model with towers says it of its text.
+  void find_ties(nlohmann::ordered_json const& json) {
+    for (auto const* part : {"text_config", "llm_config", "language_config", "thinker_config", "decoder"}) {
+      auto const p = json.find(part);
+      if (p == json.end() || !p->is_object()) continue;
+      auto const ties = p->find("tie_word_embeddings");
+      if (ties != p->end() && ties->is_boolean()) ties_words = ties->template get<bool>();
+    }
+  }
+};
+
+/// Whether a module is called like GPT-2's Conv1D layers.
+inline bool is_called_conv1d(std::string_view module) {
+  auto const word = module.substr(module.rfind('.') + 1);
+  return word == "c_attn" || word == "c_proj" || word == "c_fc" || word == "q_attn";
+}
+
+/// Whether the base holds a linear layer's weight in x out: its shape tells, or for a square one config.json, or the
+/// adapter's fan_in_fan_out where nothing speaks against it.
+/// errors  value_error where that is not certain: a square weight, and what is known does not agree
+inline bool is_in_by_out(record_info const& r, stored_tensor const& w, bool fan_in_fan_out, base_facts const& base) {
+  if (r.layer.form != layer_form::linear || w.shape.size() != 2) return false;
+  if (r.out != r.in) return w.rows() == r.in && w.cols() == r.out && (fan_in_fan_out || base.has_conv1d());
+  bool const called = is_called_conv1d(r.module);
+  if (base.has_conv1d()) return called;
+  auto const refuse = [&](std::string const& found) {
+    raise<value_error>("is_in_by_out(" + r.module + ")", "the layout of a square weight", "not certain: " + found,
+                       "config.json of the base beside its weights, or --fan-in-fan-out (in x out: GPT-2's Conv1D) or "
+                       "--no-fan-in-fan-out (out x in: all others)");
+  };
+  if (base.has_config && !base.model_types.empty()) {
+    if (fan_in_fan_out)
+      refuse("the adapter says fan_in_fan_out, config.json says " + base.model_types[0] + ", which is out x in");
+    return false;
+  }
+  if (called != fan_in_fan_out)
+    refuse(called ? "the module is called like GPT-2's Conv1D, the adapter does not say fan_in_fan_out"
+                  : "the adapter says fan_in_fan_out, the module is not called like GPT-2's Conv1D");
+  return called;
+}
+
+}  // namespace loraga
