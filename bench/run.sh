@@ -4,6 +4,7 @@
 #                          --threads N, --ranks R... narrow it down; --against COMMIT, as the first of them, builds that
 #                          commit too and lets it take turns: how much faster or slower are we now?
 #   bench/run.sh io        writing safetensors against cp, and what opening a file of 10 GB costs (a minute, 3 GB of disk)
+#   bench/run.sh experts   files of 40,000 tensors against the Python package, and loraga_adapter on them (two minutes)
 #   bench/run.sh evidence  every method of the paper on real text, the record behind docs/evidence.md (about 3 hours on two
 #                          cores, restartable); --budget HOURS, --stages S..., --steps N, --report-only, --help and more
 #   bench/run.sh compile   what including the headers costs, as ratios to including Eigen
@@ -72,10 +73,18 @@ case $what in
     mkdir -p build
     g++ -std=c++20 -O2 -Iinclude bench/io/files.cpp -o build/bench_files
     /usr/bin/python3 bench/io/measure.py --program build/bench_files --work build/bench-io --result $results/io.json "$@" ;;
+  experts)
+    need_packages g++ libeigen3-dev nlohmann-json3-dev libcli11-dev python3 python3-venv
+    bash tests/interop/run.sh --light > build/interop-light.txt || { cat build/interop-light.txt; exit 1; }
+    for program in tests/interop/bytes examples/adapters/adapter_main; do
+      g++ -std=c++20 -O2 -march=native -Iinclude -isystem /usr/include/eigen3 $program.cpp -o build/bench_$(basename $program) -pthread
+    done
+    build/interop-light/bin/python bench/io/many_modules.py --opener build/bench_bytes --adapter build/bench_adapter_main \
+      --work build/bench-experts --result $results/experts.json "$@" ;;
   compile)
     need_packages g++ libeigen3-dev python3
     /usr/bin/python3 bench/compile/measure.py --result $results/compile.json "$@" ;;
   *)
-    sed -n '2,11s/^# \{0,1\}//p' "$0"
+    sed -n '2,12s/^# \{0,1\}//p' "$0"
     [[ $what == help || $what == --help ]] ;;
 esac

@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/io/model.hpp>
+#include <set>
 
 #include "text_encoder.hpp"
 

@@ -2,6 +2,7 @@
 // such runs. See examples/run.sh sentiment.
 #include <iostream>
 #include <loraga/cpu.hpp>
+#include <set>
 
 #include "../data/vader.hpp"
 #include "comparison.hpp"

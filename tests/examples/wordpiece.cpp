@@ -2,6 +2,7 @@
 #include "../../examples/data/vader.hpp"
 
 #include <loraga/io/model.hpp>
+#include <set>
 
 #include "../support/catch.hpp"
 #include "../support/folder.hpp"

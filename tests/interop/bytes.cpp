@@ -1,8 +1,10 @@
 // The light part of the comparison with other people's tools: safetensors files as bytes.
 //   bytes rewrite IN OUT     reads every tensor and writes them again, in the opposite order
 //   bytes floats IN OUT      floating-point tensors as float32 matrices
+//   bytes open IN            opens it, lists its tensors, and prints how many seconds that took
 //   bytes judge FOLDER       a line of hexadecimal per file in, a line of JSON about it out
 #include <algorithm>
+#include <chrono>
 #include <iostream>
 #include <loraga/io/safetensors_writer.hpp>
 
@@ -34,6 +36,14 @@ void floats(char const* in, char const* out) {
     writer.write(s.name, view);
   }
   writer.commit();
+}
+
+void open_and_list(char const* in) {
+  auto const begin = std::chrono::steady_clock::now();
+  safetensors_file const file(in);
+  std::size_t sizes = 0;
+  for (auto const& t : file.tensors()) sizes += file[t.name].shape.size();
+  std::cout << std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() << ' ' << sizes << '\n';
 }
 
 std::string hex(std::span<std::byte const> bytes) {
@@ -79,9 +89,10 @@ int main(int argc, char** argv) try {
   std::string const what = argc > 2 ? argv[1] : "";
   if (what == "rewrite" && argc == 4) rewrite(argv[2], argv[3]);
   else if (what == "floats" && argc == 4) floats(argv[2], argv[3]);
+  else if (what == "open" && argc == 3) open_and_list(argv[2]);
   else if (what == "judge" && argc == 3) judge_lines(argv[2]);
   else {
-    std::cerr << "bytes rewrite IN OUT | floats IN OUT | judge FOLDER\n";
+    std::cerr << "bytes rewrite IN OUT | floats IN OUT | open IN | judge FOLDER\n";
     return 2;
   }
 } catch (std::exception const& e) {

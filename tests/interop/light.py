@@ -7,8 +7,10 @@ PROGRAM is bytes.cpp, compiled. Needs numpy and safetensors only.
 import argparse
 import json
 import random
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +177,25 @@ def check_mutations(report, program, work, count=20000):
                 str(unexplained[:2]))
 
 
+def check_many(report, program, work, count=40000):
+    """Opening and listing is linear in the tensors, and costs what it costs the package."""
+    names = [f"base_model.model.model.layers.{i // 800}.mlp.experts.{i // 2 % 400}.up_proj.lora_{'AB'[i % 2]}.weight"
+             for i in range(count)]
+    save_file({n: np.zeros((1, 1), np.float32) for n in names}, work / "many.safetensors")
+    ours, theirs = [], []
+    for _ in range(7):
+        begin = time.perf_counter()
+        with safetensors.safe_open(work / "many.safetensors", "np") as file:
+            sizes = sum(len(file.get_slice(name).get_shape()) for name in file.keys())
+        theirs.append(time.perf_counter() - begin)
+        out = subprocess.run([program, "open", work / "many.safetensors"], check=True, capture_output=True, text=True)
+        ours.append(float(out.stdout.split()[0]))
+        assert int(out.stdout.split()[1]) == sizes == 2 * count
+    mine, package = statistics.median(ours), statistics.median(theirs)
+    report.true(f"{count} tensors opened and listed in {mine:.2f} s, by the package in {package:.2f} s: within 3 times that",
+                mine <= 3 * package)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bytes", type=Path, required=True)
@@ -188,6 +209,7 @@ def main():
     check_floats(report, options.bytes, options.work)
     strict = check_vectors(report, options.bytes, options.work)
     check_mutations(report, options.bytes, options.work)
+    check_many(report, options.bytes, options.work)
     committed = options.reference / "safetensors_vectors.json"
     if options.update:
         committed.write_text(vectors.table_text())

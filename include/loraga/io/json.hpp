@@ -11,9 +11,11 @@ namespace format {
 /// through a container again whenever one within it ends.)
 template <class Json>
 class json_builder {
+  static constexpr bool ordered = requires(typename Json::object_t & o) { o.emplace_back(std::string(), Json()); };
+  struct nothing {};
   struct container {
     Json* json;
-    std::unordered_set<std::string> keys;
+    std::conditional_t<ordered, std::unordered_set<std::string>, nothing> keys;  // whose own search is linear
   };
   std::string const& where_;
   int deepest_;
@@ -31,8 +33,7 @@ class json_builder {
     Json& into = *open_.back().json;
     if (into.is_array()) return into.push_back(std::move(value)), &into.back();
     auto& object = into.template get_ref<typename Json::object_t&>();
-    if constexpr (requires { object.emplace_back(key_, std::move(value)); })  // ordered: its emplace would search
-      return &object.emplace_back(std::move(key_), std::move(value)).second;
+    if constexpr (ordered) return &object.emplace_back(std::move(key_), std::move(value)).second;
     else return &object.emplace(std::move(key_), std::move(value)).first->second;
   }
   bool open(Json value) {
@@ -61,8 +62,11 @@ class json_builder {
   bool end_array() { return close(); }
   bool key(std::string& name) {
     check_depth();
-    if (!open_.back().keys.insert(name).second)
-      raise<format_error>(where_, "key", Json(name).dump() + ", for the second time", "each key once");
+    auto& [json, keys] = open_.back();
+    bool fresh;
+    if constexpr (ordered) fresh = keys.insert(name).second;
+    else fresh = !json->contains(name);
+    if (!fresh) raise<format_error>(where_, "key", Json(name).dump() + ", for the second time", "each key once");
     key_ = std::move(name);
     return true;
   }

@@ -4,6 +4,7 @@
 #include <loraga/io/record_algebra.hpp>
 #include <loraga/io/safetensors_writer.hpp>
 #include <optional>
+#include <set>
 
 namespace loraga {
 
