@@ -138,7 +138,7 @@ inline void add_whole(peft_adapter& sum, peft_adapter const& other) {
   for (auto const& w : other.whole) {
     auto const same = std::find_if(sum.whole.begin(), sum.whole.end(), [&](auto const& s) { return s.name == w.name; });
     if (same == sum.whole.end()) sum.whole.push_back(w);
-    else if (!format::same_tensor(same->tensor, w.tensor))
+    else if (!same_tensor(same->tensor, w.tensor))
       throw value_error("combine: two adapters hold " + w.name +
                         " whole, and not the same; expected one, or the same in both");
   }
@@ -166,11 +166,27 @@ inline void combine(tool_options const& o) {
   save(o, combined(records), rest, false);
 }
 
+/// What PEFT saved of a base whose weights the start changed (embeddings are saved with their factors) becomes the
+/// original base's: W' + s*B0*A0. The tensors lie in `memory`.
+inline void restore_base_copies(peft_adapter& adapter, std::vector<std::vector<std::byte>>& memory) {
+  loraga::cpu be;
+  for (auto& w : adapter.whole)
+    for (auto const& r : adapter.records) {
+      if (!w.base_copy || w.name != r.module + ".weight") continue;
+      with_float_type(w.tensor.type, w.tensor.label, "dtype", [&, &w = w, &r = r]<class T>(T) {
+        format::weight_change<T, loraga::cpu> change(be, w.tensor, {start_of(r)}, 1, adapter.config.fan_in_fan_out);
+        memory.push_back(change.bytes());
+      });
+      w.tensor.bytes = memory.back();
+    }
+}
+
 /// Another profile; with `start`, from the anchored base (rank r) to the original one (rank 2r).
 /// errors  value_error if start and adapter have other modules or scales
 inline void convert(tool_options const& o) {
   auto adapter = std::move(load_all(o, whole_layers::take)[0].adapter);
   auto& records = adapter.records;
+  std::vector<std::vector<std::byte>> memory;
   if (!o.start.empty()) {
     auto start = load_peft(o.start, peft_base::anchored);
     rename(start, o.renames);
@@ -185,6 +201,7 @@ inline void convert(tool_options const& o) {
       records[i].start_a = start.records[i].a;
       records[i].start_b = start.records[i].b;
     }
+    restore_base_copies(adapter, memory);
   }
   save(o, records, adapter, adapter.config.rank_stable);
 }

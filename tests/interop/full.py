@@ -1,8 +1,8 @@
 """The comparison with PEFT, in a table.
 
-    full.py --exchange PROGRAM --bytes PROGRAM --work EMPTY_FOLDER --reference FOLDER [--update]
+    full.py --exchange PROGRAM --bytes PROGRAM --programs FOLDER --work EMPTY_FOLDER --reference FOLDER [--update]
 
-PROGRAM are exchange.cpp and bytes.cpp, compiled. Results go to WORK/table.txt, the reference made anew to
+PROGRAM are exchange.cpp and bytes.cpp, compiled; FOLDER holds loraga_adapter and loraga_init. Results go to WORK/table.txt, the reference made anew to
 WORK/reference; --update makes that the committed one.
 """
 import argparse
@@ -21,13 +21,14 @@ import parity
 import reference
 import to_peft
 import torch_bytes
+import whole_models
 from models import Exchange
 from report import Report
 
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ["--exchange", "--bytes", "--work", "--reference"]:
+    for name in ["--exchange", "--bytes", "--programs", "--work", "--reference"]:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--update", action="store_true")
     options = parser.parse_args()
@@ -36,6 +37,8 @@ def main():
     for part in [to_peft, from_peft, parity, names]:
         (work / part.__name__).mkdir()
         part.check(report, exchange, work / part.__name__)
+    (work / "whole_models").mkdir()
+    whole_models.check(report, options.programs.resolve(), work / "whole_models")
     torch_bytes.check(report, options.bytes.resolve(), work)
     fresh = work / "reference"
     (work / "making").mkdir()

@@ -17,7 +17,7 @@ for word in "$@"; do
   esac
 done
 need_packages python3 python3-venv g++ nlohmann-json3-dev
-[[ -n $light ]] || need_packages libeigen3-dev
+[[ -n $light ]] || need_packages libeigen3-dev libcli11-dev
 
 requirements=tests/interop/requirements.txt venv=${INTEROP_VENV:-build/interop-venv}
 if [[ -n $light ]]; then
@@ -51,7 +51,12 @@ $venv/bin/python tests/interop/light.py --bytes $work/bytes --work $work/light -
   "${update[@]}" || failed=1
 if [[ -z $light ]]; then
   compile exchange -O2
-  $venv/bin/python tests/interop/full.py --exchange $work/exchange --bytes $work/bytes --work $work/full \
+  for tool in adapter init; do  # as loraga_adapter, loraga_init
+    sources=(examples/adapters/${tool}_main.cpp)
+    [[ $tool == init ]] && sources+=(examples/adapters/init_options.cpp)
+    g++ -std=c++20 -O2 -march=native -Iinclude -isystem /usr/include/eigen3 "${sources[@]}" -o $work/loraga_$tool -pthread
+  done
+  $venv/bin/python tests/interop/full.py --exchange $work/exchange --bytes $work/bytes --programs $work --work $work/full \
     --reference tests/interop/reference "${update[@]}" || failed=1
 fi
 exit $failed

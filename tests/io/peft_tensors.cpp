@@ -187,6 +187,10 @@ TEST_CASE("files that say what a configuration does not are refused by name", "[
   CHECK_THAT(write(lora, {{"m.lora_A.weight", {0}}, {"m.lora_B.weight", {0}}}), Catch::Contains("ZeRO-3"));
   CHECK_THAT(write(lora, {a, b, {"lm_head.weight", {0}}}), Catch::Contains("ZeRO-3"));
   CHECK_THAT(write(lora, {a, b, {"m.lora_A.default.weight", {2, 6}}}), Catch::Contains("another spelling"));
+  CHECK_THAT(write(lora, {a, b, {"h.weight", {2}}, {"h.modules_to_save.weight", {2}}}),  // alike, as PEFT has them
+             Catch::Contains("h.weight whole"));
+  CHECK_THAT(write(lora, {a, b, {"h.weight", {2}}, {"h.modules_to_save.weight", {3}}}),
+             Catch::Contains("another spelling"));
   CHECK_THAT(write(lora, {{"m.lora_A.x.weight", {2, 6}}, {"m.lora_B.y.weight", {4, 2}}}),
              Catch::Contains("several: 'x' and 'y'"));
   CHECK_THAT(write(ada, {a, b}), Catch::Contains("without .lora_A"));

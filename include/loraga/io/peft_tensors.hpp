@@ -94,9 +94,13 @@ inline peft_contents sort_peft_tensors(safetensors_file const& file) {
           "numbers (saved from DeepSpeed ZeRO-3 or FSDP without gathering the shards? save again within "
           "deepspeed.zero.GatheredParameters, or make the weights with zero_to_fp32.py)");
     bool fresh = true;
-    if (key.part == peft_part::factor) fresh = found.modules[key.module].emplace(key.suffix, file[t.name]).second;
-    else if (key.part != peft_part::buffer)
-      fresh = whole.emplace(key.name, whole_parameter{key.name, file[t.name], key.part == peft_part::base_copy}).second;
+    if (key.part == peft_part::factor) {
+      fresh = found.modules[key.module].emplace(key.suffix, file[t.name]).second;
+    } else if (key.part != peft_part::buffer) {
+      whole_parameter const saved{key.name, file[t.name], key.part == peft_part::base_copy};
+      auto const [p, first] = whole.emplace(key.name, saved);
+      fresh = first || same_tensor(p->second.tensor, saved.tensor);  // PEFT itself saves some in two spellings
+    }
     if (!fresh) raise<format_error>(where, "'" + t.name + "'", "there in another spelling too", "each tensor once");
   }
   for (auto& [parameter, tensor] : whole) found.whole.push_back(std::move(tensor));

@@ -141,6 +141,12 @@ struct stored_tensor {
   }
 };
 
+/// Whether two tensors are the same to the last bit.
+inline bool same_tensor(stored_tensor const& a, stored_tensor const& b) {
+  return a.type == b.type && a.shape == b.shape &&
+         std::equal(a.bytes.begin(), a.bytes.end(), b.bytes.begin(), b.bytes.end());
+}
+
 /// Copies a tensor's elements, row by row, into `to`, converting between floating-point types.
 /// errors  format_error if it is no floating-point tensor; shape_error if `to` has another shape
 template <MutableViewIn<host_space> V>

@@ -41,10 +41,6 @@ inline std::string head_of(std::string const& embedding) {
   return decoder ? "lm_head.weight" : "";
 }
 
-inline bool same_tensor(stored_tensor const& a, stored_tensor const& b) {
-  return a.type == b.type && a.shape == b.shape &&
-         std::equal(a.bytes.begin(), a.bytes.end(), b.bytes.begin(), b.bytes.end());
-}
 /// Whether two records do the same to one vocabulary x dim tensor.
 inline bool same_change(adapter_record const& a, adapter_record const& b) {
   if (a.layer == b.layer) return a.scale == b.scale && a.a.values == b.a.values && a.b.values == b.b.values;
@@ -120,7 +116,7 @@ inline std::string settle_tied(safetensors_model const& base, base_facts const& 
   auto const on_embedding = changes_of(embedding), on_head = changes_of(head);
   auto const *const new_embedding = replaced(embedding), *const new_head = replaced(head);
   bool const same_start =
-      new_embedding && new_head ? format::same_tensor(*new_embedding, *new_head) : !new_embedding && !new_head;
+      new_embedding && new_head ? same_tensor(*new_embedding, *new_head) : !new_embedding && !new_head;
   auto const same = [](auto const* a, auto const* b) { return format::same_change(*a, *b); };
   if (same_start && std::equal(on_embedding.begin(), on_embedding.end(), on_head.begin(), on_head.end(), same)) {
     drop_head();
