@@ -83,7 +83,8 @@ class names_by_end {
       auto const lead = [&](std::string_view s) {
         return std::string(s.substr(0, s.size() - std::min(s.size(), end.size() + 1)));
       };
-      auto const& [at, count] = p->second;
+      auto const& at = p->second.at;  // not a structured binding: clang 14 lets no lambda use one
+      auto const count = p->second.count;
       std::size_t chosen = at[0], likely = 0;
       for (std::size_t i = 0; count <= most && i < count; ++i) {
         auto const words = split_words(lead(name));

@@ -97,7 +97,7 @@ inline std::string settle_tied(safetensors_model const& base, base_facts const& 
   for (auto const& r : changes) touched.insert(place_of(options, r.module).weight);
   auto const pair = find_tied_pair(base, facts, touched);
   if (!pair) return {};
-  auto const& [embedding, head, several] = *pair;
+  auto const &embedding = pair->embedding, &head = pair->head;
   auto const changes_of = [&](std::string const& weight) {
     std::vector<adapter_record const*> of;
     for (auto const& r : changes)
@@ -139,7 +139,7 @@ inline std::string settle_tied(safetensors_model const& base, base_facts const& 
     options.replaced.erase(head);
     return embedding + " gets the changes of the embedding and of the head, which is tied to it";
   }
-  if (head.empty() || several)
+  if (head.empty() || pair->several)
     raise<value_error>("merge", embedding, what + "; several modules share it, or the head's name is not known",
                        "an adapter without it, or --tied share (which changes all of them)");
   if (!new_head && !base.contains(head)) options.replaced.emplace(head, base[embedding]);

@@ -48,8 +48,9 @@ struct check_values {
 /// Looks at a batch of triplets before anybody uses them: U and V orthonormal to 1e-5 (1e-12 in double), values in
 /// order and finite and, where energies are known (count x 1, else empty), no more captured than there is. What is
 /// wrong raises a flag: svd_ill_conditioned for an optimistic answer, which is then made again safely; after that
-/// svd_inaccurate. math    max |QT*Q - I|, the product in double: in float, rounding of many equal terms adds up to
-/// more than the limit cost    2*k^2*(rows + cols) operations
+/// svd_inaccurate.
+/// math    max |QT*Q - I|, the product in double: in float, rounding of many equal terms adds up to more than the limit
+/// cost    2*k^2*(rows + cols) operations
 template <Backend B, class T>
 void check_triplets(B& be, triplet_slabs<T, typename B::space> const& t,
                     matrix_view<double const, typename B::space> energy, double scale, caution how,
