@@ -393,3 +393,34 @@ TEST_CASE("loraga_adapter: whole layers go with combine and convert, and names a
   test::write_adapter(folder / "d", f.tensors() + g.tensors());
   CHECK_THAT(run({"d"}, adapters::combine), Catch::Contains("two names become"));
 }
+
+TEST_CASE("loraga_adapter: converting gives the original base's embedding back where PEFT saved the changed one",
+          "[examples]") {
+  test::folder folder;
+  auto const words = test::random(6, 4, 1);
+  test::factors const start("model.embed_tokens", 4, 6, 3), trained("model.embed_tokens", 4, 6, 5);
+  auto const changed = words - test::transpose(start.change());
+  test::named_weights const copy{{"base_model.model.model.embed_tokens.base_layer.weight", changed}};
+  test::write_adapter(folder / "trained", trained.embedding_tensors() + copy);
+  test::write_adapter(folder / "start", start.embedding_tensors());
+  test::write_model_folder(folder / "base", {{"model.embed_tokens.weight", words}}, R"({"tie_word_embeddings":false})");
+  adapters::tool_options tool;
+  tool.sources = {(folder / "trained").string()};
+  tool.start = folder / "start";
+  tool.base_name = "base";
+  tool.out = folder / "original";
+  adapters::convert(tool);
+  auto const whole = load_peft(tool.out, {}, whole_layers::take).whole;
+  REQUIRE(whole.size() == 1);
+  CHECK(whole[0].base_copy);
+  CHECK(test::distance(
+            read(tool.out / "adapter_model.safetensors", "base_model.model.model.embed_tokens.base_layer.weight"),
+            words) < 1e-5);
+  tool.sources = {tool.out.string()};
+  tool.start.clear();
+  tool.base = folder / "base";
+  tool.out = folder / "merged";
+  adapters::merge(tool, 1);
+  CHECK(test::distance(read(tool.out, "model.embed_tokens.weight"), changed + test::transpose(trained.change())) <
+        1e-5);
+}

@@ -183,6 +183,11 @@ TEST_CASE("a tied pair that changes alike stays one", "[io]") {
   CHECK_THAT(m.run(), Catch::Contains("once, for both"));
   CHECK(test::distance(m.merged(words_name), words + same.change()) < 1e-5);
   CHECK(!m.has("lm_head.weight"));
+  m.adapters.clear();  // the same factors, at another scale
+  m.add(same.tensors() + on_words.embedding_tensors(), R"(,"alpha_pattern":{"lm_head":8})");
+  m.run();
+  CHECK(test::distance(m.merged(words_name), words + same.change()) < 1e-5);
+  CHECK(test::distance(m.merged("lm_head.weight"), words + 2.0 * same.change()) < 1e-5);
   m.adapters.clear();
   auto const trained = test::random(6, 4, 9);
   m.add(on_q.tensors() + test::named_weights{{key + words_name, trained}, {key + "lm_head.weight", trained}});
