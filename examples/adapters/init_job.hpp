@@ -143,7 +143,7 @@ class init_job {
       start.emplace(o_.out / "start", infos, options, base_);
       if (!base_.is_single_file()) folders.make(o_.anchored_base);
       rewrite_base(adapter, *start);
-      copy_companions(base_, o_.anchored_base, o_.may_replace);
+      copy_companions(base_, o_.anchored_base, o_.may_replace, {}, {o_.out});
       start->commit();
     } else {
       progress bar("layers", planned_.size());
@@ -168,8 +168,11 @@ class init_job {
   /// An anchored base holds the changed embedding, and a head that is tied to it would change as well.
   void require_untied() const {
     if (!o_.anchored()) return;
-    std::set<std::string> touched;
-    for (auto const& one : planned_) touched.insert(one.layer.place.weight);
+    touched_tensors touched;
+    for (auto const& one : planned_) {
+      auto const w = base_[one.layer.place.weight];
+      touched[one.layer.place.weight] = {w.rows(), w.cols()};
+    }
     if (auto const pair = find_tied_pair(base_, base_facts(base_), touched))
       raise<value_error>("targets", pair->embedding,
                          "tied to the model's head, which the anchored base would change too",

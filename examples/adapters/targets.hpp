@@ -53,11 +53,37 @@ inline std::string sort_key(std::string const& name) {
 
 /// Whether a matrix of that name is an embedding's, looked up by numbers: files do not say so.
 inline bool is_embedding(std::string_view module, std::vector<std::string> const& more) {
-  auto const word = module.substr(module.rfind('.') + 1);
-  for (auto const* known : {"embed_tokens", "embed_positions", "embed_in", "embeddings", "embedding", "tok_embeddings",
-                            "tokens_embed", "positions_embed", "token_embedding", "token_embeddings",
-                            "position_embedding", "position_embeddings", "token_type_embeddings", "word_embedding",
-                            "word_embeddings", "wte", "wpe", "shared", "relative_attention_bias"})
+  auto word = module.substr(module.rfind('.') + 1);
+  if (word.find_first_not_of("0123456789") == word.npos) {  // one of a list: embed_tokens.0
+    auto const list = module.substr(0, module.size() - word.size() - 1);
+    word = list.substr(list.rfind('.') + 1);
+  }
+  for (auto const* known : {"embed_tokens",
+                            "embed_positions",
+                            "embed_in",
+                            "embeddings",
+                            "embedding",
+                            "tok_embeddings",
+                            "tokens_embed",
+                            "positions_embed",
+                            "token_embedding",
+                            "token_embeddings",
+                            "position_embedding",
+                            "position_embeddings",
+                            "token_type_embeddings",
+                            "word_embedding",
+                            "word_embeddings",
+                            "wte",
+                            "wpe",
+                            "shared",
+                            "relative_attention_bias",
+                            "embed",
+                            "embed_tokens_per_layer",
+                            "input_embedding",
+                            "word_embed",
+                            "tok_emb",
+                            "pos_emb",
+                            "lang_embeddings"})
     if (word == known) return true;
   return std::any_of(more.begin(), more.end(),
                      [&](auto const& name) { return module == name || module.ends_with("." + name); });

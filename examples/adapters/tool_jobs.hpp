@@ -135,13 +135,16 @@ inline void save(tool_options const& o, std::vector<adapter_record> const& recor
 /// Adds to `sum` what another adapter holds whole.
 /// errors  value_error for a layer that both hold, and not the same
 inline void add_whole(peft_adapter& sum, peft_adapter const& other) {
+  std::map<std::string, stored_tensor> held;
+  for (auto const& w : sum.whole) held.emplace(w.name, w.tensor);
   for (auto const& w : other.whole) {
-    auto const same = std::find_if(sum.whole.begin(), sum.whole.end(), [&](auto const& s) { return s.name == w.name; });
-    if (same == sum.whole.end()) sum.whole.push_back(w);
-    else if (!same_tensor(same->tensor, w.tensor))
+    auto const [p, fresh] = held.emplace(w.name, w.tensor);
+    if (fresh) sum.whole.push_back(w);
+    else if (!same_tensor(p->second, w.tensor))
       throw value_error("combine: two adapters hold " + w.name +
                         " whole, and not the same; expected one, or the same in both");
   }
+  if (!other.whole.empty()) sum.config.task_type = other.config.task_type;  // a head's
   auto& names = sum.config.modules_to_save;
   for (auto const& name : other.config.modules_to_save)
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
@@ -155,9 +158,10 @@ inline void combine(tool_options const& o) {
   std::vector<weighted_records> records;
   peft_adapter rest{all[0].adapter.config, {}, {}, {}};
   for (auto const& one : all) {
-    if (one.weight != 1 && !one.adapter.whole.empty())
-      throw value_error("combine: an adapter with a weight of " + std::to_string(one.weight) + " holds " +
-                        one.adapter.whole[0].name + " whole, which counts by no part; expected weight 1");
+    for (auto const& w : one.adapter.whole)
+      if (one.weight != 1 && !is_base_copy(w, one.adapter.config))
+        throw value_error("combine: an adapter with a weight of " + std::to_string(one.weight) + " holds " + w.name +
+                          " whole, which counts by no part; expected weight 1");
     if (one.adapter.config.fan_in_fan_out != rest.config.fan_in_fan_out)
       throw value_error("combine: fan_in_fan_out is true in some adapters and false in others");
     records.push_back({one.adapter.records, one.weight});
@@ -172,7 +176,7 @@ inline void restore_base_copies(peft_adapter& adapter, std::vector<std::vector<s
   loraga::cpu be;
   for (auto& w : adapter.whole)
     for (auto const& r : adapter.records) {
-      if (!w.base_copy || w.name != r.module + ".weight") continue;
+      if (!is_base_copy(w, adapter.config) || w.name != r.module + ".weight") continue;
       with_float_type(w.tensor.type, w.tensor.label, "dtype", [&, &w = w, &r = r]<class T>(T) {
         format::weight_change<T, loraga::cpu> change(be, w.tensor, {start_of(r)}, 1, adapter.config.fan_in_fan_out);
         memory.push_back(change.bytes());

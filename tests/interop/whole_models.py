@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import (AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, BertConfig, BertModel,
-                          BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM)
+from transformers import (AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification,
+                          BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel, GPT2Config,
+                          GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM)
 
 from to_peft import LIMIT
 
@@ -104,6 +105,10 @@ def check_whole(tools):
          bias="lora_only", fan_in_fan_out=True)
     case("resized embeddings", lambda: llama(False), lm, "vocab_size 40 is now 47", 47, **causal,
          target_modules=["q_proj", "embed_tokens", "lm_head"])
+    case("resized embeddings, tied, factors on the embedding", lambda: llama(True), lm, "tied no more", 47, **causal,
+         target_modules=["embed_tokens"])
+    case("resized embeddings, tied, factors on the head", lambda: llama(True), lm, "tied no more", 47, **causal,
+         target_modules=["lm_head", "q_proj"])
     case("resized embeddings, tied", lambda: llama(True), lm, "vocab_size 40 is now 47", 47, **causal,
          target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])
 
@@ -129,6 +134,34 @@ def check_tied(tools):
          target_modules=["embed_tokens"], ensure_weight_tying=True)
     case("tied llama, saved whole and kept tied", lambda: llama(True), "once, for both", target_modules=["q_proj"],
          modules_to_save=["embed_tokens"], ensure_weight_tying=True)
+
+
+def check_order(tools):
+    """PEFT saves the base's embedding beside its factors: the second of two merges must not bring it back."""
+    config = LoraConfig(r=2, lora_alpha=4, task_type="CAUSAL_LM", target_modules=["embed_tokens", "q_proj"])
+    base, adapter, _ = saved(tools, "one after the other", lambda: llama(False), config, AutoModelForCausalLM)
+    first, both = tools.work / "order-first", tools.work / "order-both"
+    tools.run("loraga_adapter", "merge", "--adapter", adapter, "--base", base, "--out", first)
+    tools.run("loraga_adapter", "merge", "--adapter", f"{adapter}:2", "--base", base, "--out", both)
+    tools.merged("an embedding's adapter merged twice counts twice", first, adapter,
+                 output(AutoModelForCausalLM.from_pretrained(both)), AutoModelForCausalLM, says="stays the base's")
+
+
+def check_refused(tools):
+    """Heads whose name, or bias, nobody could get right by guessing."""
+    for what, make, auto, arguments in [
+            ("BERT's tied decoder", lambda: bert(BertForMaskedLM), AutoModelForMaskedLM,
+             dict(target_modules=["word_embeddings"])),
+            ("a module within the layers that the base calls otherwise", lambda: llama(False), AutoModelForCausalLM,
+             dict(target_modules=["q_proj"], modules_to_save=["input_layernorm"]))]:
+        base, adapter, _ = saved(tools, what.replace("'", ""), make, LoraConfig(r=2, lora_alpha=4, **arguments), auto)
+        if "layernorm" in str(arguments):
+            file = load_file(base / "model.safetensors")
+            save_file({k.replace("input_layernorm", "norm_before"): t for k, t in file.items()},
+                      base / "model.safetensors", metadata={"format": "pt"})
+        to = tools.work / (what[:8].replace("'", "") + "-none")
+        status, said = tools.run("loraga_adapter", "merge", "--adapter", adapter, "--base", base, "--out", to)
+        tools.report.true(f"{what}: refused, and nothing written", status == 1 and not to.exists(), said)
 
 
 def check_names(tools):
@@ -205,5 +238,5 @@ def check_starts(tools):
 
 def check(report, programs, work):
     tools = Tools(report, programs, work)
-    for part in [check_whole, check_tied, check_names, check_starts]:
+    for part in [check_whole, check_tied, check_order, check_refused, check_names, check_starts]:
         part(tools)

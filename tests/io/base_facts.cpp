@@ -28,9 +28,13 @@ TEST_CASE("whether a head is tied, as configurations say it", "[io]") {
   CHECK(!tied(R"({"tie_word_embeddings":true,"architectures":["BertModel"]})", false));
   CHECK(!tied(R"({"architectures":["LlamaForSequenceClassification"]})", false));
   CHECK(!tied("{}", false));
-  // a model with towers says it of its text
+  // a model of parts says it of one of them, whatever else it says of the whole (Donut's)
   CHECK(tied(R"({"architectures":["XForConditionalGeneration"],"text_config":{"tie_word_embeddings":true}})", true));
   CHECK(!tied(R"({"architectures":["XForConditionalGeneration"],"text_config":{"tie_word_embeddings":false}})", false));
+  CHECK(tied(
+      R"({"architectures":["VisionEncoderDecoderModel"],"tie_word_embeddings":false,"decoder":{"tie_word_embeddings":true}})",
+      false));
+  CHECK(tied(R"({"architectures":["EncoderDecoderModel"],"decoder":{"model_type":"gpt2"}})", false));
   CHECK(!base_facts().is_tied(false));
 }
 
@@ -78,5 +82,5 @@ TEST_CASE("other weights lie as their shape says", "[io]") {
 TEST_CASE("a config.json that is broken is refused, none is none", "[io]") {
   CHECK_THROWS_AS(facts_of("{"), format_error);
   CHECK(!facts_of("[1]").has_config);
-  CHECK(facts_of(R"({"vocab_size":7})").vocabulary == 7);
+  CHECK(facts_of(R"({"vocab_size":7,"decoder":{"vocab_size":9}})").vocabularies == std::vector<index_t>{7, 9});
 }

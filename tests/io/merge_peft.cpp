@@ -69,7 +69,8 @@ TEST_CASE("layers that an adapter holds whole are copied, in the base's type; ne
   merging m;
   m.base({{q_name, q}, {words_name, words}, {"lm_head.weight", head}});
   auto const new_head = test::random(6, 4, 7), score = test::random(2, 4, 8);
-  m.add(on_q.tensors() + test::named_weights{{key + "lm_head.weight", new_head}, {key + "score.weight", score}});
+  m.add(on_q.tensors() + test::named_weights{{key + "lm_head.weight", new_head}, {key + "score.weight", score}},
+        R"(,"modules_to_save":["score","lm_head"])");
   auto const said = m.run();
   CHECK_THAT(said, Catch::Contains("replaced: lm_head.weight") && Catch::Contains("added: score.weight"));
   CHECK(test::distance(m.merged("lm_head.weight"), new_head) < 1e-6);
@@ -77,11 +78,35 @@ TEST_CASE("layers that an adapter holds whole are copied, in the base's type; ne
   CHECK(test::distance(m.merged(words_name), words) < 1e-6);
   CHECK(test::distance(m.merged(q_name), q + on_q.change()) < 1e-5);
 
-  SECTION("with factors on a layer that was saved whole, too") {
+  SECTION("a name that the base lacks is added only if it is a head") {
+    for (auto const* name : {"model.layers.0.mlp.gate.weight", "model.final_norm.weight", "other.weight"}) {
+      m.adapters.clear();
+      m.add(on_q.tensors() + test::named_weights{{key + name, score}}, R"(,"modules_to_save":["gate","final_norm"])");
+      CHECK_THAT(m.refusal(), Catch::Contains("no head of modules_to_save"));
+    }
+  }
+  SECTION("the base's own, saved beside factors, undoes nothing") {
     m.base({{q_name, q}, {"lm_head.weight", head}});
-    m.add(on_head.tensors() + test::named_weights{{key + "lm_head.base_layer.weight", new_head}});
+    m.add(on_head.tensors() + test::named_weights{{key + "lm_head.base_layer.weight", new_head}}, "", 0.5);
+    CHECK_THAT(m.run(), Catch::Contains("stays the base's"));
+    CHECK(test::distance(m.merged("lm_head.weight"), head + 0.5 * on_head.change()) < 1e-5);
+    m.run(-1);
+    CHECK(test::distance(m.merged("lm_head.weight"), head - 0.5 * on_head.change()) < 1e-5);
+  }
+  SECTION("but a bias of an adapted layer was trained") {
+    auto const bias = test::random(5, 1, 9);
+    m.base({{q_name, q}, {"model.layers.0.q_proj.bias", test::random(5, 1, 8)}});
+    m.add(on_q.tensors() + test::named_weights{{key + "model.layers.0.q_proj.base_layer.bias", bias}},
+          R"(,"bias":"lora_only")");
     m.run();
-    CHECK(test::distance(m.merged("lm_head.weight"), new_head + on_head.change()) < 1e-5);
+    CHECK(test::distance(m.merged("model.layers.0.q_proj.bias"), bias) < 1e-6);
+    m.adapters[0].weight = 0.5;
+    CHECK_THAT(m.refusal(), Catch::Contains("weight 1"));
+  }
+  SECTION("not onto a quantised base") {
+    m.base({{q_name, q}, {"lm_head.qweight", head}});
+    m.add(on_q.tensors() + test::named_weights{{key + "lm_head.weight", new_head}});
+    CHECK_THAT(m.refusal(), Catch::Contains("quantised: GPTQ"));
   }
   SECTION("a base of 16 bits stays one") {
     std::filesystem::remove(m.folder / "base" / "model.safetensors");
@@ -105,17 +130,57 @@ TEST_CASE("a larger vocabulary goes into weights and config.json alike", "[io]")
   CHECK(m.config()["vocab_size"] == 9);
   m.adapters.clear();
   m.add(on_q.tensors() + test::named_weights{{key + words_name, more_words}});
-  CHECK_THAT(m.refusal(), Catch::Contains("as many in both"));
+  CHECK_THAT(m.refusal(), Catch::Contains("as many for the vocabulary everywhere"));
   m.adapters.clear();
   m.add(on_q.tensors() + test::named_weights{{key + words_name, test::random(6, 5, 1)}});
   CHECK_THAT(m.refusal(), Catch::Contains("but for the rows"));
   // a tied one is resized once, for both
   m.base({{q_name, q}, {words_name, words}}, tied);
   m.add(on_q.tensors() + test::named_weights{{key + words_name, more_words}});
-  CHECK_THAT(m.run(), Catch::Contains("resized, for both"));
+  CHECK_THAT(m.run(), Catch::Contains("once, for both"));
   CHECK(m.config()["vocab_size"] == 9);
   CHECK(m.config()["tie_word_embeddings"] == true);
   CHECK(!m.has("lm_head.weight"));
+}
+
+TEST_CASE("a resized vocabulary that is tied: who changes gets its own, both get the new rows", "[io]") {
+  merging m;
+  auto const more = test::random(9, 4, 7);
+  factors const words9("model.embed_tokens", 4, 9, 30), head9("lm_head", 9, 4, 20);
+  m.base({{q_name, q}, {words_name, words}}, tied);
+  m.add(words9.embedding_tensors() + test::named_weights{{key + "model.embed_tokens.base_layer.weight", more}});
+  m.run();
+  CHECK(test::distance(m.merged(words_name), more + test::transpose(words9.change())) < 1e-5);
+  CHECK(test::distance(m.merged("lm_head.weight"), more) < 1e-6);
+  CHECK(m.config()["vocab_size"] == 9);
+  m.adapters.clear();
+  m.add(head9.tensors() + test::named_weights{{key + "lm_head.base_layer.weight", more}});
+  m.run();
+  CHECK(test::distance(m.merged(words_name), more) < 1e-6);
+  CHECK(test::distance(m.merged("lm_head.weight"), more + head9.change()) < 1e-5);
+  CHECK(m.config()["vocab_size"] == 9);
+  m.adapters.clear();  // trained, resized, and nothing said of the head
+  m.add(on_q.tensors() + test::named_weights{{key + words_name, more}}, R"(,"modules_to_save":["embed_tokens"])");
+  CHECK_THAT(m.refusal(), Catch::Contains("9 rows, the head 6"));
+}
+
+TEST_CASE("a number for each word must be as many as there are words", "[io]") {
+  merging m;
+  m.base({{q_name, q}, {words_name, words}, {"cls.predictions.bias", test::random(6, 1, 4)}}, R"({"vocab_size":6})");
+  m.add(on_q.tensors() + test::named_weights{{key + words_name, test::random(9, 4, 7)}});
+  CHECK_THAT(m.refusal(), Catch::Contains("cls.predictions.bias"));
+}
+
+TEST_CASE("other weights in the folder would be taken for the model's", "[io]") {
+  merging m;
+  m.base({{q_name, q}});
+  m.add(on_q.tensors());
+  std::filesystem::create_directories(m.folder / "merged");
+  test::write_model(m.folder / "merged" / "old.safetensors", {{"old", q}});
+  loraga::cpu be(1);
+  CHECK_THROWS_WITH(merge_peft(be, safetensors_model(m.folder / "base"), m.folder / "merged", m.adapters, 1,
+                               {.may_replace = overwrite::yes}),
+                    Catch::Contains("holds old.safetensors"));
 }
 
 TEST_CASE("whole layers have no part, no difference, and no way back", "[io]") {
@@ -205,12 +270,17 @@ TEST_CASE("a tied pair that changes alike stays one", "[io]") {
 
 TEST_CASE("ties that cannot be opened are refused, and heads that are none are unknown", "[io]") {
   merging m;
-  m.base({{"shared.weight", words}, {"decoder.q.weight", q}}, R"({"architectures":["T5ForConditionalGeneration"]})");
+  m.base({{"shared.weight", words}, {"decoder.q.weight", q}},
+         R"({"architectures":["T5ForConditionalGeneration"],"vocab_size":6})");
   m.add(factors("shared", 4, 6, 1).embedding_tensors());
-  CHECK_THAT(m.refusal(), Catch::Contains("several modules share it"));
+  CHECK_THAT(m.refusal(), Catch::Contains("--tied share"));
   m.adapters.clear();
   m.add(on_head.tensors());
-  CHECK_THAT(m.refusal(), Catch::Contains("several modules share it"));
+  CHECK_THAT(m.refusal(), Catch::Contains("--tied share"));
+  m.base({{"bert.embeddings.word_embeddings.weight", words}},
+         R"({"architectures":["BertForMaskedLM"],"vocab_size":6,"tie_word_embeddings":true})");
+  m.add(factors("cls.predictions.decoder", 6, 4, 1).tensors());
+  CHECK_THAT(m.refusal(), Catch::Contains("--tied share"));  // its bias is tied as well
   m.base({{q_name, q}, {words_name, words}}, R"({"tie_word_embeddings":false})");
   m.add(on_head.tensors());
   CHECK_THAT(m.refusal(), Catch::Contains("lm_head.weight") && Catch::Contains("--rename"));

@@ -28,17 +28,21 @@ TEST_CASE("all that a model needs beside its weights is copied, other weights ar
   for (auto const* name :
        {"tokenizer.json", "1_Pooling/config.json", "2_Dense/model.safetensors", "2_Dense/pytorch_model.bin",
         "text_encoder/deeper/weights.index.json", ".cache/lock", ".gitattributes", "pytorch_model.bin",
-        "other.safetensors", "onnx/model.onnx", "original/consolidated.pth", "model.gguf", "code.py"})
+        "other.safetensors", "onnx/model.onnx", "original/consolidated.pth", "model.gguf", "code.py",
+        "my-adapter/adapter_config.json", "checkpoint-100/optimizer.pt", "run/log.txt"})
     touch(base_path / name);
   fs::create_directories(base_path / "empty");
+  fs::create_directories(base_path / "merged-before");
+  fs::copy_file(base_path / "model.safetensors", base_path / "merged-before" / "model.safetensors");
   safetensors_model const base(base_path);
   auto const to = base_path / "merged";  // within the base: it is not copied into itself
   fs::create_directories(to);
-  auto const left = copy_companions(base, to, overwrite::no);
+  auto const left = copy_companions(base, to, overwrite::no, {}, {base_path / "run"});
   CHECK(files_in(to) == std::vector<std::string>{"1_Pooling/config.json", "2_Dense/model.safetensors",
                                                  "2_Dense/pytorch_model.bin", "code.py", "config.json",
                                                  "text_encoder/deeper/weights.index.json", "tokenizer.json"});
-  CHECK(left == std::vector<std::string>{"model.gguf", "onnx/", "original/", "other.safetensors", "pytorch_model.bin"});
+  CHECK(left == std::vector<std::string>{"checkpoint-100/", "merged-before/", "model.gguf", "my-adapter/", "onnx/",
+                                         "original/", "other.safetensors", "pytorch_model.bin"});
   // what is there stays, unless it may be replaced
   test::write_file(to / "code.py", "mine");
   copy_companions(base, to, overwrite::no);

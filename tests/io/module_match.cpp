@@ -49,7 +49,6 @@ TEST_CASE("modules are found under more, fewer and other leading words", "[io]")
               {"model.language_model.layers.0.q.weight"}) == "language_model.model.layers.0.q.weight");
   CHECK(found({"bert.encoder.layer.0.query.weight"}, {"encoder.layer.0.query.weight"}) ==
         "bert.encoder.layer.0.query.weight");
-  CHECK(refusal({"a.model.layers.0.q.weight", "b.model.layers.0.q.weight"}, {"model.x.layers.0.q.weight"}) != "");
   // each part of a model may have its own change
   CHECK(found({"visual.blocks.0.qkv.weight", "model.layers.0.q.weight"},
               {"model.visual.blocks.0.qkv.weight", "model.language_model.layers.0.q.weight"}) ==
@@ -57,26 +56,44 @@ TEST_CASE("modules are found under more, fewer and other leading words", "[io]")
 }
 
 TEST_CASE("what is not certain is refused with what comes near and the way out", "[io]") {
-  names const towers{"text.layers.0.q.weight", "vision.layers.0.q.weight"};
+  names const towers{"text_model.layers.0.q.weight", "model.layers.0.q.weight"};
   CHECK_THAT(refusal(towers, {"layers.0.q.weight"}), Catch::Contains("2 end alike") && Catch::Contains("--rename"));
-  // one layer that would be another's number
-  CHECK_THAT(refusal({"layer.0.attention.query.weight"}, {"layer.5.attention.query.weight"}),
-             Catch::Contains("another part"));
-  CHECK_THAT(refusal({"vision_model.layers.0.q.weight"}, {"text_model.layers.0.q.weight"}),
-             Catch::Contains("another part"));
-  CHECK_THAT(refusal({"decoder.layers.0.q.weight"}, {"layers.0.q.weight"}), Catch::Contains("another part"));
-  CHECK_THAT(refusal({"mlp.experts.0.up.weight"}, {"mlp.up.weight"}), Catch::Contains("another part"));
+  // what differs tells one part of a model from another
+  std::pair<char const*, char const*> const apart[] = {{"layer.0.attention.query", "layer.5.attention.query"},
+                                                       {"vision_model.layers.0.q", "text_model.layers.0.q"},
+                                                       {"decoder.layers.0.q", "layers.0.q"},
+                                                       {"mlp.experts.0.up", "mlp.up"},
+                                                       {"model.layers.0.mlp.shared_expert.up", "model.layers.0.mlp.up"},
+                                                       {"model.layers.0.cross_attn.q", "model.layers.0.self_attn.q"},
+                                                       {"model.mtp.layers.1.q", "model.layers.1.q"},
+                                                       {"draft_model.layers.0.q", "model.layers.0.q"},
+                                                       {"model.q_former.layers.0.q", "model.language_model.layers.0.q"},
+                                                       {"talker.layers.0.q", "thinker.layers.0.q"},
+                                                       {"query_tower.layers.0.q", "passage_tower.layers.0.q"},
+                                                       {"text_encoder.layers.0.q", "text_encoder_2.layers.0.q"},
+                                                       {"transformer.layers.0.q", "text_encoder.layers.0.q"}};
+  for (auto const& [base, adapter] : apart) {
+    INFO(base << " for " << adapter);
+    CHECK_THAT(refusal({base + std::string(".weight")}, {adapter + std::string(".weight")}),
+               Catch::Contains("another part"));
+  }
   // all or none
-  CHECK_THAT(refusal({"m.layers.0.q.weight"}, {"layers.0.q.weight", "layers.1.q.weight"}),
+  CHECK_THAT(refusal({"model.layers.0.q.weight"}, {"layers.0.q.weight", "layers.1.q.weight"}),
              Catch::Contains("layers.1.q"));
   // two for one
-  CHECK_THAT(refusal({"m.layers.0.q.weight"}, {"a.layers.0.q.weight", "b.layers.0.q.weight"}),
+  CHECK_THAT(refusal({"layers.0.q.weight"}, {"model.layers.0.q.weight", "bert.layers.0.q.weight"}),
              Catch::Contains("already"));
   // one change of leading words, not two
-  CHECK_THAT(refusal({"m.layers.0.q.weight", "n.layers.1.q.weight"}, {"layers.0.q.weight", "layers.1.q.weight"}),
+  CHECK_THAT(refusal({"model.layers.0.q.weight", "bert.layers.1.q.weight"}, {"layers.0.q.weight", "layers.1.q.weight"}),
              Catch::Contains("for certain"));
   CHECK_THAT(refusal({"x.weight"}, {"weight"}), Catch::Contains("not in"));
   CHECK_THAT(refusal({"model.layers.0.q.qweight", "norm.weight"}, {"layers.0.q.weight"}), Catch::Contains("GPTQ"));
+}
+
+TEST_CASE("the name of the base's own kind of model is a wrapper's word", "[io]") {
+  base_of const b({"xlm_roberta.layer.0.q.weight"});
+  CHECK_THROWS_AS(match_modules(b.model, {"layer.0.q.weight"}), value_error);
+  CHECK(match_modules(b.model, {"layer.0.q.weight"}, {}, {"xlm-roberta"}).names.size() == 1);
 }
 
 TEST_CASE("a new head is looked up where the others' change fits it, and is new elsewhere", "[io]") {
@@ -86,6 +103,8 @@ TEST_CASE("a new head is looked up where the others' change fits it, and is new 
   CHECK(found(base, {"layers.0.q.weight"}, {"embed.weight"}) == "model.embed.weight model.layers.0.q.weight");
   CHECK(found(base, {"model.language_model.layers.0.q.weight"}, {"model.language_model.embed.weight"}) ==
         "model.embed.weight model.layers.0.q.weight");
+  CHECK(found({"model.layers.0.q.weight", "pooler.classifier.weight"}, {"layers.0.q.weight"}, {"classifier.weight"}) ==
+        "model.layers.0.q.weight");
 }
 
 TEST_CASE("forty thousand names are matched in a moment", "[io]") {

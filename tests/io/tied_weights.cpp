@@ -6,37 +6,58 @@
 using namespace loraga;
 
 namespace {
-std::string pair_of(std::vector<std::string> const& names, std::set<std::string> const& touched,
-                    std::string const& config = R"({"tie_word_embeddings":true})") {
+using names = std::vector<std::string>;
+
+/// What is found where 6 x 2 tensors are touched.
+std::string pair_of(names const& base_names, names const& touched,
+                    std::string const& config = R"({"tie_word_embeddings":true,"vocab_size":6})") {
   test::folder const folder;
   test::named_weights w;
-  for (auto const& n : names) w.push_back({n, test::host(2, 2)});
+  for (auto const& n : base_names) w.push_back({n, test::host(n == "q.weight" ? 2 : 6, 2)});
   test::write_model_folder(folder / "m", w, config);
   safetensors_model const base(folder / "m");
-  auto const pair = find_tied_pair(base, base_facts(base), touched);
+  touched_tensors shapes;
+  for (auto const& n : touched) shapes[n] = {n == "score.weight" ? 3 : 6, 2};
+  auto const pair = find_tied_pair(base, base_facts(base), shapes);
   return pair ? pair->embedding + " " + pair->head + (pair->several ? " and others" : "") : "";
 }
 }  // namespace
 
-TEST_CASE("the tied pair of each kind of model", "[io]") {
-  auto const pair = [](std::string const& embedding) { return pair_of({embedding}, {embedding}); };
-  CHECK(pair("model.embed_tokens.weight") == "model.embed_tokens.weight lm_head.weight");
-  CHECK(pair("wte.weight") == "wte.weight lm_head.weight");
-  CHECK(pair("model.language_model.embed_tokens.weight") == "model.language_model.embed_tokens.weight lm_head.weight");
-  CHECK(pair("language_model.model.embed_tokens.weight") ==
-        "language_model.model.embed_tokens.weight language_model.lm_head.weight");
-  CHECK(pair("gpt_neox.embed_in.weight") == "gpt_neox.embed_in.weight embed_out.weight");
-  CHECK(pair("bert.embeddings.word_embeddings.weight") ==
-        "bert.embeddings.word_embeddings.weight cls.predictions.decoder.weight");
-  CHECK(pair("shared.weight") == "shared.weight  and others");
-  CHECK(pair("x.my_words.weight").empty());
+TEST_CASE("a head is named where its kind of model is sure, and not by guess", "[io]") {
+  auto const pair = [](std::string const& embedding, std::string const& architecture = "") {
+    auto const built = architecture.empty() ? "" : ",\"architectures\":[\"" + architecture + "\"]";
+    auto const text = pair_of({embedding}, {embedding}, "{\"tie_word_embeddings\":true,\"vocab_size\":6" + built + "}");
+    return text.substr(std::min(text.size(), embedding.size() + 1));
+  };
+  for (auto const* name :
+       {"model.embed_tokens.weight", "wte.weight", "transformer.wte.weight", "model.decoder.embed_tokens.weight",
+        "word_embeddings.weight", "backbone.embeddings.weight"}) {
+    CHECK(pair(name) == "lm_head.weight");
+    CHECK(pair(name, "XForCausalLM") == "lm_head.weight");
+    CHECK(pair(name, "XForConditionalGeneration").empty());  // Whisper's is proj_out
+  }
+  CHECK(pair("model.language_model.embed_tokens.weight", "XForConditionalGeneration") == "lm_head.weight");
+  CHECK(pair("language_model.model.embed_tokens.weight") == "language_model.lm_head.weight");
+  CHECK(pair("gpt_neox.embed_in.weight") == "embed_out.weight");
+  for (auto const* name : {"biogpt.embed_tokens.weight", "distilbert.embeddings.word_embeddings.weight",
+                           "bert.embeddings.word_embeddings.weight", "albert.embeddings.word_embeddings.weight",
+                           "language_model.model.decoder.embed_tokens.weight"})
+    CHECK(pair(name).empty());
+  CHECK(pair("shared.weight") == " and others");
 }
 
 TEST_CASE("a pair counts where a merge touches it and the model ties it", "[io]") {
-  std::vector<std::string> const names{"model.embed_tokens.weight", "q.weight"};
-  CHECK(pair_of(names, {"q.weight"}).empty());
-  CHECK(pair_of(names, {"lm_head.weight"}) == "model.embed_tokens.weight lm_head.weight");
-  CHECK(pair_of(names, {"model.embed_tokens.weight"}, R"({"tie_word_embeddings":false})").empty());
-  CHECK(pair_of({names[0], "lm_head.weight"}, {"lm_head.weight"}) == "model.embed_tokens.weight lm_head.weight");
-  CHECK(pair_of({names[0], "lm_head.weight"}, {"lm_head.weight"}, R"({"architectures":["XForCausalLM"]})").empty());
+  names const base{"model.embed_tokens.weight", "q.weight"};
+  CHECK(pair_of(base, {"q.weight"}).empty());
+  CHECK(pair_of(base, {"score.weight"}).empty());  // a new head of another size
+  CHECK(pair_of(base, {"lm_head.weight"}) == "model.embed_tokens.weight lm_head.weight");
+  CHECK(pair_of(base, {"proj_out.weight"}) == "model.embed_tokens.weight proj_out.weight");  // whatever it is called
+  CHECK(pair_of(base, {base[0]}, R"({"tie_word_embeddings":false})").empty());
+  CHECK(pair_of({base[0], "lm_head.weight"}, {"lm_head.weight"}) == "model.embed_tokens.weight lm_head.weight");
+  CHECK(pair_of({base[0], "lm_head.weight"}, {"lm_head.weight"}, R"({"architectures":["XForCausalLM"]})").empty());
+  // an embedding that is called like none is known by its size
+  CHECK(pair_of({"word_embedding.weight"}, {"word_embedding.weight"}) == "word_embedding.weight ");
+  CHECK(pair_of({"encoder.wte.weight", "decoder.wte.weight"}, {"decoder.wte.weight"}) ==
+        "decoder.wte.weight  and others");
+  CHECK_THROWS_WITH(pair_of({"my_words.weight"}, {"lm_head.weight"}), Catch::Contains("whose name is not known"));
 }

@@ -10,10 +10,10 @@ namespace loraga {
 /// errors  format_error for a config.json that cannot be read
 struct base_facts {
   bool has_config = false;
-  std::vector<std::string> model_types;   ///< its own, and those of the models within it
-  std::optional<bool> ties_words;         ///< tie_word_embeddings
-  std::optional<bool> has_language_head;  ///< by its architectures
-  index_t vocabulary = 0;                 ///< 0: not said
+  std::vector<std::string> model_types;         ///< its own, and those of the models within it
+  std::vector<std::string> architectures;       ///< its own
+  std::vector<index_t> vocabularies;            ///< sizes, of the models within it as well
+  bool says_tied = false, says_untied = false;  ///< tie_word_embeddings, somewhere in it
 
   base_facts() = default;
   explicit base_facts(safetensors_model const& base) {
@@ -24,21 +24,23 @@ struct base_facts {
     if (!json.is_object()) return;
     has_config = true;
     collect(json, 0);
-    if (!ties_words) find_ties(json);
     auto const list = json.find("architectures");
     if (list == json.end() || !list->is_array()) return;
-    has_language_head = false;
-    for (auto const& a : *list) {
-      if (!a.is_string()) continue;
-      auto const& name = a.template get_ref<std::string const&>();
-      for (auto const* part : {"ForCausalLM", "LMHead", "ForConditionalGeneration", "ForMaskedLM", "ForPreTraining"})
-        if (name.find(part) != name.npos) has_language_head = true;
-    }
+    for (auto const& a : *list)
+      if (a.is_string()) architectures.push_back(a);
   }
-  /// Whether its head is the embedding's weight: if it has a head, and says so, or the files hold no weight for it.
+  bool is_built_as(std::initializer_list<char const*> parts) const {
+    return std::any_of(architectures.begin(), architectures.end(), [&](std::string const& name) {
+      return std::any_of(parts.begin(), parts.end(), [&](char const* part) { return name.find(part) != name.npos; });
+    });
+  }
+  /// Whether its head is the embedding's weight: if it has a head, and says so of itself or of a part; or says nothing,
+  /// as many do, and the files hold no weight for the head.
   bool is_tied(bool files_hold_head) const {
-    bool const has_head = files_hold_head || has_language_head.value_or(ties_words.value_or(false));
-    return has_head && ties_words.value_or(!files_hold_head);
+    bool const has_head = files_hold_head || (architectures.empty() && says_tied) ||
+                          is_built_as({"ForCausalLM", "LMHead", "ForConditionalGeneration", "ForMaskedLM",
+                                       "ForPreTraining", "EncoderDecoderModel"});
+    return has_head && (says_tied || (!says_untied && !files_hold_head));
   }
   /// Whether models of its kind are made of GPT-2's Conv1D, whose weights are in x out.
   /// source  github.com/huggingface/transformers 5.24: the models that use pytorch_utils.Conv1D
@@ -51,21 +53,11 @@ struct base_facts {
 
  private:
   void collect(nlohmann::ordered_json const& json, int depth) {
-    if (auto const p = json.find("model_type"); p != json.end() && p->is_string()) model_types.push_back(*p);
-    if (auto const p = json.find("vocab_size"); depth == 0 && p != json.end() && p->is_number_integer())
-      vocabulary = *p;
-    if (auto const p = json.find("tie_word_embeddings"); depth == 0 && p != json.end() && p->is_boolean())
-      ties_words = p->template get<bool>();
-    for (auto const& [key, value] : json.items())
+    for (auto const& [key, value] : json.items()) {
+      if (key == "model_type" && value.is_string()) model_types.push_back(value);
+      if (key == "vocab_size" && value.is_number_integer()) vocabularies.push_back(value);
+      if (key == "tie_word_embeddings" && value.is_boolean()) (value ? says_tied : says_untied) = true;
       if (value.is_object() && depth < 4) collect(value, depth + 1);
-  }
-  /// A model with towers says it of its text.
-  void find_ties(nlohmann::ordered_json const& json) {
-    for (auto const* part : {"text_config", "llm_config", "language_config", "thinker_config", "decoder"}) {
-      auto const p = json.find(part);
-      if (p == json.end() || !p->is_object()) continue;
-      auto const ties = p->find("tie_word_embeddings");
-      if (ties != p->end() && ties->is_boolean()) ties_words = ties->template get<bool>();
     }
   }
 };

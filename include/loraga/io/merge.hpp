@@ -85,7 +85,10 @@ class changed_model_files {
   changed_model_files(safetensors_model const& base, std::filesystem::path const& to, merge_options const& options) {
     merge_sources const sources(base, options);
     auto const names = sources.names();
-    if (!base.is_single_file()) make_folder(to);
+    if (!base.is_single_file()) {
+      make_folder(to);
+      refuse_other_weights(base, to);
+    }
     std::error_code unknown;
     nlohmann::json map = nlohmann::json::object();
     std::size_t total = 0;
@@ -107,6 +110,18 @@ class changed_model_files {
     if (!base.indexed()) return;
     index_.emplace(to / base.file_name(), options.may_replace);
     index_->write(0, nlohmann::json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2) + "\n");
+  }
+  /// Readers would take other weights in the folder for the model's, or for a part of it.
+  static void refuse_other_weights(safetensors_model const& base, std::filesystem::path const& to) {
+    for (auto const& entry : std::filesystem::directory_iterator(to)) {
+      auto const name = entry.path().filename().string();
+      bool const weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+      bool own = name == base.file_name() || name == "adapter_model.safetensors";
+      for (auto const& file : base.files()) own = own || name == file.path().filename().string();
+      if (weights && !own)
+        raise<value_error>("write_changed_model", "to", to.string() + ", which holds " + name,
+                           "a folder without other weights");
+    }
   }
   safetensors_writer& operator[](std::size_t file) { return writers_[file]; }
   void commit() {

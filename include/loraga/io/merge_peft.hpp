@@ -29,6 +29,7 @@ class peft_merge {
   base_facts facts_;
   double sign_;
   module_match match_;
+  std::set<std::string> untrained_;  // among what is replaced
 
  public:
   std::vector<adapter_record> changes;
@@ -47,10 +48,10 @@ class peft_merge {
       add_whole(one);
     }
     auto const how = o.tied.value_or(sign > 0 ? tied_weights::untie : tied_weights::refuse);
-    if (auto note = settle_tied(base, facts_, how, changes, options, edits); !note.empty())
+    if (auto note = settle_tied(base, facts_, how, untrained_, changes, options, edits); !note.empty())
       notes.push_back(std::move(note));
     note_unknown_tie();
-    note_rows();
+    check_rows();
     if (auto const n = base.left_aside().size(); n > 0)
       notes.push_back(std::to_string(n) + " tensors that the base's index does not list are left out, as " +
                       base.left_aside()[0]);
@@ -61,18 +62,18 @@ class peft_merge {
 
   /// Heads need not be in a base: one that is tied has no tensor there, a new one is added.
   void match(std::vector<weighted_peft> const& adapters) {
-    bool holds_head = false;
-    for (auto const& name : base_.names()) holds_head = holds_head || is_head(name);
     std::set<std::string> required, optional;
     for (auto const& one : adapters) {
       for (auto const& r : one.adapter.records) {
-        bool const tied_head = !holds_head && is_head(weight_of(r)) && facts_.is_tied(false);
-        (tied_head ? optional : required).insert(weight_of(r));
+        auto const name = weight_of(r);
+        bool const head = !base_.contains(name) && is_tied_head(name, {r.b.rows, r.a.cols}, base_, facts_);
+        (head ? optional : required).insert(name);
       }
       for (auto const& w : one.adapter.whole)
         if (!required.contains(w.name)) optional.insert(w.name);
     }
-    match_ = match_modules(base_, {required.begin(), required.end()}, {optional.begin(), optional.end()});
+    match_ = match_modules(base_, {required.begin(), required.end()}, {optional.begin(), optional.end()},
+                           facts_.model_types);
     for (auto const& [change, example] : match_.changes)
       notes.push_back("'" + change.from + "' in the adapter is '" + change.to + "' in the base, as for " + example);
   }
@@ -101,6 +102,14 @@ class peft_merge {
   void add_whole(weighted_peft const& one) {
     for (auto const& w : one.adapter.whole) {
       std::string const where = "merge(" + w.name + ")";
+      auto const name = place_in_base(w.name);
+      if (auto const form = quantised_form(base_, name); !form.empty())
+        raise<value_error>(where, "the base's weight", "quantised: " + form, full_precision_advice);
+      if (is_base_copy(w, one.adapter.config) && has_bases_size(name, w.tensor)) {
+        if (base_.contains(name) && base_[name].type == w.tensor.type && !same_tensor(base_[name], w.tensor))
+          notes.push_back(name + " stays the base's, from which the adapter's copy differs");
+        continue;
+      }
       if (sign_ < 0)
         raise<state_error>(where, "adapter", "one that holds this layer whole",
                            "factors alone: what the base had instead is not in the adapter");
@@ -108,20 +117,45 @@ class peft_merge {
         raise<state_error>(where, "adapter",
                            "one that holds this layer whole, with a weight of " + std::to_string(one.weight),
                            "weight 1");
-      auto const name = place_in_base(w.name);
       auto const [p, fresh] = options.replaced.emplace(name, w.tensor);
       if (!fresh && !same_tensor(p->second, w.tensor))
         raise<value_error>(where, "adapters", "two that hold it whole, and not the same", "one, or the same in both");
+      if (!is_trained(w, name, one.adapter.config)) untrained_.insert(name);
       if (!fresh) continue;
-      if (!base_.contains(name)) {
-        notes.push_back("added: " + name + " " + shape_text(w.tensor.shape));
-        continue;
+      if (base_.contains(name)) {
+        check_whole(w.tensor, base_[name], where);
+        notes.push_back("replaced: " + name + " " + shape_text(w.tensor.shape));
+      } else {
+        add_new(name, w.tensor, one.adapter.config, where);
       }
-      if (auto const form = quantised_form(base_, name); !form.empty())
-        raise<value_error>(where, "the base's weight", "quantised: " + form, full_precision_advice);
-      check_whole(w.tensor, base_[name], where);
-      notes.push_back("replaced: " + name + " " + shape_text(w.tensor.shape));
     }
+  }
+  /// PEFT saves a base's embedding beside its factors. Of the base's own size that says nothing new, and would undo
+  /// what another adapter did.
+  bool has_bases_size(std::string const& name, stored_tensor const& t) const {
+    if (base_.contains(name)) return base_[name].shape == t.shape;
+    auto const& sizes = facts_.vocabularies;
+    return std::find(sizes.begin(), sizes.end(), t.rows()) != sizes.end();
+  }
+  /// Whether training changed it. PEFT also saves embeddings that were resized and no more: none of modules_to_save.
+  bool is_trained(whole_parameter const& w, std::string const& name, peft_config const& c) const {
+    if (is_base_copy(w, c)) return false;
+    auto const listed = [&](auto const& word) { return ("." + w.name).find("." + word + ".") != std::string::npos; };
+    return has_bases_size(name, w.tensor) || std::any_of(c.modules_to_save.begin(), c.modules_to_save.end(), listed);
+  }
+  /// A head that the base lacks. Within the base's own layers a name that it lacks is a mistake.
+  void add_new(std::string const& name, stored_tensor const& t, peft_config const& c, std::string const& where) {
+    auto const begins = [&](auto const& word) { return name.starts_with(word + "."); };
+    bool const head = std::any_of(c.modules_to_save.begin(), c.modules_to_save.end(), begins);
+    if (!head && !is_tied_head(name, {t.rows(), t.cols()}, base_, facts_))
+      raise<value_error>(where, "'" + name + "'",
+                         "not in " + base_.path().string() + ", and no head of modules_to_save",
+                         "a tensor of the base, or --rename OLD=NEW for the leading words that differ");
+    notes.push_back("added: " + name + " " + shape_text(t.shape));
+    bool const classes = name.starts_with("classifier.") || name.starts_with("score.");
+    if (classes && t.shape.size() == 2)
+      notes.push_back("it has " + std::to_string(t.rows()) + " classes: load with num_labels=" +
+                      std::to_string(t.rows()) + ", unless config.json has as many in id2label");
   }
   /// Rows may be more or fewer: words that were added to the vocabulary, classes of another task.
   static void check_whole(stored_tensor const& t, stored_tensor const& of_base, std::string const& where) {
@@ -141,27 +175,36 @@ class peft_merge {
     if (!holds_head && !changed.empty())
       notes.push_back("no config.json beside the base: if its head is tied to " + changed + ", it changes with it");
   }
-  /// All that has a row for each word must have as many.
-  void note_rows() {
-    std::map<std::string, index_t> rows;
+  /// All that has a row, or a number, for each word must have as many.
+  void check_rows() {
+    std::map<std::string, std::pair<index_t, index_t>> rows;  // before and now
+    index_t old = 0, now = 0;
+    auto const add = [&](std::string const& name, index_t before, index_t after) {
+      rows[name] = {before, after};
+      if (before != after) old = before, now = after;
+    };
+    auto const after = [&](std::string const& name, index_t before) {
+      auto const p = options.replaced.find(name);
+      return p == options.replaced.end() ? before : p->second.rows();
+    };
     for (auto const& name : base_.names())
-      if (is_word_embedding(name) || (is_head(name) && base_[name].shape.size() == 2)) rows[name] = base_[name].rows();
-    auto const before = rows;
-    for (auto& [name, n] : rows)
-      if (auto const p = options.replaced.find(name); p != options.replaced.end()) n = p->second.rows();
-    for (auto const& [name, n] : rows) {
-      auto const old = before.at(name);
-      if (n == old) continue;
-      for (auto const& [other, m] : rows)
-        if (m != n && before.at(other) == old)
-          raise<value_error>("merge(" + name + ")", "rows",
-                             std::to_string(n) + ", and " + other + " has " + std::to_string(m),
-                             "as many in both: an adapter that holds both");
-      edits.old_rows = old;
-      edits.new_rows = n;
+      if (is_word_embedding(name) || (is_head(name) && base_[name].shape.size() == 2))
+        add(name, base_[name].rows(), after(name, base_[name].rows()));
+    if (old == now) return;
+    for (auto const& name : base_.names()) {
+      auto const numbers = [](stored_tensor const& t) { return element_count(t.shape, t.label); };
+      if (!name.ends_with("bias") || numbers(base_[name]) != old) continue;
+      auto const p = options.replaced.find(name);
+      rows[name] = {old, p == options.replaced.end() ? old : numbers(p->second)};
     }
-    if (edits.old_rows != edits.new_rows)
-      notes.push_back("vocab_size " + std::to_string(edits.old_rows) + " is now " + std::to_string(edits.new_rows));
+    for (auto const& [name, n] : rows)
+      if (n.first == old && n.second != now)
+        raise<value_error>("merge(" + name + ")", "rows",
+                           std::to_string(n.second) + ", and others have " + std::to_string(now),
+                           "as many for the vocabulary everywhere: an adapter that holds all of them");
+    edits.old_rows = old;
+    edits.new_rows = now;
+    notes.push_back("vocab_size " + std::to_string(old) + " is now " + std::to_string(now));
   }
 };
 

@@ -37,16 +37,29 @@ inline bool ends_with_one_of(std::string_view name, std::initializer_list<char c
   return false;
 }
 
+/// Whether a folder within a base's is none of its parts: an adapter, a checkpoint of a training, or another model made
+/// from this base, whose weights are called as the base's and as large.
+inline bool is_other_work(std::filesystem::path const& folder, safetensors_model const& base) {
+  std::error_code unknown;
+  auto const file = folder / base.file_name();
+  return folder.filename().string().starts_with("checkpoint-") ||
+         std::filesystem::exists(folder / "adapter_config.json", unknown) ||
+         (std::filesystem::exists(file, unknown) &&
+          (base.indexed() || std::filesystem::file_size(file, unknown) == base.files()[0].file_size()));
+}
+
 }  // namespace format
 
 /// Copies what lies beside a base's weights, with its sub-folders and what is in them, to where a changed copy of the
 /// weights is, so that this can be loaded from there. Other weights of the same model stay behind: those beside the
-/// base's files, and those of other frameworks; so do hidden files. What is there already stays, unless it may be
-/// replaced. A base that was given as one file has no companions.
+/// base's files, and those of other frameworks; so do hidden files, adapters, checkpoints, other models made from this
+/// one, and the folders of `but_not`. What is there already stays, unless it may be replaced. A base that was given as
+/// one file has no companions.
 /// returns what stayed behind, by its path in the base's folder
 /// errors  file_error; format_error for a config.json that is to be edited and cannot be read
 inline std::vector<std::string> copy_companions(safetensors_model const& base, std::filesystem::path const& to,
-                                                overwrite may_replace, config_edits const& edits = {}) {
+                                                overwrite may_replace, config_edits const& edits = {},
+                                                std::vector<std::filesystem::path> const& but_not = {}) {
   namespace fs = std::filesystem;
   std::vector<std::string> left_out;
   if (base.is_single_file()) return left_out;
@@ -55,11 +68,13 @@ inline std::vector<std::string> copy_companions(safetensors_model const& base, s
     auto const name = at->path().filename().string();
     auto const relative = at->path().lexically_relative(base.folder());
     bool const folder = at->is_directory(unknown);
-    if (name.starts_with('.') || (folder && fs::equivalent(at->path(), to, unknown))) {
+    auto const is = [&](fs::path const& other) { return fs::equivalent(at->path(), other, unknown); };
+    if (name.starts_with('.') || (folder && (is(to) || std::any_of(but_not.begin(), but_not.end(), is)))) {
       if (folder) at.disable_recursion_pending();
       continue;
     }
-    bool skip = folder && (at->is_symlink(unknown) || name == "original" || name == "onnx" || name == "openvino");
+    bool skip = folder && (at->is_symlink(unknown) || name == "original" || name == "onnx" || name == "openvino" ||
+                           format::is_other_work(at->path(), base));
     if (!folder) {
       auto const is_own = [&](auto const& file) { return fs::equivalent(file.path(), at->path(), unknown); };
       if (std::any_of(base.files().begin(), base.files().end(), is_own) ||

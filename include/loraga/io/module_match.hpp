@@ -27,24 +27,32 @@ inline std::string renamed(std::string_view name, std::vector<name_change> const
 
 namespace format {
 
-/// Whether two leads are those of wrappers: they differ in no layer's number, and in no word that tells one part of a
-/// model from another.
-inline bool differs_by_wrapping(name_change const& lead) {
-  auto const words_of = [](std::string const& s) {
-    auto words = split_words(s);
-    std::sort(words.begin(), words.end());
-    return words;
+/// Words that a model's class, or a wrapper, puts before the names of the same modules. A word that is not among them
+/// may tell one part of a model from another.
+inline bool is_wrapping(std::string const& word, std::vector<std::string> const& model_types) {
+  for (auto const* known :
+       {"model", "base_model", "transformer", "backbone", "language_model", "text_model", "llm", "bert", "roberta",
+        "distilbert", "electra", "albert", "deberta", "mpnet", "gpt_neox", "vit", "esm"})
+    if (word == known) return true;
+  auto const plain = [](std::string text) {
+    std::erase_if(text, [](char c) { return c == '-' || c == '_'; });
+    return text;
   };
-  auto const from = words_of(lead.from), to = words_of(lead.to);
+  return std::any_of(model_types.begin(), model_types.end(),
+                     [&](auto const& type) { return plain(type) == plain(word); });
+}
+/// Whether two leads are those of one module: what differs are wrappers' words. A layer's number in them would make
+/// each layer a case of its own.
+inline bool differs_by_wrapping(name_change const& lead, std::vector<std::string> const& model_types) {
+  auto from = split_words(lead.from), to = split_words(lead.to);
+  auto const number = [](std::string const& w) { return !w.empty() && w.find_first_not_of("0123456789") == w.npos; };
+  if (std::any_of(from.begin(), from.end(), number) || std::any_of(to.begin(), to.end(), number)) return false;
+  std::sort(from.begin(), from.end());
+  std::sort(to.begin(), to.end());
   std::vector<std::string> differing;
   std::set_symmetric_difference(from.begin(), from.end(), to.begin(), to.end(), std::back_inserter(differing));
-  return std::none_of(differing.begin(), differing.end(), [](std::string const& word) {
-    bool part = !word.empty() && word.find_first_not_of("0123456789") == word.npos;
-    for (auto const* name :
-         {"vision", "visual", "audio", "speech", "image", "video", "encoder", "decoder", "expert", "unet"})
-      part = part || word.starts_with(name);
-    return part;
-  });
+  return std::all_of(differing.begin(), differing.end(),
+                     [&](auto const& word) { return word.empty() || is_wrapping(word, model_types); });
 }
 
 /// Names of a base's tensors by their ends: what follows one of their dots.
@@ -114,12 +122,13 @@ struct module_match {
 
 /// Finds tensors in a base: those of its own name; else, where the base's names have more, fewer or other leading words
 /// (AutoModel's, wrappers', a vision model's text part), those with the longest end in common, if that is certain: one
-/// for each, none for two, every change of leading words the same for all, and none across layers' numbers or towers.
-/// `required` must all be found; `optional` names (a new head's) are looked up where a change fits them, too.
-/// errors  value_error naming one that is not found, what comes near, and the way out
+/// for each, none for two, every change of leading words the same for all, and none but of wrappers' words (those
+/// known, and the base's `model_types`). `required` must all be found; `optional` names (a new head's) are looked up
+/// where a change fits them, too. errors  value_error naming one that is not found, what comes near, and the way out
 /// cost    linear in the names
 inline module_match match_modules(safetensors_model const& base, std::vector<std::string> const& required,
-                                  std::vector<std::string> const& optional = {}) {
+                                  std::vector<std::string> const& optional = {},
+                                  std::vector<std::string> const& model_types = {}) {
   module_match match;
   std::optional<format::names_by_end> ends;  // only if it is needed
   std::map<std::string, std::string> taken, changes;
@@ -144,7 +153,7 @@ inline module_match match_modules(safetensors_model const& base, std::vector<std
     if (base.contains(name)) return take(name, name, {});
     if (!ends) ends.emplace(base);
     auto const near = ends->longest(name);
-    bool const wraps = near.count == 1 && format::differs_by_wrapping(near.lead);
+    bool const wraps = near.count == 1 && format::differs_by_wrapping(near.lead, model_types);
     if (must && !wraps)
       refuse(name, near.count == 0   ? ""
                    : near.count == 1 ? "; '" + near.name + "' may be another part's"

@@ -18,6 +18,12 @@ enum class whole_layers {
   take     ///< merge_peft copies them, save_peft writes them again
 };
 
+/// Whether a whole parameter is the base's own, which PEFT saves beside factors of an embedding, and no trained one.
+inline bool is_base_copy(whole_parameter const& w, peft_config const& c) {
+  bool const trained_bias = c.bias != "none" && w.name.ends_with(".bias");
+  return w.base_copy && !trained_bias;
+}
+
 /// Reads a LoRA, DoRA or AdaLoRA adapter that PEFT, or save_peft, wrote: of linear layers, embeddings and 2-D
 /// convolutions. A layer that AdaLoRA has pruned to rank 0 does nothing and is left out. An adapter whose configuration
 /// says that training began with a changed base (PiSSA, OLoRA, LoRA-GA saved unconverted) is relative to that base: it

@@ -40,12 +40,15 @@ std::string join_words(Words const& words, std::size_t first, std::size_t last) 
   return name;
 }
 
-/// A name without what wrappers put into it: torch.compile (_orig_mod) and FSDP anywhere, DDP (module) in front.
+/// A name without what wrappers put into it: torch.compile's, FSDP's and Lightning's words anywhere, DDP's module in
+/// front.
 inline std::string unwrapped(std::string_view name) {
   std::vector<std::string> kept;
   for (auto& word : split_words(name)) {
     bool const front = kept.empty() && word == "module";
-    if (!front && word != "_orig_mod" && word != "_fsdp_wrapped_module") kept.push_back(std::move(word));
+    bool const wrapper = word == "_orig_mod" || word == "_fsdp_wrapped_module" ||
+                         word == "_checkpoint_wrapped_module" || word == "_forward_module";
+    if (!front && !wrapper) kept.push_back(std::move(word));
   }
   return join_words(kept, 0, kept.size());
 }

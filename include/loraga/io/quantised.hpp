@@ -9,7 +9,7 @@ inline constexpr char const* full_precision_advice =
 
 namespace format {
 /// What stands beside, or instead of, a module's weight in files of quantised models, and whose it is.
-inline constexpr std::array<std::pair<std::string_view, std::string_view>, 15> quantised_parts{
+inline constexpr std::array<std::pair<std::string_view, std::string_view>, 17> quantised_parts{
     {{".weight.absmax", "bitsandbytes, 4 bit"},
      {".weight.quant_map", "bitsandbytes, 4 bit"},
      {".SCB", "bitsandbytes, 8 bit"},
@@ -24,7 +24,9 @@ inline constexpr std::array<std::pair<std::string_view, std::string_view>, 15> q
      {".W_q", "HQQ"},
      {".weight_q", "HQQ"},
      {"_blocks", "MXFP4"},
-     {".Qidxs", "QuIP#"}}};
+     {".Qidxs", "QuIP#"},
+     {".q_weight", "ExLlamaV2"},
+     {".trellis", "ExLlamaV3"}}};
 }  // namespace format
 
 /// In which form the weight of that name ("....weight") is quantised, in words; empty where it is not, or is not there.

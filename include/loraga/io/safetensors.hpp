@@ -178,6 +178,7 @@ class safetensors_file {
   std::filesystem::path const& path() const { return file_->path(); }
   std::vector<tensor_info> const& tensors() const { return header_.tensors; }
   std::map<std::string, std::string> const& metadata() const { return header_.metadata; }
+  std::size_t file_size() const { return file_->bytes().size(); }
   bool contains(std::string_view name) const { return positions_.find(name) != positions_.end(); }
 
   /// errors  format_error if there is no tensor of that name
