@@ -65,6 +65,16 @@ TEST_CASE("names with other leading words are merged, and it is said", "[io]") {
   CHECK(test::distance(m.merged("language_model.lm_head.weight"), head + on_head.change()) < 1e-5);
 }
 
+TEST_CASE("two adapters may name one module differently", "[io]") {
+  merging m;
+  m.base({{q_name, q}});
+  factors const bare("layers.0.q_proj", 5, 4, 40);
+  m.add(on_q.tensors());
+  m.add(bare.tensors());
+  m.run();
+  CHECK(test::distance(m.merged(q_name), q + on_q.change() + bare.change()) < 1e-5);
+}
+
 TEST_CASE("layers that an adapter holds whole are copied, in the base's type; new ones are added", "[io]") {
   merging m;
   m.base({{q_name, q}, {words_name, words}, {"lm_head.weight", head}});

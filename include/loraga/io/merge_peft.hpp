@@ -62,18 +62,23 @@ class peft_merge {
 
   /// Heads need not be in a base: one that is tied has no tensor there, a new one is added.
   void match(std::vector<weighted_peft> const& adapters) {
-    std::set<std::string> required, optional;
     for (auto const& one : adapters) {
+      std::vector<std::string> required, optional;
       for (auto const& r : one.adapter.records) {
         auto const name = weight_of(r);
         bool const head = !base_.contains(name) && is_tied_head(name, {r.b.rows, r.a.cols}, base_, facts_);
-        (head ? optional : required).insert(name);
+        (head ? optional : required).push_back(name);
       }
+      std::set<std::string> const with_factors(required.begin(), required.end());
       for (auto const& w : one.adapter.whole)
-        if (!required.contains(w.name)) optional.insert(w.name);
+        if (!with_factors.contains(w.name)) optional.push_back(w.name);
+      auto const found = match_modules(base_, required, optional, facts_.model_types);
+      for (auto const& [name, there] : found.names)
+        if (match_.names.emplace(name, there).first->second != there)
+          raise<value_error>("merge", "'" + name + "'", "'" + there + "' for one adapter and another for the next",
+                             "one: merge one adapter after the other");
+      match_.changes.insert(found.changes.begin(), found.changes.end());
     }
-    match_ = match_modules(base_, {required.begin(), required.end()}, {optional.begin(), optional.end()},
-                           facts_.model_types);
     for (auto const& [change, example] : match_.changes)
       notes.push_back("'" + change.from + "' in the adapter is '" + change.to + "' in the base, as for " + example);
   }
@@ -152,8 +157,7 @@ class peft_merge {
                          "not in " + base_.path().string() + ", and no head of modules_to_save",
                          "a tensor of the base, or --rename OLD=NEW for the leading words that differ");
     notes.push_back("added: " + name + " " + shape_text(t.shape));
-    bool const classes = name.starts_with("classifier.") || name.starts_with("score.");
-    if (classes && t.shape.size() == 2)
+    if (name == "classifier.weight" || name == "classifier.out_proj.weight" || name == "score.weight")
       notes.push_back("it has " + std::to_string(t.rows()) + " classes: load with num_labels=" +
                       std::to_string(t.rows()) + ", unless config.json has as many in id2label");
   }
