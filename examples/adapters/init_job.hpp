@@ -84,7 +84,7 @@ class init_job {
   std::optional<gradient_files> gradients_;
   std::string prefix_;
   std::vector<planned> planned_;
-  std::vector<std::string> skipped_;
+  std::vector<std::string> skipped_, left_behind_;
 
  public:
   /// Opens the files and finds out what can be known from names and shapes.
@@ -143,7 +143,9 @@ class init_job {
       start.emplace(o_.out / "start", infos, options, base_);
       if (!base_.is_single_file()) folders.make(o_.anchored_base);
       rewrite_base(adapter, *start);
-      copy_companions(base_, o_.anchored_base, o_.may_replace, {}, {o_.out});
+      left_behind_ = copy_companions(base_, o_.anchored_base, o_.may_replace, {}, {o_.out});
+      auto const& unlisted = base_.left_aside();
+      left_behind_.insert(left_behind_.end(), unlisted.begin(), unlisted.end());
       start->commit();
     } else {
       progress bar("layers", planned_.size());
@@ -163,6 +165,8 @@ class init_job {
   }
   /// Modules that got no adapter, because they have no gradient.
   std::vector<std::string> const& skipped() const { return skipped_; }
+  /// What of the base the anchored one has not: other weights beside its files, tensors that its index does not list.
+  std::vector<std::string> const& left_behind() const { return left_behind_; }
 
  private:
   /// An anchored base holds the changed embedding, and a head that is tied to it would change as well.

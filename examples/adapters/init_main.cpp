@@ -39,5 +39,6 @@ int main(int argc, char** argv) {
     init_job job(be, o);
     auto const layers = job.run();
     print(o, layers, job.skipped());
+    for (auto const& name : job.left_behind()) std::printf("not in the anchored base: %s\n", name.c_str());
   });
 }

@@ -51,7 +51,7 @@ inline std::string sort_key(std::string const& name) {
   return key;
 }
 
-/// Whether a matrix of that name is an embedding's, looked up by numbers: files do not say so.
+/// Whether a matrix of that name is an embedding's, whose columns ids choose: files do not say so.
 inline bool is_embedding(std::string_view module, std::vector<std::string> const& more) {
   auto word = module.substr(module.rfind('.') + 1);
   if (word.find_first_not_of("0123456789") == word.npos) {  // one of a list: embed_tokens.0
@@ -119,14 +119,13 @@ inline std::vector<target> find_targets(safetensors_model const& base, module_se
   std::string words;
   base_facts const facts(base);
   for (auto const& name : base.names()) {
-    if (!name.ends_with(".weight")) continue;
+    if (!name.ends_with(".weight") || base[name].shape.size() < 2) continue;
     auto const module = naming.module(name.substr(0, name.size() - 7));
-    auto const form = quantised_form(base, name);
-    auto const w = base[name];
-    if (form.empty() && w.shape.size() < 2) continue;
     if (words.size() < 300) words += "\n  " + module;
     if (!selection.selects(module)) continue;
-    if (!form.empty()) raise<value_error>("targets", module, "quantised: " + form, "weights in F64, F32, F16 or BF16");
+    if (auto const form = quantised_form(base, name); !form.empty())
+      raise<value_error>("targets", module, "quantised: " + form, "weights in F64, F32, F16 or BF16");
+    auto const w = base[name];
     if (w.shape.size() > 2)
       raise<shape_error>("targets", module, shape_text(w.shape), "a linear layer's two sizes (see --exclude)");
     target t{module, {name}, is_embedding(module, naming.embeddings) ? layer_form::embedding : layer_form::linear};

@@ -174,15 +174,17 @@ inline void combine(tool_options const& o) {
 /// original base's: W' + s*B0*A0. The tensors lie in `memory`.
 inline void restore_base_copies(peft_adapter& adapter, std::vector<std::vector<std::byte>>& memory) {
   loraga::cpu be;
-  for (auto& w : adapter.whole)
+  for (auto& w : adapter.whole) {
+    if (!is_base_copy(w, adapter.config)) continue;
     for (auto const& r : adapter.records) {
-      if (!is_base_copy(w, adapter.config) || w.name != r.module + ".weight") continue;
+      if (w.name != r.module + ".weight") continue;
       with_float_type(w.tensor.type, w.tensor.label, "dtype", [&, &w = w, &r = r]<class T>(T) {
         format::weight_change<T, loraga::cpu> change(be, w.tensor, {start_of(r)}, 1, adapter.config.fan_in_fan_out);
         memory.push_back(change.bytes());
       });
       w.tensor.bytes = memory.back();
     }
+  }
 }
 
 /// Another profile; with `start`, from the anchored base (rank r) to the original one (rank 2r).

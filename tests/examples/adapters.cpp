@@ -277,6 +277,22 @@ TEST_CASE("loraga_init: embeddings get their own form, in every start", "[exampl
   CHECK_THAT(test::message_of([&] { start("pairs-out"); }), Catch::Contains("an embedding has no X"));
 }
 
+TEST_CASE("loraga_init: what the anchored base has not is told", "[examples]") {
+  small_model m;
+  auto const base = m.folder / "whole";
+  test::write_model_folder(base, {{"l.0.q.weight", m.q}, {"l.0.v.weight", m.v}});
+  test::write_file(base / "pytorch_model.bin", "x");
+  test::write_file(base / "tokenizer.json", "{}");
+  m.options.base = base;
+  m.options.relative_to = peft_base::anchored;
+  m.options.anchored_base = m.folder / "changed";
+  loraga::cpu be(1);
+  adapters::init_job<loraga::cpu> job(be, m.options);
+  job.run();
+  CHECK(job.left_behind() == std::vector<std::string>{"pytorch_model.bin"});
+  CHECK(std::filesystem::exists(m.options.anchored_base / "tokenizer.json"));
+}
+
 TEST_CASE("loraga_init: gradients are found under the names that wrappers give them", "[examples]") {
   for (auto const* name :
        {"l.0.q.weight", "l.0.q", "module.l.0.q.weight", "_orig_mod.l.0.q.weight", "module._orig_mod.l.0.q",

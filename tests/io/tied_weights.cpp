@@ -2,6 +2,7 @@
 
 #include "../support/catch.hpp"
 #include "models.hpp"
+#include "records.hpp"
 
 using namespace loraga;
 
@@ -60,4 +61,26 @@ TEST_CASE("a pair counts where a merge touches it and the model ties it", "[io]"
   CHECK(pair_of({"encoder.wte.weight", "decoder.wte.weight"}, {"decoder.wte.weight"}) ==
         "decoder.wte.weight  and others");
   CHECK_THROWS_WITH(pair_of({"my_words.weight"}, {"lm_head.weight"}), Catch::Contains("whose name is not known"));
+}
+
+TEST_CASE("two changes of one tensor are the same only if all that they hold is", "[io]") {
+  auto const linear = test::random_record("head", 6, 2, 2, 0, 1);
+  CHECK(format::same_change(linear, linear));
+  auto scaled = linear;
+  scaled.scale *= 2;
+  CHECK(!format::same_change(linear, scaled));
+  CHECK(!format::same_change(test::with_magnitude(linear), linear));
+  auto other = test::with_magnitude(linear);
+  other.magnitude.values[0] *= 2;
+  CHECK(!format::same_change(test::with_magnitude(linear), other));
+  CHECK(!format::same_change(test::with_e(linear), linear));
+  // an embedding's: dim x vocabulary
+  auto words = test::random_record("words", 2, 6, 2, 0, 3);
+  words.layer = {layer_form::embedding};
+  CHECK(!format::same_change(linear, words));
+  for (index_t i = 0; i < 2; ++i)
+    for (index_t j = 0; j < 6; ++j) words.a.view()(i, j) = linear.b.view()(j, i);
+  for (index_t i = 0; i < 2; ++i)
+    for (index_t j = 0; j < 2; ++j) words.b.view()(i, j) = linear.a.view()(j, i);
+  CHECK(format::same_change(linear, words));
 }

@@ -124,7 +124,8 @@ struct module_match {
 /// (AutoModel's, wrappers', a vision model's text part), those with the longest end in common, if that is certain: one
 /// for each, none for two, every change of leading words the same for all, and none but of wrappers' words (those
 /// known, and the base's `model_types`). `required` must all be found; `optional` names (a new head's) are looked up
-/// where a change fits them, too. errors  value_error naming one that is not found, what comes near, and the way out
+/// where a change fits them, too.
+/// errors  value_error naming one that is not found, what comes near, and the way out
 /// cost    linear in the names
 inline module_match match_modules(safetensors_model const& base, std::vector<std::string> const& required,
                                   std::vector<std::string> const& optional = {},

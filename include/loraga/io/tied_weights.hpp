@@ -47,7 +47,9 @@ inline std::string head_of(std::string const& embedding, base_facts const& facts
 
 /// Whether two records do the same to one vocabulary x dim tensor.
 inline bool same_change(adapter_record const& a, adapter_record const& b) {
-  if (a.layer == b.layer) return a.scale == b.scale && a.a.values == b.a.values && a.b.values == b.b.values;
+  if (a.layer == b.layer)
+    return a.scale == b.scale && a.a.values == b.a.values && a.b.values == b.b.values && a.e.values == b.e.values &&
+           a.magnitude.values == b.magnitude.values;
   auto const transposed = [](record_matrix const& x, record_matrix const& y) {
     if (x.rows != y.cols || x.cols != y.rows) return false;
     for (index_t i = 0; i < x.rows; ++i)
