@@ -36,7 +36,7 @@ TEST_CASE("in place, the model starts unchanged to the precision of its type", "
 
 TEST_CASE("with a frozen pair, the model starts unchanged exactly, in every type", "[anchor]") {
   for (auto const& p : {step_zero<double, true>(48, 32, 4), step_zero<float, true>(48, 32, 4),
-                        step_zero<bf16, true>(48, 32, 4), step_zero<loraga::half, true>(40, 60, 6)})
+                        step_zero<bf16, true>(48, 32, 4), step_zero<fp16, true>(40, 60, 6)})
     CHECK(test::distance(p.first, p.second) == 0);
 }
 

@@ -14,7 +14,7 @@
 
 namespace loraga {
 
-namespace probe {  // stand-ins with which the concepts below are asked
+namespace detail {  // stand-ins with which the concepts below are asked
 struct element_functor {
   LORAGA_HD void operator()(index_t, index_t) const {}
 };
@@ -29,7 +29,7 @@ template <class B>
 struct batch_task {
   void operator()(B&, index_t, index_t) const {}
 };
-}  // namespace probe
+}  // namespace detail
 
 /// Where memory lives and how the few primitives run that every algorithm here is written in. Passed first,
 /// everywhere; one object serves one thread (and, on a GPU, one stream).
@@ -48,9 +48,9 @@ concept Backend = requires(B& be, index_t n, matrix_view<float, typename B::spac
   { be.copy(c, h) } -> std::same_as<void>;
   { be.copy(ch, m) } -> std::same_as<void>;
   // f(i, j) once for every element of a rows x cols grid, in any order
-  { be.for_each(n, n, probe::element_functor{}) } -> std::same_as<void>;
+  { be.for_each(n, n, detail::element_functor{}) } -> std::same_as<void>;
   // per column j: finish(j, combine over i of map(i, j)); the order of combination depends on the shape alone
-  { be.reduce_columns(n, n, probe::reduction{}) } -> std::same_as<void>;
+  { be.reduce_columns(n, n, detail::reduction{}) } -> std::same_as<void>;
   // c = alpha*a*b + beta*c, accumulated in compute_t of c; beta = 0 never reads c
   { be.gemm(1.0, c, c, 0.0, m) } -> std::same_as<void>;
   // the same for every member of a batch
@@ -64,7 +64,7 @@ concept Backend = requires(B& be, index_t n, matrix_view<float, typename B::spac
   // flags |= svd_not_converged
   { be.eigh_batched(gram, n, gram, flags) } -> std::same_as<void>;
   // task(backend, first, n) for chunks of a batch: all at once on a GPU, one by one and in parallel on a CPU
-  { be.for_each_chunk(n, probe::batch_task<B>{}) } -> std::same_as<void>;
+  { be.for_each_chunk(n, detail::batch_task<B>{}) } -> std::same_as<void>;
   // while the returned object lives, products round no operand below its type, whatever the backend is set to
   be.full_precision();
   // the scratch memory behind scratch<B>
@@ -92,18 +92,19 @@ concept SvdMethod = Backend<B> &&
   { svd.top(be, a, k) } -> std::same_as<svd_result<float, B>>;
 };
 
-namespace probe {
-struct svd {
+namespace detail {
+struct probe_svd {
   template <Backend B, class T>
   svd_result<compute_t<std::remove_const_t<T>>, B> top(B&, view_list<T, typename B::space>, index_t) const;
 };
-}  // namespace probe
+}  // namespace detail
 
 /// Estimates the mean weight gradient of one layer from micro-batches and yields its leading triplets.
 /// NaN or infinity poison it; that surfaces as a flag when it is read.
 template <class G, class B>
-concept GradientAccumulator = Backend<B> && requires(G& g, G const& cg, B& be, const_view<float, typename B::space> v,
-                                                     index_t k, std::span<G const* const> batch, probe::svd svd) {
+concept GradientAccumulator = Backend<B> &&
+    requires(G& g, G const& cg, B& be, const_view<float, typename B::space> v, index_t k,
+             std::span<G const* const> batch, detail::probe_svd svd) {
   { cg.rows() } -> std::same_as<index_t>;
   { cg.cols() } -> std::same_as<index_t>;
   { cg.count() } -> std::same_as<index_t>;               // micro-batches seen

@@ -15,12 +15,12 @@ TEST_CASE("rows are rescaled by g/N, but for zero ones, and restored", "[adapter
        dw = upload<double>(be, w), change = upload<double>(be, d);
   fill(be, dn.view().row_range(2, 1), 0);
   using view = test::view<double>;
-  be.for_each(4, 1, functor::magnitude_ratio<view, view>{dg.view(), dn.view(), ratio.view()});
+  be.for_each(4, 1, detail::magnitude_ratio<view, view>{dg.view(), dn.view(), ratio.view()});
   host const r = download(be, ratio.view());
   for (index_t i = 0; i < 4; ++i) CHECK(r(i, 0) == (i == 2 ? 1 : g(i, 0) / 2));
-  be.for_each(4, 3, functor::rescale_weight<view, view, view>{ratio.view(), change.view(), dw.view(), 1});
+  be.for_each(4, 3, detail::rescale_weight<view, view, view>{ratio.view(), change.view(), dw.view(), 1});
   host const expected = test::generate(4, 3, [&](index_t i, index_t j) { return r(i, 0) * (w(i, j) + d(i, j)); });
   CHECK(test::distance(download(be, dw.view()), expected) < 1e-15);
-  be.for_each(4, 3, functor::restore_weight<view, view, view>{ratio.view(), change.view(), dw.view()});
+  be.for_each(4, 3, detail::restore_weight<view, view, view>{ratio.view(), change.view(), dw.view()});
   CHECK(test::distance(download(be, dw.view()), w) < 1e-14);
 }

@@ -8,8 +8,8 @@ using test::backend;
 using test::host;
 
 static_assert(gpu::has_product<float, float, float> && gpu::has_product<double, double, double>);
-static_assert(gpu::has_product<bf16, bf16, float> && gpu::has_product<loraga::half, loraga::half, loraga::half>);
-static_assert(!gpu::has_product<bf16, float, float> && !gpu::has_product<bf16, loraga::half, float>);
+static_assert(gpu::has_product<bf16, bf16, float> && gpu::has_product<fp16, fp16, fp16>);
+static_assert(!gpu::has_product<bf16, float, float> && !gpu::has_product<bf16, fp16, float>);
 static_assert(!gpu::has_product<float, float, bf16> && !gpu::has_product<bf16, bf16, double>);
 
 namespace {

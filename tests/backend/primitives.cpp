@@ -43,9 +43,9 @@ TEST_CASE("gemm equals the naive product in every layout and type", "[backend]")
   check_gemm<float, float, float>(600, 530, 40, 0.5, 1, 1e-5);
   check_gemm<double, double, double>(130, 70, 600, 1, -2, 1e-13);
   check_gemm<bf16, float, float>(33, 20, 17, 1, 1, 1e-6);
-  check_gemm<loraga::half, bf16, float>(33, 20, 17, 1, 0, 1e-6);
+  check_gemm<fp16, bf16, float>(33, 20, 17, 1, 0, 1e-6);
   check_gemm<float, float, bf16>(33, 20, 17, 1, 1, 1.0 / 256);
-  check_gemm<bf16, bf16, loraga::half>(33, 20, 17, 2, 1, 1.0 / 2048);
+  check_gemm<bf16, bf16, fp16>(33, 20, 17, 2, 1, 1.0 / 2048);
   check_gemm<float, float, double>(12, 8, 9, 1, 0, 1e-13);
 }
 

@@ -48,7 +48,7 @@ static_assert(Anchor<in_place_anchor> && Anchor<frozen_pair_anchor> && Anchor<no
 static_assert(!Initialiser<gram, backend>);
 
 static_assert(Adapter<lora<float, backend>, backend> && Adapter<lora<double, backend>, backend> &&
-              Adapter<lora<bf16, backend>, backend> && Adapter<lora<loraga::half, backend>, backend>);
+              Adapter<lora<bf16, backend>, backend> && Adapter<lora<fp16, backend>, backend>);
 static_assert(Adapter<dora<float, backend>, backend> && Adapter<dora<bf16, backend>, backend> &&
               Adapter<adalora<float, backend>, backend> && Adapter<adalora<bf16, backend>, backend>);
 static_assert(!Adapter<matrix<float, backend>, backend>);

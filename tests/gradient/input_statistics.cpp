@@ -132,7 +132,7 @@ TEST_CASE("16-bit inputs, one token, all zero, all the same, NaN", "[gradient]")
   CHECK(test::download(be, s.mean())(2, 0) == -1);  // divided by |x|, not by x
   CHECK(test::largest(test::download(be, s.scatter())) == 0);
   CHECK(test::distance(moment(be, s), host(3, 3, 1.0)) < 1e-7);
-  s.add(be, test::upload<loraga::half>(be, host(3, 1)).view());  // zero has no peak
+  s.add(be, test::upload<fp16>(be, host(3, 1)).view());  // zero has no peak
   CHECK(test::download(be, s.mean())(0, 0) == -0.5);
   plain.add(be, test::upload<float>(be, host(3, 50, 0.1)).view());
   CHECK(plain.top(be, gram{}, 1).flags[0] == svd_zero);

@@ -143,7 +143,7 @@ TEST_CASE("settings and weights that lead to factors that are not finite are ref
       initialise(bad.be, ad, lora_ga_init{.clip = true}, bad.weight.view(), gram{}, bad.gradient, in_place_anchor{}),
       numeric_error);
   CHECK(test::largest(test::download(bad.be, ad.a())) == 0);
-  lora<loraga::half, test::backend> narrow(full.be, 30, 20, 4, rank_stable_scaling{});
+  lora<fp16, test::backend> narrow(full.be, 30, 20, 4, rank_stable_scaling{});
   CHECK_THROWS_AS(
       initialise(full.be, narrow, lora_ga_init{.gamma = 1e-12}, gram{}, full.gradient, frozen_pair_anchor{}),
       numeric_error);

@@ -31,7 +31,7 @@ TEST_CASE("OLoRA is the QR factorisation of W, tall and wide, in single and half
     auto dw = test::upload<float>(be, w);
     auto const [q, r] = naive_qr(w, 4);
     lora<float, test::backend> ad(be, out, in, 4, classic_scaling{8});
-    lora<loraga::half, test::backend> narrow(be, out, in, 4, classic_scaling{8});
+    lora<fp16, test::backend> narrow(be, out, in, 4, classic_scaling{8});
     initialise(be, narrow, olora_init{}, dw.view(), frozen_pair_anchor{});
     CHECK(test::distance(test::download(be, narrow.b()), q) < 1e-3);
     CHECK(test::distance(test::download(be, narrow.a()), r) < 2e-3);

@@ -38,7 +38,7 @@ TEST_CASE("an adapter becomes a record and a record an adapter", "[io]") {
   check_round_trip<float>(dtype::F32);
   check_round_trip<double>(dtype::F32);
   check_round_trip<bf16>(dtype::BF16);
-  check_round_trip<loraga::half>(dtype::F16);
+  check_round_trip<fp16>(dtype::F16);
 }
 
 TEST_CASE("the start of an anchored adapter is kept, in place and frozen", "[io]") {

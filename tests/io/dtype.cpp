@@ -11,7 +11,7 @@ TEST_CASE("dtypes have names, sizes and C++ types", "[io]") {
   CHECK(dtype_bits(dtype::F6_E3M2) == 6);
   CHECK(dtype_bits(dtype::U64) == 64);
   CHECK(dtype_name(dtype_of<bf16>) == "BF16");
-  CHECK(dtype_name(dtype_of<half>) == "F16");
+  CHECK(dtype_name(dtype_of<fp16>) == "F16");
   CHECK(dtype_name(dtype_of<index_t>) == "I64");
   CHECK(dtype_name(dtype_of<std::uint8_t>) == "U8");
   CHECK(dtype_name(dtype_of<bool>) == "BOOL");

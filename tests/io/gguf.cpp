@@ -91,7 +91,7 @@ struct gguf_file {
       at = data + t.offset;
       for (std::uint64_t i = 0; i < n; ++i) {
         if (t.type == 0) t.values.push_back(take<float>());
-        if (t.type == 1) t.values.push_back(static_cast<float>(take<half>()));
+        if (t.type == 1) t.values.push_back(static_cast<float>(take<fp16>()));
         if (t.type == 30) t.values.push_back(static_cast<float>(take<bf16>()));
       }
       next = (at - data + 31) / 32 * 32;

@@ -60,7 +60,7 @@ TEST_CASE("merging adds s*(B*A - B0*A0), unmerging takes it out, in every type",
   check_merge<float>(dtype::F32, 1e-5);
   check_merge<double>(dtype::F64, 1e-12);
   check_merge<bf16>(dtype::BF16, 3e-2);
-  check_merge<loraga::half>(dtype::F16, 4e-3);
+  check_merge<fp16>(dtype::F16, 4e-3);
 }
 
 TEST_CASE("convolutions, embeddings, E and magnitudes are merged as what they are", "[io]") {

@@ -121,7 +121,7 @@ TEST_CASE("every floating-point type converts", "[io]") {
     stored_tensor const t{"t", type, {1}, std::as_bytes(std::span(&x, 1))};
     double d = 0;
     float f = 0;
-    half h;
+    fp16 h;
     read_matrix(t, row_major(&d, 1, 1));
     read_matrix(t, row_major(&f, 1, 1));
     read_matrix(t, row_major(&h, 1, 1));
@@ -131,7 +131,7 @@ TEST_CASE("every floating-point type converts", "[io]") {
   };
   check(-1.5, dtype::F64);
   check(-1.5f, dtype::F32);
-  check(half(-1.5f), dtype::F16);
+  check(fp16(-1.5f), dtype::F16);
   check(bf16(-1.5f), dtype::BF16);
   std::int32_t const i = 1;
   float f = 0;

@@ -42,7 +42,7 @@ TEST_CASE("fill, convert and scale_columns", "[linalg]") {
   auto be = test::make_backend();
   host const x = test::random(4, 3, 1), d = test::random(3, 1, 2);
   auto dx = upload<float>(be, x);
-  auto half_x = upload<loraga::half>(be, host(4, 3));
+  auto half_x = upload<fp16>(be, host(4, 3));
   convert(be, dx.view(), half_x.view());
   CHECK(test::distance(download(be, half_x.view()), x) < 1e-3 * (1 + test::largest(x)));
   scale_columns(be, upload<float>(be, d).view(), dx.view());

@@ -165,7 +165,7 @@ int main(int argc, char** argv) {
       examine<float>(be, seen, m, first + i);
       examine<double>(be, seen, m, first + i);
       if (i % 2) examine<bf16>(be, seen, m, first + i);
-      else examine<half>(be, seen, m, first + i);
+      else examine<fp16>(be, seen, m, first + i);
       if (i % 1000 == 999) std::fprintf(stderr, "%llu of %llu matrices\n", i + 1ull, count + 0ull);
     }
   };

@@ -4,7 +4,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 /// out(:, i) = e_i*b(:, i), rounded to the storage type.
 template <class Bv, class E, class O>
@@ -39,7 +39,7 @@ struct drop_columns {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// AdaLoRA's layer: y = W*x + s*B*diag(E)*A*drop(x), whose triplets adalora_budget prunes by setting E_i = 0.
 /// shapes  as lora; e() r x 1
@@ -94,7 +94,7 @@ class adalora : public folded_lora<adalora<T, B>, T, B> {
     this->backward_through(be, this->folded(be, temporary, this->values_.view()), d, x, dy, t, beta, dx);
     auto const gradients = this->gradients_.view();
     auto const db = this->b_of(gradients);
-    be.for_each(out(), rank(), functor::unfold_gradient<decltype(d), decltype(e()), decltype(db)>{d, e(), db});
+    be.for_each(out(), rank(), detail::unfold_gradient<decltype(d), decltype(e()), decltype(db)>{d, e(), db});
     column_dots(be, this->b(), d, inner);
     axpby(be, 1.0, inner, 1.0, this->rest_of(gradients));
     return dy;
@@ -115,20 +115,20 @@ class adalora : public folded_lora<adalora<T, B>, T, B> {
     if (merged()) raise<state_error>("adalora::prune", "adapter", "merged", "unmerged in training");
     using K = matrix_view<double const, space>;
     auto const drop = [&](auto column) {
-      be.for_each(1, rank(), functor::drop_columns<K, decltype(column)>{keep, column.transposed()});
+      be.for_each(1, rank(), detail::drop_columns<K, decltype(column)>{keep, column.transposed()});
     };
     drop(e());
     if constexpr (is_16bit<T>) drop(this->rest_of(this->masters_.view()));
     if (!paired()) return;
     auto const b0 = this->b_of(this->start_.view());
-    be.for_each(out(), rank(), functor::drop_columns<K, decltype(b0)>{keep, b0});
+    be.for_each(out(), rank(), detail::drop_columns<K, decltype(b0)>{keep, b0});
   }
 
  private:
   static matrix_view<T, space> diagonal(matrix_view<T, space> numbers, index_t) { return numbers; }
   template <class Bv, class E, class O>
   static void fold(B& be, Bv b, E e, O to) {
-    be.for_each(b.rows, b.cols, functor::fold_columns<Bv, E, O>{b, e, to});
+    be.for_each(b.rows, b.cols, detail::fold_columns<Bv, E, O>{b, e, to});
   }
 };
 

@@ -38,7 +38,7 @@ struct adalora_schedule {
   bool prunes(index_t step) const { return step >= total - final || (step > warmup && step % interval == 0); }
 };
 
-namespace functor {
+namespace detail {
 
 /// One scalar's importance |w*g|, smoothed, and the smoothed distance from that.
 template <class W, class G, class S>
@@ -56,7 +56,7 @@ struct importance {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// AdaLoRA's budget over the layers of a model: watches which triplets matter and prunes the rest, until at step
 /// total - final the choice is for good.
@@ -172,7 +172,7 @@ class adalora_budget {
         auto const m = mean_[at].view(), u = spread_[at].view();
         be.for_each(
             w.rows, w.cols,
-            functor::importance<decltype(w), decltype(g), decltype(m)>{w, g, m, u, schedule_.beta1, schedule_.beta2});
+            detail::importance<decltype(w), decltype(g), decltype(m)>{w, g, m, u, schedule_.beta1, schedule_.beta2});
         ++at;
       }
   }

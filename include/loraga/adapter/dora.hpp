@@ -128,9 +128,8 @@ class dora : public lora<T, B> {
     scratch<B> temporary(be);
     auto const finish = [&](auto wx) {
       axpby(be, 1.0, wx, 1.0, u);
-      be.for_each(
-          y.rows, y.cols,
-          functor::rescale_rows<decltype(ratio_.view()), decltype(u), decltype(wx), Y>{ratio_.view(), u, wx, y});
+      be.for_each(y.rows, y.cols,
+                  detail::rescale_rows<decltype(ratio_.view()), decltype(u), decltype(wx), Y>{ratio_.view(), u, wx, y});
     };
     if (given && !t.low_rank.dropped) return finish(product);
     auto const wx = temporary.template matrix<compute>(out(), x.cols);
@@ -153,16 +152,15 @@ class dora : public lora<T, B> {
     auto const ones = temporary.template matrix<compute>(x.cols, 1), sum = temporary.template matrix<compute>(out(), 1);
     fill(be, ones, 1);
     auto const weighted = temporary.template matrix<compute>(out(), x.cols);
-    be.for_each(out(), x.cols, functor::products<Y, decltype(u), decltype(weighted)>{dy, u, weighted});
+    be.for_each(out(), x.cols, detail::products<Y, decltype(u), decltype(weighted)>{dy, u, weighted});
     be.gemm(1.0, weighted, ones, 0.0, sum);
     auto const dg = this->rest_of(this->gradients_.view());
     auto const n = norm_.view();
-    be.for_each(out(), 1, functor::magnitude_gradient<decltype(sum), decltype(n), decltype(dg)>{sum, n, dg});
+    be.for_each(out(), 1, detail::magnitude_gradient<decltype(sum), decltype(n), decltype(dg)>{sum, n, dg});
     auto const scaled = dropped ? weighted : returned;
     auto const rescale = [&](auto to, double less) {
-      be.for_each(
-          out(), x.cols,
-          functor::scaled_rows<decltype(n), Y, decltype(to)>{ratio_.view(), dy, to, static_cast<compute>(less)});
+      be.for_each(out(), x.cols,
+                  detail::scaled_rows<decltype(n), Y, decltype(to)>{ratio_.view(), dy, to, static_cast<compute>(less)});
     };
     rescale(scaled, 0);
     this->backward_through(be, this->b(), this->b_of(this->gradients_.view()), x, scaled, t.low_rank, beta, dx);
@@ -202,7 +200,7 @@ class dora : public lora<T, B> {
     auto const change = product(be, this->a_of(kept), this->b_of(kept));
     auto const ratio = merged_ratio_.view();
     auto const d = change.view();
-    be.for_each(out(), in(), functor::restore_weight<decltype(ratio), decltype(d), W>{ratio, d, w});
+    be.for_each(out(), in(), detail::restore_weight<decltype(ratio), decltype(d), W>{ratio, d, w});
     this->merged_ = {};
     knows_weight_ = false;  // in 16 bit W does not come back exactly
   }
@@ -238,7 +236,7 @@ class dora : public lora<T, B> {
   }
   void set_ratio(B& be, matrix_view<compute, space> norm, matrix_view<compute, space> ratio) const {
     auto const g = full_magnitude();
-    be.for_each(out(), 1, functor::magnitude_ratio<decltype(g), decltype(norm)>{g, norm, ratio});
+    be.for_each(out(), 1, detail::magnitude_ratio<decltype(g), decltype(norm)>{g, norm, ratio});
   }
   template <class F, class G>
   matrix<compute, B> product(B& be, F a, G b) const {
@@ -261,7 +259,7 @@ class dora : public lora<T, B> {
   }
   template <class D, class R, class W>
   void apply(B& be, D change, R ratio, W w, double factor) const {
-    be.for_each(out(), in(), functor::rescale_weight<R, D, W>{ratio, change, w, factor});
+    be.for_each(out(), in(), detail::rescale_weight<R, D, W>{ratio, change, w, factor});
   }
 };
 

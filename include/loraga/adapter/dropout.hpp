@@ -6,7 +6,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 /// Counts a forward pass, where the backend's memory is, so that a captured step draws a new mask at every replay.
 template <class Cell>
@@ -35,7 +35,7 @@ struct dropout {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// The masks of one adapter, numbered by the passes that drew one.
 template <class B>
@@ -61,14 +61,14 @@ class dropout_masks {
   /// The number of a new pass.
   void count(B& be, cell& pass) {
     if (pass.rows() == 0) pass = cell(be, 1, 1);
-    be.for_each(1, 1, functor::next_pass<decltype(passes_.view())>{passes_.view(), pass.view()});
+    be.for_each(1, 1, detail::next_pass<decltype(passes_.view())>{passes_.view(), pass.view()});
   }
   /// out = beta*out + mask*x/(1-p), with the mask of that pass.
   template <class X, class D>
   void apply(B& be, X x, double beta, D out, cell const& pass) const {
     using C = compute_t<typename D::value_type>;
     be.for_each((out.rows + 3) / 4, out.cols,
-                functor::dropout<X, D, decltype(pass.view())>{
+                detail::dropout<X, D, decltype(pass.view())>{
                     x, out, static_cast<C>(beta), static_cast<C>(1 / (1 - probability_)),
                     static_cast<std::uint32_t>(probability_ * 4294967296.0), seed_, pass.view()});
   }

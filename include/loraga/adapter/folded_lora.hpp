@@ -4,7 +4,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 /// Column i of a x n and of b x n have squared lengths aa and bb: e_i = their product's length.
 template <class S, class E>
@@ -30,7 +30,7 @@ struct unit_columns {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// What adapters have in common that keep more numbers between B and A: y = W*x + s*B'*A*drop(x), where B' is B folded
 /// with them. Self gives fold(backend, B, numbers, B') and diagonal(numbers, r), those of them that a start's lengths
@@ -139,9 +139,9 @@ class folded_lora : public lora<T, B> {
     using V = matrix_view<T, space>;
     using S = matrix_view<double, space>;
     using R = matrix_view<compute, space>;
-    be.for_each(rank(), 1, functor::joint_length<S, V>{squares_a, squares_b, lengths});
-    be.for_each(in(), rank(), functor::unit_columns<S, R, V>{squares_a, random_a, at});
-    be.for_each(out(), rank(), functor::unit_columns<S, R, V>{squares_b, random_b, b});
+    be.for_each(rank(), 1, detail::joint_length<S, V>{squares_a, squares_b, lengths});
+    be.for_each(in(), rank(), detail::unit_columns<S, R, V>{squares_a, random_a, at});
+    be.for_each(out(), rank(), detail::unit_columns<S, R, V>{squares_b, random_b, b});
   }
   void fold(B& be, matrix_view<T const, space> values, matrix_view<T, space> to) const {
     Self::fold(be, this->b_of(values), this->rest_of(values), to);

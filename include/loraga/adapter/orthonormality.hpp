@@ -3,7 +3,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 /// m = m - I
 template <class M>
@@ -31,7 +31,7 @@ struct add_root {
   LORAGA_HD void operator()(index_t, index_t) const { total(0, 0) += weight * sqrt(squares(0, 0)); }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// AdaLoRA's regulariser for one factor p with r columns that should be orthonormal, in double.
 /// math    value += weight*||pT*p - I||_F; dp += weight*2*p*(pT*p - I)/||pT*p - I||_F, 0 where the norm is 0
@@ -46,10 +46,10 @@ void add_orthonormality_term(B& be, P p, G dp, double weight, matrix_view<double
   auto const wide = temporary.template matrix<double>(p.rows, r), push = temporary.template matrix<double>(p.rows, r);
   convert(be, p, wide);
   be.gemm(1.0, wide.transposed(), wide, 0.0, m);
-  be.for_each(r, 1, functor::minus_identity<decltype(m)>{m});
+  be.for_each(r, 1, detail::minus_identity<decltype(m)>{m});
   sum_of_squares(be, m, squares);
-  be.for_each(1, 1, functor::add_root<decltype(squares)>{squares, value, weight});
-  be.for_each(r, r, functor::norm_gradient<decltype(m), decltype(squares)>{m, squares, weight});
+  be.for_each(1, 1, detail::add_root<decltype(squares)>{squares, value, weight});
+  be.for_each(r, r, detail::norm_gradient<decltype(m), decltype(squares)>{m, squares, weight});
   be.gemm(1.0, wide, m, 0.0, push);
   axpby(be, 1.0, push, 1.0, dp);
 }

@@ -5,7 +5,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 /// ratio = g/N; 1 where a row is zero and has no direction to rescale.
 template <class G, class N>
@@ -96,6 +96,6 @@ struct restore_weight {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 }  // namespace loraga

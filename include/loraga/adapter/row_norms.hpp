@@ -3,7 +3,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 /// n(j) = ||row j of W + s*(B*A - B0*A0)||, from products with W and with A alone.
 template <class W, class A, class F, class M, class N>
@@ -38,7 +38,7 @@ struct row_norm {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// norm_j = ||row j of W + s*(B*A - B0*A0)||, without that matrix, in double until the end.
 /// math    N^2 = ||W_j||^2 + 2s*(W_j*AT)*B_j + s^2*B_j*(A*AT)*B_jT, with [A; A0] and [B, -B0] where there is a start;
@@ -63,7 +63,7 @@ void row_norms(B& be, W w, matrix_view<double const, typename B::space> squares,
     be.gemm(1.0, rows.transposed(), at, 0.0, cross.row_range(first, n));
   }
   using M = matrix_view<double const, typename B::space>;
-  be.for_each(w.rows, 1, functor::row_norm<W, M, F, M, N>{w, at, b, start_b, squares, cross, gram, scale, norm});
+  be.for_each(w.rows, 1, detail::row_norm<W, M, F, M, N>{w, at, b, start_b, squares, cross, gram, scale, norm});
 }
 
 /// squares_j = ||W_j||^2, in double.

@@ -82,7 +82,7 @@ class cpu {
     require_shape(src, dst.rows, dst.cols, "cpu::copy", "source");
     require_same_or_distinct(dst, src, "cpu::copy", "destination", "source");
     if (dst.row_stride > dst.col_stride && dst.cols > 1) return copy(src.transposed(), dst.transposed());
-    for_each(dst.rows, dst.cols, functor::copy<S, D>{src, dst});
+    for_each(dst.rows, dst.cols, detail::copy<S, D>{src, dst});
   }
 
   template <class F>
@@ -207,7 +207,7 @@ class cpu {
                              packing_[static_cast<std::size_t>(worker)]);
     });
     if constexpr (!direct)
-      for_each(c.rows, c.cols, functor::axpby<decltype(sum), decltype(c)>{T(1), sum, static_cast<T>(beta), c});
+      for_each(c.rows, c.cols, detail::axpby<decltype(sum), decltype(c)>{T(1), sum, static_cast<T>(beta), c});
   }
 
   /// Which thread gets which tile is chance: all get the memory for any of them now, so that later steps find it there.
@@ -226,7 +226,7 @@ class cpu {
     } else {
       if (v.row_stride > v.col_stride && v.cols > 1) return widened<T, U>(temporary, v.transposed()).transposed();
       auto const out = temporary.template matrix<T>(v.rows, v.cols);
-      for_each(v.rows, v.cols, functor::convert<decltype(v), matrix_view<T, space>>{v, out});
+      for_each(v.rows, v.cols, detail::convert<decltype(v), matrix_view<T, space>>{v, out});
       return out;
     }
   }

@@ -136,7 +136,7 @@ class cuda {
     if constexpr (std::is_same_v<typename S::space, typename D::space>) {
       require_same_or_distinct(dst, src, "cuda::copy", "destination", "source");
       if (runs_by_rows(dst)) return copy(src.transposed(), dst.transposed());
-      for_each(dst.rows, dst.cols, functor::copy<S, D>{src, dst});
+      for_each(dst.rows, dst.cols, detail::copy<S, D>{src, dst});
     } else {
       gpu::require_space(src, "cuda::copy", "source");
       gpu::require_space(dst, "cuda::copy", "destination");

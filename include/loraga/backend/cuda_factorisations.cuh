@@ -139,8 +139,8 @@ void eigh(B& be, slab_view<double, device_space> s, index_t k, slab_view<double,
   auto const found = temporary.template matrix<double>(n, count), largest = temporary.template matrix<double>(count, 1);
   auto const info = temporary.template matrix<int>(1, count);
   slab_element<double> const from(s), to(work);
-  be.for_each(n, n * count, functor::copy<slab_element<double>, slab_element<double>>{from, to});
-  be.reduce_columns(n * n, count, functor::max_abs<decltype(flat), decltype(largest)>{flat, largest});
+  be.for_each(n, n * count, detail::copy<slab_element<double>, slab_element<double>>{from, to});
+  be.reduce_columns(n * n, count, detail::max_abs<decltype(flat), decltype(largest)>{flat, largest});
   be.for_each(n * n, count, normalise_matrix{largest, flat, n});
 
   std::size_t device_bytes = 0, host_bytes = 0;

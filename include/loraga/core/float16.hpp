@@ -18,10 +18,10 @@ struct bf16 {
 };
 
 /// IEEE binary16 as storage; same bytes as CUDA's __half. Rounds to nearest even, overflows to infinity.
-struct half {
+struct fp16 {
   std::uint16_t bits = 0;
-  half() = default;
-  LORAGA_HD explicit half(float x) {
+  fp16() = default;
+  LORAGA_HD explicit fp16(float x) {
     auto const u = bits_as<std::uint32_t>(x);
     std::uint32_t const sign = (u >> 16) & 0x8000u, magnitude = u & 0x7fffffffu;
     std::uint32_t h;
@@ -47,7 +47,7 @@ struct half {
 };
 
 template <class T>
-inline constexpr bool is_16bit = std::is_same_v<T, bf16> || std::is_same_v<T, half>;
+inline constexpr bool is_16bit = std::is_same_v<T, bf16> || std::is_same_v<T, fp16>;
 
 /// The type products and sums of T are carried out in: float for 16-bit storage, else T itself.
 template <class T>

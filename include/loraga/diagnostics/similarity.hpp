@@ -3,7 +3,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 template <class X, class Y, class D>
 struct same_sign : sum_of_doubles {
@@ -31,7 +31,7 @@ struct same_magnitude : sum_of_doubles {
   LORAGA_HD void finish(index_t j, double sum) const { d(j, 0) = sum; }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// Share of entries for which F counts 1. Waits for the backend.
 template <template <class, class, class> class F, Backend B, class X, class Y>
@@ -41,7 +41,7 @@ double share_of_entries(B& be, X x, Y y, std::string_view where) {
   scratch<B> temporary(be);
   auto const each = temporary.template matrix<double>(x.cols, 1), all = temporary.template matrix<double>(1, 1);
   be.reduce_columns(x.rows, x.cols, F<X, Y, decltype(each)>{{}, x, y, each});
-  be.reduce_columns(each.rows, 1, functor::total<decltype(each), decltype(all)>{{}, each, all});
+  be.reduce_columns(each.rows, 1, detail::total<decltype(each), decltype(all)>{{}, each, all});
   double const sum = read_scalar(be, all);
   if (!is_finite(sum)) raise<numeric_error>(where, "x or y", "NaN somewhere", "numbers");
   return sum / static_cast<double>(x.rows * x.cols);
@@ -52,13 +52,13 @@ double share_of_entries(B& be, X x, Y y, std::string_view where) {
 /// sampled batch size
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 double sign_similarity(B& be, X x, Y y) {
-  return share_of_entries<functor::same_sign>(be, x, y, "sign_similarity");
+  return share_of_entries<detail::same_sign>(be, x, y, "sign_similarity");
 }
 
 /// Share of entries within a factor 10 of each other in magnitude. Waits for the backend.  errors, source as above
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 double magnitude_similarity(B& be, X x, Y y) {
-  return share_of_entries<functor::same_magnitude>(be, x, y, "magnitude_similarity");
+  return share_of_entries<detail::same_magnitude>(be, x, y, "magnitude_similarity");
 }
 
 }  // namespace loraga

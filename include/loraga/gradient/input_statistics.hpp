@@ -9,7 +9,7 @@ struct input_options {
   bool by_peak = false;
 };
 
-namespace functor {
+namespace detail {
 
 /// mean_j = mean of row j of x, times `scale`
 template <class X, class Cell, class D>
@@ -77,13 +77,13 @@ struct root_of_multiple {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// cell = sum of a square matrix' diagonal, in double.
 template <Backend B, ViewIn<typename B::space> V>
 void trace(B& be, V v, matrix_view<double, typename B::space> cell) {
   V const diagonal{v.data, v.rows, 1, v.row_stride + v.col_stride, 0};
-  be.reduce_columns(v.rows, 1, functor::total<V, decltype(cell)>{{}, diagonal, cell});
+  be.reduce_columns(v.rows, 1, detail::total<V, decltype(cell)>{{}, diagonal, cell});
 }
 
 /// Mean and scatter of one layer's inputs X, from micro-batches: what EVA and CorDA start from.
@@ -141,12 +141,12 @@ class input_statistics {
     using cell = matrix_view<double, space>;
     if (options_.by_peak) {
       max_abs(be, x, scale);
-      be.for_each(1, 1, functor::invert_peak<cell>{scale});
+      be.for_each(1, 1, detail::invert_peak<cell>{scale});
     } else {
       loraga::fill(be, scale, 1);
     }
-    be.reduce_columns(x.cols, x.rows, functor::scaled_row_means<X, cell, cell>{{}, x, scale, mean});
-    be.for_each(y.rows, y.cols, functor::centred<X, cell, cell, decltype(y)>{x, scale, mean, y});
+    be.reduce_columns(x.cols, x.rows, detail::scaled_row_means<X, cell, cell>{{}, x, scale, mean});
+    be.for_each(y.rows, y.cols, detail::centred<X, cell, cell, decltype(y)>{x, scale, mean, y});
     double const mass = weight * static_cast<double>(x.cols);
     be.gemm(weight, y, y.transposed(), 1.0, scatter_.view());
     join(be, matrix_view<double const, space>(mean), mass);
@@ -182,8 +182,8 @@ class input_statistics {
     if (count_ == 0)
       raise<state_error>("input_statistics::second_moment", "statistics", "empty", "at least one micro-batch added");
     be.for_each(to.rows, to.cols,
-                functor::second_moment<decltype(scatter()), decltype(mean()), decltype(to)>{scatter(), mass_, mean(),
-                                                                                            1 / weight_, to});
+                detail::second_moment<decltype(scatter()), decltype(mean()), decltype(to)>{scatter(), mass_, mean(),
+                                                                                           1 / weight_, to});
   }
 
   /// The k principal directions of every member's inputs (u and v alike), their standard deviations s and, as energy,
@@ -209,7 +209,7 @@ class input_statistics {
     }
     for (std::size_t i = 0; i < batch.size(); ++i) {
       auto const s = result[static_cast<index_t>(i)].s;
-      be.for_each(s.rows, 1, functor::root_of_multiple<decltype(s)>{1 / batch[i]->mass_, s});
+      be.for_each(s.rows, 1, detail::root_of_multiple<decltype(s)>{1 / batch[i]->mass_, s});
       result.energy[i] = traces[i] / batch[i]->mass_;
     }
     return result;
@@ -228,7 +228,7 @@ class input_statistics {
     auto const s = scatter_.view();
     be.for_each(
         s.rows, s.cols,
-        functor::add_outer_difference<decltype(mean), decltype(here), decltype(s)>{mass_ * mass / sum, mean, here, s});
+        detail::add_outer_difference<decltype(mean), decltype(here), decltype(s)>{mass_ * mass / sum, mean, here, s});
     axpby(be, mass / sum, mean, mass_ / sum, here);
     mass_ = sum;
   }

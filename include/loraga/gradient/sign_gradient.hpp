@@ -3,7 +3,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 /// to = the sign of `from`: 1, -1, or 0; NaN and infinity stay what they are.
 template <class F, class V>
@@ -17,7 +17,7 @@ struct sign_of {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// The direction of AdamW's first step: triplets of the sign of the summed gradient, entry by entry. What LoRA-SB
 /// starts from, and of use with any start from gradients where full fine-tuning is AdamW's. Passed on as the
@@ -36,7 +36,7 @@ class sign_gradient : public dense_gradient<B, T> {
     require_shape(to, this->rows(), this->cols(), "sign_gradient::estimate", "to");
     using F = matrix_view<T const, space>;
     using V = matrix_view<T, space>;
-    be.for_each(to.rows, to.cols, functor::sign_of<F, V>{this->sum(), to});
+    be.for_each(to.rows, to.cols, detail::sign_of<F, V>{this->sum(), to});
   }
 
   /// k leading triplets of the sign of every member's sum; see GradientAccumulator.

@@ -9,7 +9,7 @@ enum class corda_part {
   kpm   ///< the r last ones: what they use most stays frozen (knowledge-preserved)
 };
 
-namespace functor {
+namespace detail {
 
 /// y's diagonal += amount
 template <class Y>
@@ -19,7 +19,7 @@ struct add_to_diagonal {
   LORAGA_HD void operator()(index_t i, index_t) const { y(i, i) += amount; }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// CorDA: the adapter takes over the part of W that the inputs single out; use with an anchor and with
 /// input_statistics that are `by_peak`.
@@ -88,14 +88,14 @@ struct corda_init {
     if (!is_finite(mean)) return svd_not_finite;
     if (!(mean > 0)) return svd_zero;
     for (double damping = 0.01, added = 0;; damping *= 2) {
-      be.for_each(c.rows, 1, functor::add_to_diagonal<C>{c, (damping - added) * mean});
+      be.for_each(c.rows, 1, detail::add_to_diagonal<C>{c, (damping - added) * mean});
       added = damping;
       be.copy(c, rest);
       loraga::fill(be, flag[0], 0);
       be.cholesky_inverse_batched(slab_view(rest), 0.0, 0.0, flag);
       be.gemm(1.0, rest, rest.transposed(), 0.0, inverse);
       be.gemm(1.0, c, inverse, 0.0, rest);
-      be.for_each(c.rows, 1, functor::add_to_diagonal<C>{rest, -1});
+      be.for_each(c.rows, 1, detail::add_to_diagonal<C>{rest, -1});
       sum_of_squares(be, rest, cell);
       if (read_scalar(be, flag[0]) == svd_usable && read_scalar(be, cell) < 0.05 * 0.05) return svd_usable;
     }

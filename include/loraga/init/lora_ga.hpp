@@ -26,7 +26,7 @@ enum class ga_scale {
   peft_weight_svd  ///< A as it is, B times diag(sigma of its triplets)*sigma_1(W)/(sigma of B's first triplet)
 };
 
-namespace functor {
+namespace detail {
 
 /// Columns first, first+step, ... of src times one factor (and each its sigma, if given) to the columns of dst.
 template <class Src, class Sigma, class Factor, class Dst>
@@ -82,7 +82,7 @@ struct clip_root {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// LoRA-GA: A and B from the singular vectors of the mean weight gradient, so that the first steps of the adapter
 /// follow the first steps of full fine-tuning. Use with an anchor, and with rank_stable_scaling.
@@ -168,10 +168,10 @@ struct lora_ga_init {
         return loraga::fill(be, cell, 1);
       case ga_scale::weight_svd:
         return be.for_each(1, 1,
-                           functor::mean_root<decltype(context.weight.s), Cell>{context.weight.s, context.scale, cell});
+                           detail::mean_root<decltype(context.weight.s), Cell>{context.weight.s, context.scale, cell});
       case ga_scale::peft_weight_svd:
         return be.for_each(1, 1,
-                           functor::peft_weight_ratio<decltype(context.weight.s), decltype(context.gradient.s), Cell>{
+                           detail::peft_weight_ratio<decltype(context.weight.s), decltype(context.gradient.s), Cell>{
                                context.weight.s, context.gradient.s, b_first, cell});
     }
   }
@@ -179,7 +179,7 @@ struct lora_ga_init {
   /// One call where the triplets are evenly spaced, else one per column.
   template <class B, class Src, class Cell, class Dst>
   static void place(B& be, Src src, Src sigma, Cell factor, Dst dst, std::vector<index_t> const& triplets) {
-    using F = functor::place_columns<Src, Src, Cell, Dst>;
+    using F = detail::place_columns<Src, Src, Cell, Dst>;
     index_t const step = triplets.size() > 1 ? triplets[1] - triplets[0] : 1;
     bool even = true;
     for (std::size_t i = 1; i < triplets.size(); ++i) even = even && triplets[i] - triplets[i - 1] == step;
@@ -196,8 +196,8 @@ struct lora_ga_init {
     be.gemm(s, b, a, 0.0, offset);
     max_abs(be, w, limit);
     max_abs(be, offset, value);
-    be.for_each(a.rows, a.cols, functor::clip_root<decltype(limit), V>{limit, value, a});
-    be.for_each(b.rows, b.cols, functor::clip_root<decltype(limit), V>{limit, value, b});
+    be.for_each(a.rows, a.cols, detail::clip_root<decltype(limit), V>{limit, value, a});
+    be.for_each(b.rows, b.cols, detail::clip_root<decltype(limit), V>{limit, value, b});
   }
 };
 

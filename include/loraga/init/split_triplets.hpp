@@ -6,7 +6,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 /// dst(i, j) = sign*sqrt(sigma_j/divisor)*src(i, j)
 template <class Src, class Sigma, class Cell, class Dst>
@@ -23,7 +23,7 @@ struct root_scaled_columns {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// Throws shape_error unless there are r triplets.
 inline void require_rank(index_t r, index_t out, index_t in, std::string_view where) {
@@ -43,7 +43,7 @@ template <Backend B, class F, class V>
 void split_triplets(B& be, F const& triplets, matrix_view<double, typename B::space> d, double sign, V a, V b) {
   auto const place = [&](auto src, double factor, auto dst) {
     be.for_each(dst.rows, dst.cols,
-                functor::root_scaled_columns<decltype(src), decltype(triplets.s), decltype(d), decltype(dst)>{
+                detail::root_scaled_columns<decltype(src), decltype(triplets.s), decltype(d), decltype(dst)>{
                     src, triplets.s, d, factor, dst});
   };
   place(triplets.v, 1, a.transposed());

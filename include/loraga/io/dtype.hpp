@@ -62,7 +62,7 @@ inline constexpr dtype dtype_of = [] {
   if (std::is_same_v<T, float>) return dtype::F32;
   if (std::is_same_v<T, double>) return dtype::F64;
   if (std::is_same_v<T, bf16>) return dtype::BF16;
-  if (std::is_same_v<T, half>) return dtype::F16;
+  if (std::is_same_v<T, fp16>) return dtype::F16;
   if (std::is_same_v<T, bool>) return dtype::BOOL;
   constexpr bool sign = std::is_signed_v<T>;
   switch (sizeof(T)) {
@@ -87,7 +87,7 @@ decltype(auto) with_float_type(dtype t, std::string_view where, std::string_view
     case dtype::F32:
       return f(float{});
     case dtype::F16:
-      return f(half{});
+      return f(fp16{});
     case dtype::BF16:
       return f(bf16{});
     default:

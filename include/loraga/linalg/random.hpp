@@ -6,7 +6,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 template <class Y>
 struct uniform {
@@ -46,18 +46,18 @@ struct test_matrix {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// y uniform in [low, high).
 template <Backend B, MutableViewIn<typename B::space> Y>
 void fill_uniform(B& be, Y y, random_stream stream, double low, double high) {
-  be.for_each(y.rows, y.cols, functor::uniform<Y>{y, stream, low, high});
+  be.for_each(y.rows, y.cols, detail::uniform<Y>{y, stream, low, high});
 }
 
 /// y normal with mean 0 and the given standard deviation.
 template <Backend B, MutableViewIn<typename B::space> Y>
 void fill_normal(B& be, Y y, random_stream stream, double deviation) {
-  be.for_each(y.rows, y.cols, functor::normal<Y>{y, stream, deviation});
+  be.for_each(y.rows, y.cols, detail::normal<Y>{y, stream, deviation});
 }
 
 /// y uniform, with mean 0 and the given standard deviation: the test matrix of the randomised methods. (Random signs
@@ -66,7 +66,7 @@ template <Backend B, MutableViewIn<typename B::space> Y>
 void fill_test_matrix(B& be, Y y, random_stream stream, double deviation = 1) {
   using C = compute_t<typename Y::value_type>;
   double const unit = deviation * 1.7320508075688772 * 0x1p-31;
-  be.for_each((y.rows + 3) / 4, y.cols, functor::test_matrix<Y>{y, stream, static_cast<C>(unit)});
+  be.for_each((y.rows + 3) / 4, y.cols, detail::test_matrix<Y>{y, stream, static_cast<C>(unit)});
 }
 
 }  // namespace loraga

@@ -7,7 +7,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 struct sum_of_doubles {
   using value_type = double;
@@ -53,14 +53,14 @@ struct max_abs {
   LORAGA_HD void finish(index_t j, double value) const { d(j, 0) = value; }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// d_j = sum_i x_ij*y_ij, in double; d is cols x 1.  errors shape_error if shapes disagree
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y, MutableViewIn<typename B::space> D>
 void column_dots(B& be, X x, Y y, D d) {
   require_shape(y, x.rows, x.cols, "column_dots", "y");
   require_shape(d, x.cols, 1, "column_dots", "d");
-  be.reduce_columns(x.rows, x.cols, functor::column_dots<X, Y, D>{{}, x, y, d});
+  be.reduce_columns(x.rows, x.cols, detail::column_dots<X, Y, D>{{}, x, y, d});
 }
 
 namespace reductions {
@@ -74,7 +74,7 @@ void sum_of_dots(B& be, X x, Y y, matrix_view<double, typename B::space> cell, s
   scratch<B> temporary(be);
   auto const sums = temporary.template matrix<double>(x.cols, 1);
   be.reduce_columns(x.rows, x.cols, Dots<X, Y, decltype(sums)>{{}, x, y, sums});
-  be.reduce_columns(sums.rows, 1, functor::total<decltype(sums), decltype(cell)>{{}, sums, cell});
+  be.reduce_columns(sums.rows, 1, detail::total<decltype(sums), decltype(cell)>{{}, sums, cell});
 }
 
 }  // namespace reductions
@@ -82,13 +82,13 @@ void sum_of_dots(B& be, X x, Y y, matrix_view<double, typename B::space> cell, s
 /// cell = sum_ij x_ij*y_ij, in double.  errors shape_error if shapes disagree
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 void dot(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
-  reductions::sum_of_dots<functor::column_dots>(be, x, y, cell, "dot");
+  reductions::sum_of_dots<detail::column_dots>(be, x, y, cell, "dot");
 }
 
 /// cell = sum_ij |x_ij*y_ij|, in double.  errors shape_error if shapes disagree
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 void abs_dot(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
-  reductions::sum_of_dots<functor::column_abs_dots>(be, x, y, cell, "abs_dot");
+  reductions::sum_of_dots<detail::column_abs_dots>(be, x, y, cell, "abs_dot");
 }
 
 /// cell = ||x||_F^2, in double: NaN or infinity in x (or magnitudes above 1e154) make it non-finite.
@@ -103,8 +103,8 @@ void max_abs(B& be, X x, matrix_view<double, typename B::space> cell) {
   if (x.row_stride > x.col_stride && x.cols > 1) return max_abs(be, x.transposed(), cell);
   scratch<B> temporary(be);
   auto const each = temporary.template matrix<double>(x.cols, 1);
-  be.reduce_columns(x.rows, x.cols, functor::max_abs<X, decltype(each)>{x, each});
-  be.reduce_columns(each.rows, 1, functor::max_abs<decltype(each), decltype(cell)>{each, cell});
+  be.reduce_columns(x.rows, x.cols, detail::max_abs<X, decltype(each)>{x, each});
+  be.reduce_columns(each.rows, 1, detail::max_abs<decltype(each), decltype(cell)>{each, cell});
 }
 
 /// A matrix fetched to host memory, column-major. Waits for the backend.

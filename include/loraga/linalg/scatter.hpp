@@ -11,7 +11,7 @@ namespace loraga {
 template <class I, class Space>
 concept IdsIn = ViewIn<I, Space> && std::signed_integral<typename I::value_type>;
 
-namespace functor {
+namespace detail {
 
 /// The first token whose id is none of 0 ... bound-1; `tokens` if there is none.
 template <class I, class Cell>
@@ -95,7 +95,7 @@ struct add_sorted_columns {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// Throws value_error, naming the first one, if an id is none of 0 ... bound-1. One reduction; waits for the backend.
 template <Backend B, IdsIn<typename B::space> I>
@@ -104,7 +104,7 @@ void require_ids(B& be, I ids, index_t bound, std::string_view where) {
   if (ids.cols == 0) return;
   scratch<B> temporary(be);
   auto const cell = temporary.template matrix<index_t>(1, 1);
-  be.reduce_columns(ids.cols, 1, functor::first_unknown<I, decltype(cell)>{ids, bound, cell});
+  be.reduce_columns(ids.cols, 1, detail::first_unknown<I, decltype(cell)>{ids, bound, cell});
   index_t const t = read_scalar(be, cell);
   if (t < ids.cols)
     raise<value_error>(where, "ids(0, " + std::to_string(t) + ")", std::to_string(read_scalar(be, ids.columns(t, 1))),
@@ -117,7 +117,7 @@ template <Backend B, ViewIn<typename B::space> X, IdsIn<typename B::space> I, Mu
 void gather_columns(B& be, X x, I ids, Y y) {
   require_shape(ids, 1, y.cols, "gather_columns", "ids");
   require_shape(x, y.rows, x.cols, "gather_columns", "x");
-  be.for_each(y.rows, y.cols, functor::gather_columns<X, I, Y>{x, ids, y});
+  be.for_each(y.rows, y.cols, detail::gather_columns<X, I, Y>{x, ids, y});
 }
 
 /// y(:, ids(t)) += x(:, t) for all t, each column of y in the order of tokens: the same bits every time, without
@@ -135,12 +135,12 @@ void add_columns(B& be, X x, I ids, Y y) {
   scratch<B> temporary(be);
   auto keys = temporary.template matrix<std::uint64_t>(n, 1), other = temporary.template matrix<std::uint64_t>(n, 1);
   using K = decltype(keys);
-  be.for_each(n, 1, functor::token_keys<I, K>{ids, y.cols, keys});
+  be.for_each(n, 1, detail::token_keys<I, K>{ids, y.cols, keys});
   for (int level = 0; index_t{1} << level < n; ++level) {
-    be.for_each(n, 1, functor::merge_runs<K>{keys, other, level});
+    be.for_each(n, 1, detail::merge_runs<K>{keys, other, level});
     std::swap(keys, other);
   }
-  be.for_each(y.rows, n, functor::add_sorted_columns<X, K, Y>{x, keys, y});
+  be.for_each(y.rows, n, detail::add_sorted_columns<X, K, Y>{x, keys, y});
 }
 
 }  // namespace loraga

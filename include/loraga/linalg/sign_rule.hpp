@@ -3,7 +3,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 /// The entry of largest magnitude of each column of u, the first one on a tie; d_j = its sign.
 template <class U, class D>
@@ -27,7 +27,7 @@ struct column_sign {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// The library's one sign rule: column j of u and of v are negated together where u's entry of largest magnitude
 /// (the first, on a tie) is negative. The product B*A of LoRA-GA depends on signs, because its columns of u and v
@@ -36,7 +36,7 @@ template <Backend B, class T>
 void apply_sign_rule(B& be, matrix_view<T, typename B::space> u, matrix_view<T, typename B::space> v) {
   scratch<B> temporary(be);
   auto const sign = temporary.template matrix<T>(u.cols, 1);
-  be.reduce_columns(u.rows, u.cols, functor::column_sign<decltype(u), decltype(sign)>{u, sign});
+  be.reduce_columns(u.rows, u.cols, detail::column_sign<decltype(u), decltype(sign)>{u, sign});
   scale_columns(be, sign, u);
   scale_columns(be, sign, v);
 }

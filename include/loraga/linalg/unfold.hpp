@@ -126,7 +126,7 @@ struct convolution_geometry {
   }
 };
 
-namespace functor {
+namespace detail {
 
 /// to = from, for images of one shape in any two layouts.
 template <class X, class Y>
@@ -193,13 +193,13 @@ struct fold {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// to = from, for images of one shape and type in any two layouts.
 template <Backend B, class X, class Y>
 void copy_images(B& be, X from, Y to) {
   require_images(from, to.count, to.channels, to.height, to.width, "copy_images", "source");
-  be.for_each(to.pixels(), to.count * to.channels, functor::copy_images<X, Y>{from, to});
+  be.for_each(to.pixels(), to.count * to.channels, detail::copy_images<X, Y>{from, to});
 }
 
 /// Temporary images whose matrix() is one: all of a channel's pixels together.
@@ -220,7 +220,7 @@ void unfold(B& be, convolution_geometry const& g, X image, U windows) {
   require_images(windows, image.count, g.in(), g.height.outputs(image.height), g.width.outputs(image.width), "unfold",
                  "windows");
   be.for_each(windows.width, windows.height * windows.count * g.in(),
-              functor::unfold<X, U>{image, windows, g.height, g.width});
+              detail::unfold<X, U>{image, windows, g.height, g.width});
 }
 
 /// image = beta*image + the transposed of unfold (col2im): each pixel gets the sum of its places in all windows, in a
@@ -230,7 +230,7 @@ void fold(B& be, convolution_geometry const& g, U windows, double beta, X image)
   require_images(image, windows.count, g.channels, image.height, image.width, "fold", "image");
   require_images(windows, image.count, g.in(), g.height.outputs(image.height), g.width.outputs(image.width), "fold",
                  "windows");
-  using F = functor::fold<U, X>;
+  using F = detail::fold<U, X>;
   be.for_each(image.width, image.height * image.channels * image.count,
               F{windows, image, static_cast<typename F::C>(beta), g.height, g.width});
 }

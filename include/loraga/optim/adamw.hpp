@@ -15,7 +15,7 @@ struct adamw_group {
   bool operator==(adamw_group const&) const = default;
 };
 
-namespace functor {
+namespace detail {
 
 /// What one step needs of a group, computed on the device so that a captured step can be replayed.
 struct adamw_constants {
@@ -65,7 +65,7 @@ struct adamw_step {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// AdamW with parameter groups; moments and master copies in compute_t<T>.
 /// math    m <- b1*m + (1-b1)*g; v <- b2*v + (1-b2)*g^2; w <- w*(1 - lr*wd) - lr*(m/(1-b1^t))/(sqrt(v/(1-b2^t)) + eps)
@@ -84,7 +84,7 @@ class adamw {
   S schedule_;
   std::vector<adamw_group> groups_;
   std::vector<entry> entries_;
-  std::vector<matrix<functor::adamw_constants, B>> constants_;
+  std::vector<matrix<detail::adamw_constants, B>> constants_;
   matrix<index_t, B> clock_;
 
  public:
@@ -178,15 +178,15 @@ class adamw {
     auto const clock = clock_.view();
     for (std::size_t g = 0; g < groups_.size(); ++g) {
       auto const out = constants_[g].view();
-      be.for_each(1, 1, functor::adamw_prepare<S, decltype(clock), decltype(out)>{groups_[g], schedule_, clock, out});
+      be.for_each(1, 1, detail::adamw_prepare<S, decltype(clock), decltype(out)>{groups_[g], schedule_, clock, out});
     }
-    be.for_each(1, 1, functor::tick<decltype(clock)>{clock});
+    be.for_each(1, 1, detail::tick<decltype(clock)>{clock});
     for (auto& e : entries_) {
-      matrix_view<functor::adamw_constants const, space> const k = constants_[e.group].view();
+      matrix_view<detail::adamw_constants const, space> const k = constants_[e.group].view();
       auto const& p = e.p;
       auto const run = [&](auto master) {
         be.for_each(p.value.rows, p.value.cols,
-                    functor::adamw_step<decltype(k), decltype(p.value), decltype(master), decltype(p.gradient)>{
+                    detail::adamw_step<decltype(k), decltype(p.value), decltype(master), decltype(p.gradient)>{
                         k, p.value, master, p.gradient, e.first.view(), e.second.view()});
       };
       if constexpr (is_16bit<T>) run(p.master);

@@ -4,7 +4,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 template <class Cell>
 struct accumulate_square {  // total = last ? sqrt(total + part) : total + part
@@ -27,7 +27,7 @@ struct clip_to_norm {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// Scales all gradients together so that their joint 2-norm is at most `limit`, and leaves the norm they had in
 /// `norm` (1x1, in the backend's memory; nothing waits for it). Adapters give their whole gradient as one buffer.
@@ -42,11 +42,11 @@ void clip_gradients(B& be, std::span<matrix_view<G, typename B::space> const> gr
   auto const part = temporary.template matrix<double>(1, 1);
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     sum_of_squares(be, gradients[i], part);
-    be.for_each(1, 1, functor::accumulate_square<decltype(part)>{part, norm, i == 0, i + 1 == gradients.size()});
+    be.for_each(1, 1, detail::accumulate_square<decltype(part)>{part, norm, i == 0, i + 1 == gradients.size()});
   }
   for (auto const& g : gradients)
     be.for_each(g.rows, g.cols,
-                functor::clip_to_norm<decltype(norm), matrix_view<G, typename B::space>>{norm, limit, g});
+                detail::clip_to_norm<decltype(norm), matrix_view<G, typename B::space>>{norm, limit, g});
 }
 
 }  // namespace loraga

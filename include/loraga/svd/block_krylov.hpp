@@ -3,7 +3,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 /// Raises svd_ill_conditioned where `block` of k > block values in a row are nearly the same, and others follow: of a
 /// singular value that is repeated more often than that, block Krylov iteration finds no more.
@@ -17,7 +17,7 @@ struct flag_repeated_values {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// Randomised block Krylov iteration with one orthonormal basis (of the smaller side) and its image kept explicitly.
 /// math    basis of span{Y, M*Y, ..., M^(depth-1)*Y}, M = A*AT, Y = A*Omega, fully reorthogonalised; Rayleigh-Ritz
@@ -76,7 +76,7 @@ struct block_krylov {
     if (b >= k) return;
     auto const sigma = out.s.side_by_side();
     auto const flag_row = flags.side_by_side();
-    be.for_each(k - b, count, functor::flag_repeated_values<decltype(sigma), decltype(flag_row)>{sigma, flag_row, b});
+    be.for_each(k - b, count, detail::flag_repeated_values<decltype(sigma), decltype(flag_row)>{sigma, flag_row, b});
   }
 
  private:

@@ -3,7 +3,7 @@
 
 namespace loraga {
 
-namespace functor {
+namespace detail {
 
 template <class D>
 struct subtract_one {
@@ -43,7 +43,7 @@ struct check_values {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// Looks at a batch of triplets before anybody uses them: U and V orthonormal to 1e-5 (1e-12 in double), values in
 /// order and finite and, where energies are known (count x 1, else empty), no more captured than there is. What is
@@ -60,18 +60,18 @@ void check_triplets(B& be, triplet_slabs<T, typename B::space> const& t,
   int const flag = how == caution::safe ? svd_inaccurate : svd_ill_conditioned;
   index_t const k = t.s.rows, count = t.s.count;
   auto const flag_row = flags.side_by_side();
-  be.for_each(1, count,
-              functor::check_values<V, decltype(energy), decltype(flag_row)>{t.s.side_by_side(), energy, flag_row,
-                                                                             scale, flag});
+  be.for_each(
+      1, count,
+      detail::check_values<V, decltype(energy), decltype(flag_row)>{t.s.side_by_side(), energy, flag_row, scale, flag});
   scratch<B> temporary(be);
   auto const gram = temporary.template slab<double>(count, k, k);
   S const columns(gram.data, k * k, count, 1, k * k), diagonals(gram.data, k, count, k + 1, k * k);
   double const limit = std::is_same_v<T, double> ? 1e-12 : 1e-5;
   auto const look_at = [&](slab_view<T, typename B::space> q) {
     be.gram_batched(q, gram);
-    be.for_each(k, count, functor::subtract_one<S>{diagonals});
+    be.for_each(k, count, detail::subtract_one<S>{diagonals});
     be.reduce_columns(k * k, count,
-                      functor::flag_large_columns<S, decltype(flag_row)>{{columns, flag_row}, limit, flag});
+                      detail::flag_large_columns<S, decltype(flag_row)>{{columns, flag_row}, limit, flag});
   };
   look_at(t.u);
   look_at(t.v);

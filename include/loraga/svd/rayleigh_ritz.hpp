@@ -28,7 +28,7 @@ void orthonormal_pass(B& be, slab_view<T, typename B::space> y, slab_view<T, typ
   }
 }
 
-namespace functor {
+namespace detail {
 
 /// Singular values from eigenvalues of the Gram matrix, for `k` columns per matrix; those below rounding become 0.
 template <class V, class S, class I>
@@ -62,7 +62,7 @@ struct normalise_ritz_vectors {
   }
 };
 
-}  // namespace functor
+}  // namespace detail
 
 /// The triplets of A within a subspace, from the Gram matrix of its image.
 /// math    S = ZT*Z for Z = AT*Q, Q orthonormal; S = W diag(s^2) WT; U = Q*W, V = Z*W/s, made orthonormal once more
@@ -86,12 +86,12 @@ void rayleigh_ritz(B& be, slab_view<double, typename B::space> gram, triplet_sla
   auto const value_columns = values.side_by_side();
   auto const sigma_columns = out.s.side_by_side();
   be.for_each(k, count,
-              functor::ritz_values<decltype(value_columns), decltype(sigma_columns), decltype(inverse)>{
+              detail::ritz_values<decltype(value_columns), decltype(sigma_columns), decltype(inverse)>{
                   value_columns, sigma_columns, inverse, k, static_cast<double>(std::numeric_limits<T>::epsilon())});
   auto const raw_columns = raw.side_by_side();
   be.for_each(n, k * count,
-              functor::normalise_ritz_vectors<decltype(raw_columns), decltype(inverse)>{raw_columns, inverse,
-                                                                                        derive(stream, 1)});
+              detail::normalise_ritz_vectors<decltype(raw_columns), decltype(inverse)>{raw_columns, inverse,
+                                                                                       derive(stream, 1)});
   // Nearly orthonormal already, unless many columns were completed: one pass is enough, and says if it was not.
   orthonormal_pass(be, raw, out.v, repeated_pass(), how, derive(stream, 2), flags);
 }
