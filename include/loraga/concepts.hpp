@@ -3,9 +3,10 @@
 #include <limits>
 #include <loraga/core/factors.hpp>
 #include <loraga/core/workspace.hpp>
-#include <loraga/scaling.hpp>
 #include <memory>
 #include <span>
+#include <string>
+#include <tuple>
 
 // The contract. Whoever adds a backend or a policy reads this page; docs/contract.md says the same in prose and shows
 // the smallest class that conforms to each concept.
@@ -117,64 +118,94 @@ concept GradientAccumulator = Backend<B> &&
   { G::top(be, svd, batch, k) } -> std::same_as<svd_result<typename G::value_type, B>>;
 };
 
-/// One that can also write down the matrix whose triplets top yields, not finite where it is poisoned: what
-/// needs_whole_gradient starts ask for. The answer may be used while the accumulator goes on.
+/// One that can also write down the matrix whose triplets top yields, not finite where it is poisoned: what GoRA needs.
+/// The answer may be used while the accumulator goes on.
 template <class G, class B>
 concept ReadableGradient = GradientAccumulator<G, B> &&
     requires(G const& cg, B& be, matrix_view<typename G::value_type, typename B::space> to) {
   { cg.estimate(be, to) } -> std::same_as<void>;
 };
 
-/// What an initialiser may ask for; tells `initialise` which arguments it takes, so that a missing one does not
-/// compile.
-struct needs_nothing {};
-struct needs_plain_weight {};    ///< W itself
-struct needs_weight {};          ///< leading triplets of W
-struct needs_gradient {};        ///< leading triplets of the mean gradient
-struct needs_whole_gradient {};  ///< the mean gradient itself, of a ReadableGradient
-/// What its own factors(backend, svd, weights, inputs, r), an svd_result, makes of layers' input statistics and, where
-/// it takes them, their W: spans of views and of pointers, for layers of one shape and rank.
-struct needs_inputs {};
+/// Gives s in y = W x + s*B*A*x. alpha = 0 is allowed (the adapter then does nothing).
+/// errors  value_error if alpha or value is not finite
+template <class S>
+concept Scaling = requires(S const& s, index_t n) {
+  { s.scale(n, n, n) } -> std::same_as<double>;  // (out, in, rank)
+};
+
+/// Gives the factor on the learning rate of step t = 0, 1, ...; device code calls it.
+template <class S>
+concept Schedule = requires(S const& s, index_t t) {
+  { s.factor(t) } -> std::same_as<double>;
+  { s.check() } -> std::same_as<void>;
+};
+
+/// What of a layer an initialiser may want to know before it sees data.
+struct layer_facts {
+  index_t out = 0, in = 0, rank = 0;
+  double scale = 1;          ///< the adapter's s
+  bool has_weight = false;   ///< a view of W is at hand
+  std::uint64_t number = 0;  ///< separates random streams: the position in a range, or a lone adapter's own seed
+};
+
+/// What A and B make of a model before any step.
+enum class start_kind {
+  at_zero,  ///< B*A = 0: the model starts unchanged, whatever the anchor
+  offset,   ///< B*A is not 0, and an anchor keeps the model unchanged
+  ahead     ///< the model is meant to start changed by s*B*A
+};
+
+/// One thing an initialiser needs, as a value: `gradient_triplets{16}`. L is the `layer` type it is to be had from.
+///   met<B, L, Svd>          whether types fit at all (a bool)
+///   explain<B, L, Svd>()    static_asserts that say in a sentence what is missing
+///   check(layer, where, sampled)   throws before any work; accumulators may be empty while !sampled
+///   measure(be, layers, svd)       of layers of one shape and rank: m[i] is handed to the initialiser, m.flags[i] are
+///                           svd_flags, final once m[i] was asked for
+template <class N, class B, class L, class Svd>
+concept Need = requires(N const& need, B& be, L const& layer, std::span<L const* const> layers, Svd const& svd) {
+  { N::template met<B, L, Svd> } -> std::convertible_to<bool>;
+  N::template explain<B, L, Svd>();
+  { need.check(layer, std::string(), true) } -> std::same_as<void>;
+};
+
+/// Fills A (r x in) and B (out x r).
+///   starts                  a start_kind
+///   needs(facts)            a std::tuple of needs; leave it out where there are none
+///   check(facts)            throws before any work; leave it out where nothing can be wrong
+///   make(be, facts, value of each need ..., A, B)   may throw numeric_error for data that cannot be used
+template <class I>
+concept Initialiser = requires {
+  { I::starts } -> std::convertible_to<start_kind>;
+};
+
+/// Keeps the model unchanged at the start when B0*A0 is not 0.
+///   changes_weight          W must be given, mutable, and be no other layer's
+///   apply(be, adapter, W, A0, B0)   before the adapter takes A0, B0; may fail as long as it has changed nothing
+template <class X>
+concept Anchor = requires {
+  { X::changes_weight } -> std::convertible_to<bool>;
+};
 
 /// As a number of triplets to ask for: all there are, min(out, in).
 inline constexpr index_t all_triplets = std::numeric_limits<index_t>::max();
 
-/// What an initialiser is given: the triplets or the gradient it asked for (views are empty unless it did), and no
-/// more.
-template <class G, class W, class Space>
-struct init_context {
-  index_t layer = 0;  ///< position in the batch; separates random streams
-  double scale = 1;   ///< the adapter's s
-  svd_factors<G const, Space> gradient;
-  svd_factors<G const, Space> measured;  ///< what factors() of a needs_inputs found
-  svd_factors<W const, Space> weight;
-  matrix_view<G const, Space> whole_gradient;
-};
-
-/// Fills A (r x in) and B (out x r). Says in `needs` what it takes and, per call, how many triplets of each. fill may
-/// throw numeric_error for data it cannot use: its layer is then named with the other bad ones.
-/// `starts_at_zero`: B*A = 0, so the model starts unchanged without an anchor.
-template <class I, class B>
-concept Initialiser = Backend<B> &&
-    requires(I const& init, B& be, init_context<float, float, typename B::space> const& context,
-             const_view<float, typename B::space> w, matrix_view<float, typename B::space> m, index_t r) {
-  typename I::needs;
-  { I::starts_at_zero } -> std::convertible_to<bool>;
-  { init.gradient_triplets(r) } -> std::same_as<index_t>;
-  { init.weight_triplets(r) } -> std::same_as<index_t>;
-  // (out, in, rank, scale, whether W is at hand): throws before any work
-  { init.check(r, r, r, 1.0, true) } -> std::same_as<void>;
-  { init.fill(be, context, w, m, m) } -> std::same_as<void>;
-};
-
 /// One trainable matrix. `master` is the float copy an optimiser updates where values are 16 bit; else it is empty.
 enum class parameter_kind { factor_a, factor_b, other };
+/// `alive`, where it is given, is false once the owner is gone: an optimiser then refuses to step.
 template <class T, class Space>
 struct parameter {
   char const* name;
   parameter_kind kind;
   matrix_view<T, Space> value;
-  matrix_view<compute_t<T>, Space> gradient, master;
+  matrix_view<compute_t<T>, Space> gradient, master = {};
+  std::shared_ptr<bool const> alive = {};
+};
+
+/// What an adapter's file record holds beside A and B.
+enum class record_extra {
+  none,
+  e,         ///< AdaLoRA's: B*diag(E)*A
+  magnitude  ///< DoRA's: the length of every row of W + s*B*A
 };
 
 /// A trainable low-rank change of one layer's W, used around the caller's own base product.

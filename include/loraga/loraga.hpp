@@ -1,12 +1,12 @@
 #pragma once
 // Every policy and algorithm, for any backend; no third-party header.
 #include <loraga/adapter/adalora_budget.hpp>
+#include <loraga/adapter/any_adapter.hpp>
 #include <loraga/adapter/convolution.hpp>
 #include <loraga/adapter/dora.hpp>
 #include <loraga/adapter/embedding.hpp>
 #include <loraga/adapter/lora.hpp>
 #include <loraga/adapter/lora_sb.hpp>
-#include <loraga/anchor.hpp>
 #include <loraga/diagnostics/alignment.hpp>
 #include <loraga/diagnostics/similarity.hpp>
 #include <loraga/diagnostics/spectrum.hpp>

@@ -1,16 +1,8 @@
 #pragma once
 #include <cmath>
-#include <concepts>
-#include <loraga/core/error.hpp>
+#include <loraga/concepts.hpp>
 
 namespace loraga {
-
-/// A scaling gives s in y = W x + s*B*A*x. alpha = 0 is allowed (the adapter then does nothing).
-/// errors  value_error if alpha or value is not finite
-template <class S>
-concept Scaling = requires(S const& s, index_t n) {
-  { s.scale(n, n, n) } -> std::same_as<double>;  // (out, in, rank)
-};
 
 /// LoRA: s = alpha/r.  source arXiv:2106.09685
 struct classic_scaling {

@@ -82,9 +82,6 @@ TEST_CASE("a start is split into unit factors and E; the model stays as it was",
   decltype(ad)::tape t;
   ad.forward(be, f.weight.view(), dx.view(), y.view(), t);
   CHECK(test::distance(download(be, y.view()), before) == 0);
-  CHECK_THROWS_AS(initialise(be, ad, lora_ga_init{}, f.weight.view(), gram{}, f.gradient, in_place_anchor{}),
-                  state_error);
-  CHECK(test::distance(download(be, f.weight.view()), f.w) < 1e-6);
   // LoRA's start, B = 0: E = 0, and B can learn
   initialise(be, ad, kaiming_init{});
   CHECK(test::largest(download(be, ad.e())) == 0);
@@ -102,7 +99,7 @@ TEST_CASE("16-bit AdaLoRA starts exactly", "[adapter]") {
   decltype(ad)::tape t;
   ad.forward(be, f.weight.view(), dx.view(), y.view(), t);
   CHECK(test::largest(download(be, y.view())) == 0);
-  ad.backward(be, f.weight.view(), dx.view(), dy.view(), t, 0.0, test::view<bf16>{});
+  (void)ad.backward(be, f.weight.view(), dx.view(), dy.view(), t, 0.0, test::view<bf16>{});
   for (auto const& p : ad.parameters()) {
     CHECK(test::largest(download(be, p.gradient)) > 0);
     CHECK(test::distance(download(be, p.master), download(be, p.value)) == 0);

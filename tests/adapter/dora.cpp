@@ -38,6 +38,7 @@ template <class A>
 void move(test::backend& be, A& ad, test::view<double> w) {
   test::upload_to<double>(be, test::random(ad.rank(), ad.in(), 1, 0.3), ad.a());
   test::upload_to<double>(be, test::random(ad.out(), ad.rank(), 2, 0.3), ad.b());
+  ad.values_changed(be);
   ad.prepare(be, w);
   host g = download(be, ad.magnitude());
   for (index_t i = 0; i < g.rows; ++i) g(i, 0) *= 0.7 + 0.1 * static_cast<double>(i % 7);
@@ -125,6 +126,7 @@ TEST_CASE("DoRA with dropout is PEFT's: W*x undropped, the rest through one mask
   lora<double, test::backend> seen(be, 6, 6, 6, constant_scaling{1}, {.dropout = 0.5, .seed = 3});
   test::upload_to<double>(be, test::identity(6), seen.a());
   test::upload_to<double>(be, test::identity(6), seen.b());
+  seen.values_changed(be);
   matrix<double, test::backend> masked(be, 6, 400);
   fill(be, masked.view(), 0);
   decltype(seen)::tape ts;
@@ -193,8 +195,59 @@ TEST_CASE("DoRA: 16-bit storage starts exactly, a zero row stays alone, bad shap
   ad.forward(be, dw.view(), x.view(), y.view(), t);
   CHECK(test::distance(download(be, y.view()), before) == 0);
   auto gx = upload<bf16>(be, host(8, 5));
-  ad.backward(be, dw.view(), x.view(), y.view(), t, 0.0, gx.view());
+  (void)ad.backward(be, dw.view(), x.view(), y.view(), t, 0.0, gx.view());
   CHECK(std::isfinite(test::norm(download(be, ad.gradient()))));
   CHECK(test::norm(download(be, ad.parameters()[2].gradient)) > 0);
   CHECK(download(be, ad.parameters()[2].gradient)(2, 0) == 0);
+}
+
+TEST_CASE("a chain of layers is right when each base goes on with what backward returns", "[adapter]") {
+  auto be = test::make_backend();
+  index_t const sizes[] = {5, 7, 6, 4}, tokens = 3;
+  std::vector<matrix<double, test::backend>> w, x, dx;
+  std::vector<dora64> layers;
+  std::vector<dora64::tape> tapes(3);
+  for (int i = 0; i < 3; ++i) {
+    w.push_back(upload<double>(be, test::random(sizes[i + 1], sizes[i], static_cast<std::uint64_t>(i))));
+    layers.emplace_back(be, sizes[i + 1], sizes[i], 2, rank_stable_scaling{4});
+    move(be, layers.back(), w.back().view());
+  }
+  for (int i = 0; i < 4; ++i) {
+    x.push_back(upload<double>(be, test::random(sizes[i], tokens, static_cast<std::uint64_t>(10 + i))));
+    dx.emplace_back(be, sizes[i], tokens);
+  }
+  host const r = test::random(4, tokens, 20);
+  auto const loss = [&] {
+    for (std::size_t i = 0; i < 3; ++i) {
+      be.gemm(1, w[i].view(), x[i].view(), 0, x[i + 1].view());
+      layers[i].forward(be, w[i].view(), x[i].view(), x[i + 1].view(), tapes[i]);
+    }
+    return test::inner(r, download(be, x[3].view()));
+  };
+  loss();
+  test::upload_to<double>(be, r, dx[3].view());
+  for (std::size_t i = 3; i-- > 0;) {
+    auto const seen = layers[i].backward(be, w[i].view(), x[i].view(), dx[i + 1].view(), tapes[i], 0, dx[i].view());
+    be.gemm(1, w[i].view().transposed(), seen, 1, dx[i].view());
+  }
+  host const dg = download(be, layers[0].parameters()[2].gradient);
+  host moved = download(be, x[0].view()), g = download(be, layers[0].magnitude());
+  auto const difference = [&](host& value, index_t i, index_t j, auto const& set) {
+    double const keep = value(i, j), h = 1e-5;
+    value(i, j) = keep + h;
+    set();
+    double const up = loss();
+    value(i, j) = keep - h;
+    set();
+    double const down = loss();
+    value(i, j) = keep;
+    set();
+    return (up - down) / (2 * h);
+  };
+  for (index_t j = 0; j < 5; ++j) {
+    CHECK(dg(j, 0) ==
+          Approx(difference(g, j, 0, [&] { test::upload_to<double>(be, g, layers[0].magnitude()); })).epsilon(1e-6));
+    CHECK(download(be, dx[0].view())(j, 1) ==
+          Approx(difference(moved, j, 1, [&] { test::upload_to<double>(be, moved, x[0].view()); })).epsilon(1e-6));
+  }
 }

@@ -26,6 +26,7 @@ embedding<T, test::backend> moved(test::backend& be, embedding_options o = {}) {
   embedding<T, test::backend> e(be, dim, vocabulary, rank, rank_stable_scaling{4}, o);
   test::upload_to<T>(be, test::random(rank, vocabulary, 1, 0.3), e.adapter().a());
   test::upload_to<T>(be, test::random(dim, rank, 2, 0.3), e.adapter().b());
+  e.adapter().values_changed(be);
   return e;
 }
 
@@ -50,6 +51,7 @@ struct flat {
 
 /// Loads nothing but "anchored in place".
 struct pretended_checkpoint {
+  bool stores() const { return true; }
   template <class... V>
   void same(V const&...) {}
   template <class... V>

@@ -19,18 +19,22 @@ lora<T, test::backend> moved(test::backend& be, index_t out, index_t in, index_t
   lora<T, test::backend> ad(be, out, in, r, rank_stable_scaling{4}, o);
   test::upload_to<T>(be, test::random(r, in, 1, 0.3), ad.a());
   test::upload_to<T>(be, test::random(out, r, 2, 0.3), ad.b());
+  ad.values_changed(be);
   return ad;
 }
 
 }  // namespace
 
-TEST_CASE("forward is W*x + s*B*A*x; a new adapter does nothing", "[adapter]") {
+TEST_CASE("forward is W*x + s*B*A*x; a new adapter refuses to work", "[adapter]") {
   auto be = test::make_backend();
   host const w = test::random(12, 9, 3), x = test::random(9, 7, 4);
   auto dw = upload<double>(be, w), dx = upload<double>(be, x);
   adapter64 fresh(be, 12, 9, 3, classic_scaling{6});
   CHECK(fresh.scale() == 2);
   adapter64::tape t;
+  CHECK_THROWS_WITH(test::run_forward(be, fresh, dw.view(), dx.view(), t), Catch::Contains("without a start"));
+  CHECK_THROWS_AS(fresh.merge(be, dw.view()), state_error);
+  fresh.values_changed(be);  // A = B = 0 by will
   CHECK(test::distance(test::run_forward(be, fresh, dw.view(), dx.view(), t), w * x) < 1e-14);
   auto ad = moved<double>(be, 12, 9, 3);
   CHECK(test::distance(test::run_forward(be, ad, dw.view(), dx.view(), t), (w + test::change_of(be, ad)) * x) < 1e-13);
@@ -75,8 +79,8 @@ TEST_CASE("gradients accumulate over uses; a layer may be used twice in a step",
   adapter64::tape t1, t2;
   test::run_forward(be, ad, dw.view(), d1.view(), t1);
   test::run_forward(be, ad, dw.view(), d2.view(), t2);
-  ad.backward(be, dw.view(), d2.view(), g2.view(), t2, 0.0, test::view<double>{});
-  ad.backward(be, dw.view(), d1.view(), g1.view(), t1, 0.0, test::view<double>{});
+  (void)ad.backward(be, dw.view(), d2.view(), g2.view(), t2, 0.0, test::view<double>{});
+  (void)ad.backward(be, dw.view(), d1.view(), g1.view(), t1, 0.0, test::view<double>{});
   host const g = dy1 * transpose(x1) + dy2 * transpose(x2), a = download(be, ad.a()), b = download(be, ad.b());
   CHECK(test::distance(download(be, ad.parameters()[0].gradient), ad.scale() * (transpose(b) * g)) < 1e-12);
   CHECK(test::distance(download(be, ad.parameters()[1].gradient), ad.scale() * (g * transpose(a))) < 1e-12);
@@ -136,7 +140,7 @@ TEST_CASE("16-bit adapters: float masters and gradients, rounded values", "[adap
   decltype(ad)::tape t;
   test::upload_to<bf16>(be, test::random(30, 4, 6, 0.1), ad.b());
   ad.forward(be, dx.view(), dx.view(), y.view(), t);
-  ad.backward(be, dx.view(), dx.view(), gy.view(), t, 0.0, gx.view());
+  (void)ad.backward(be, dx.view(), dx.view(), gy.view(), t, 0.0, gx.view());
   host const hx = download(be, dx.view()), hdy = download(be, gy.view()), a = download(be, ad.a()),
              b = download(be, ad.b());
   CHECK(test::distance(download(be, y.view()), ad.scale() * (b * (a * hx))) < 0.01);  // rounded to bf16 once
@@ -168,7 +172,7 @@ TEST_CASE("bad sizes, settings and shapes are refused by name and change nothing
   CHECK_THROWS_AS(ad.backward(be, x.view(), x.view(), y.view(), t, 0.0, dx.view().columns(0, 4)), shape_error);
   CHECK_THROWS_AS(ad.backward(be, x.view(), x.view(), y.view(), t, 0.0, x.view()), alias_error);
   CHECK_THROWS_AS(
-      ad.backward(be, x.view(), x.view().columns(0, 4), y.view().columns(0, 4), t, 0.0, dx.view().columns(0, 4)),
+      (void)ad.backward(be, x.view(), x.view().columns(0, 4), y.view().columns(0, 4), t, 0.0, dx.view().columns(0, 4)),
       state_error);
   matrix_view<float, test::space> const gaps(dx.view().data, 6, 2, 2, 12);
   auto const two = [&](auto& m) { return m.view().columns(0, 2); };
@@ -223,4 +227,109 @@ TEST_CASE("16-bit values written by hand reach the optimiser", "[adapter]") {
   fill(be, ad.gradient(), 1);
   opt.step(be);
   CHECK(test::distance(download(be, ad.parameters()[0].master), host(2, 6, 0.999)) < 1e-5);
+}
+
+TEST_CASE("a tape knows its adapter, its mode, and whether backward has used it", "[adapter]") {
+  auto be = test::make_backend();
+  auto ad = moved<double>(be, 8, 6, 2), other = moved<double>(be, 8, 6, 2);
+  auto x = upload<double>(be, test::random(6, 5, 4)), y = upload<double>(be, test::random(8, 5, 5));
+  adapter64::tape t, empty;
+  auto const back = [&](adapter64& a, adapter64::tape& tape) {
+    (void)a.backward(be, x.view(), x.view(), y.view(), tape);
+  };
+  auto const forward = [&](adapter64& a, adapter64::tape& tape) {
+    auto to = upload<double>(be, host(8, 5));
+    a.forward(be, x.view(), x.view(), to.view(), tape);
+    return download(be, to.view());
+  };
+  CHECK_THROWS_WITH(back(ad, empty), Catch::Contains("tape is empty"));
+  host const out = forward(ad, t);
+  CHECK_THROWS_WITH(back(other, t), Catch::Contains("of another adapter"));
+  back(ad, t);
+  CHECK_THROWS_WITH(back(ad, t), Catch::Contains("used by a backward already"));
+  host const once = download(be, ad.gradient());
+  t.keep = true;
+  back(ad, t);  // a second loss through the same pass
+  CHECK(test::distance(download(be, ad.gradient()), 2.0 * once) < 1e-12);
+  t.keep = false;
+  ad.train(false);
+  forward(ad, t);
+  ad.train(true);
+  CHECK_THROWS_WITH(back(ad, t), Catch::Contains("of an evaluation pass"));
+  CHECK(test::distance(download(be, ad.gradient()), 2.0 * once) < 1e-12);
+  // an evaluation beside a training pass leaves its tape alone, and drops nothing
+  auto dropping = moved<double>(be, 8, 6, 2, {.dropout = 0.5, .seed = 3});
+  forward(dropping, t);
+  auto to = upload<double>(be, host(8, 5));
+  dropping.forward(be, x.view(), x.view(), to.view());
+  CHECK(test::distance(download(be, to.view()), out) < 1e-13);
+  CHECK(dropping.dropout_passes(be) == 1);
+  CHECK(dropping.training());
+  CHECK_NOTHROW(back(dropping, t));
+  // it moves with the adapter
+  forward(ad, t);
+  adapter64 there = std::move(ad);
+  CHECK_NOTHROW(back(there, t));
+}
+
+TEST_CASE("A, B and their gradients may lie in memory of others, wherever it moves to", "[adapter]") {
+  auto be = test::make_backend();
+  auto const check = [&]<class T>(T) {
+    auto const a0 = test::random(2, 6, 1, 0.3), b0 = test::random(8, 2, 2, 0.3);
+    struct tensors {
+      matrix<T, test::backend> at, b;  // A as PyTorch keeps it, by rows
+      matrix<compute_t<T>, test::backend> da, db;
+      borrowed_factors<T, test::space> factors() { return {at.view().transposed(), b.view(), da.view(), db.view()}; }
+    };
+    auto const make = [&] {
+      tensors m{upload<T>(be, transpose(a0)), upload<T>(be, b0), upload<compute_t<T>>(be, host(2, 6)),
+                upload<compute_t<T>>(be, host(8, 2))};
+      return m;
+    };
+    auto first = make();
+    using A = lora<T, test::backend>;
+    A own(be, 8, 6, 2, classic_scaling{4}), ad(be, first.factors(), classic_scaling{4});
+    test::upload_to<T>(be, a0, own.a());
+    test::upload_to<T>(be, b0, own.b());
+    own.values_changed(be);
+    auto w = upload<T>(be, test::random(8, 6, 3)), x = upload<T>(be, test::random(6, 5, 4)),
+         dy = upload<T>(be, test::random(8, 5, 5));
+    auto const pass = [&](A& adapter) {
+      auto y = upload<T>(be, host(8, 5));
+      typename A::tape t;
+      adapter.zero_gradient(be);
+      adapter.forward(be, w.view(), x.view(), y.view(), t);
+      (void)adapter.backward(be, w.view(), x.view(), dy.view(), t);
+      return download(be, y.view());
+    };
+    CHECK(test::distance(pass(own), pass(ad)) == 0);
+    CHECK(test::distance(download(be, first.da.view()), download(be, own.parameters()[0].gradient)) < 1e-6);
+    CHECK(test::distance(download(be, first.db.view()), download(be, own.parameters()[1].gradient)) < 1e-6);
+    adamw<T, test::backend> opt(be), opt2(be);
+    add_adapter(be, opt, own, {.learning_rate = 0.1});
+    add_adapter(be, opt2, ad, {.learning_rate = 0.1});
+    opt.step(be), opt2.step(be);
+    CHECK(test::distance(download(be, first.b.view()), download(be, own.b())) == 0);
+    CHECK(test::distance(download(be, first.at.view()), download(be, own.a().transposed())) == 0);
+    // a framework loads a checkpoint: other storage, other values
+    auto second = make();
+    ad.adopt(be, second.factors());
+    fill(be, first.b.view(), 99);
+    CHECK(test::distance(download(be, ad.b()), download(be, second.b.view())) == 0);
+    CHECK(test::distance(pass(own), pass(ad)) > 0);
+    auto target = upload<T>(be, host(8, 6));
+    ad.merge(be, target.view());
+    CHECK(test::norm(download(be, target.view()) - ad.scale() * (download(be, ad.b()) * download(be, ad.a()))) < 0.02);
+    CHECK_THROWS_AS(ad.gradient(), state_error);
+    CHECK_THROWS_AS(own.adopt(be, second.factors()), state_error);
+    auto wrong = second.factors();
+    wrong.b = wrong.b.columns(0, 1);
+    CHECK_THROWS_AS(ad.adopt(be, wrong), shape_error);
+    CHECK_THROWS_AS(A(be, wrong, classic_scaling{}), shape_error);
+    wrong = second.factors();
+    wrong.db = {};
+    CHECK_THROWS_AS(A(be, wrong, classic_scaling{}), shape_error);
+  };
+  check(float());
+  check(bf16());
 }

@@ -15,6 +15,8 @@ struct bare : low_rank_factors<T, test::backend> {
   using low_rank_factors<T, test::backend>::low_rank_factors;
   bare(test::backend& be, index_t out, index_t in, index_t rank)
       : low_rank_factors<T, test::backend>(be, out, in, rank, constant_scaling{2}, {}, 3) {}
+  using low_rank_factors<T, test::backend>::start;
+  using low_rank_factors<T, test::backend>::values_changed;
   auto rest() { return this->rest_of(this->values_.view()); }
   auto parameters() { return this->factor_parameters(); }
 };

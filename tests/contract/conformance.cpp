@@ -37,15 +37,14 @@ static_assert(Scaling<classic_scaling> && Scaling<rank_stable_scaling> && Scalin
               Scaling<adalora_scaling>);
 static_assert(!Scaling<double>);
 
-static_assert(Initialiser<kaiming_init, backend> && Initialiser<gaussian_init, backend> &&
-              Initialiser<orthogonal_init, backend> && Initialiser<lora_ga_init, backend> &&
-              Initialiser<pissa_init, backend> && Initialiser<milora_init, backend> &&
-              Initialiser<olora_init, backend> && Initialiser<corda_init, backend> && Initialiser<eva_init, backend> &&
-              Initialiser<lora_one_init, backend> && Initialiser<gaussian_pair_init, backend> &&
-              Initialiser<embedding_init, backend> && Initialiser<lora_sb_init, backend> &&
-              Initialiser<gora_init, backend>);
+static_assert(Initialiser<kaiming_init> && Initialiser<gaussian_init> && Initialiser<orthogonal_init> &&
+              Initialiser<lora_ga_init> && Initialiser<pissa_init> && Initialiser<milora_init> &&
+              Initialiser<olora_init> && Initialiser<corda_init> && Initialiser<eva_init> &&
+              Initialiser<lora_one_init> && Initialiser<gaussian_pair_init> && Initialiser<embedding_init> &&
+              Initialiser<lora_sb_init> && Initialiser<gora_init>);
+static_assert(Adapter<any_adapter<float, backend>, backend> && Adapter<any_adapter<bf16, backend>, backend>);
 static_assert(Anchor<in_place_anchor> && Anchor<frozen_pair_anchor> && Anchor<no_anchor>);
-static_assert(!Initialiser<gram, backend>);
+static_assert(!Initialiser<gram>);
 
 static_assert(Adapter<lora<float, backend>, backend> && Adapter<lora<double, backend>, backend> &&
               Adapter<lora<bf16, backend>, backend> && Adapter<lora<fp16, backend>, backend>);

@@ -33,7 +33,7 @@ struct training {
     ad.forward(be, w.view(), x.view(), y.view(), tape);
     axpby(be, -1.0, target.view(), 1.0, y.view());
     ad.zero_gradient(be);
-    ad.backward(be, w.view(), x.view(), y.view(), tape, 0.0, dx.view());
+    (void)ad.backward(be, w.view(), x.view(), y.view(), tape, 0.0, dx.view());
     be.gemm(1.0, w.view().transposed(), y.view(), 1.0, dx.view());
     matrix_view<float, device_space> const gradients[] = {ad.gradient()};
     clip_gradients(be, std::span<matrix_view<float, device_space> const>(gradients), 1.0, norm.view());

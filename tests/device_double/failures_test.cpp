@@ -59,7 +59,7 @@ void whole_life() {
   three_layers::adapter::tape tape;
   be.gemm(1, weights[0].view(), x.view(), 0, y.view());
   adapters[0].forward(be, weights[0].view(), x.view(), y.view(), tape);
-  adapters[0].backward(be, weights[0].view(), x.view(), y.view(), tape, 0, dx.view());
+  (void)adapters[0].backward(be, weights[0].view(), x.view(), y.view(), tape, 0, dx.view());
   adapters[0].merge(be, weights[0].view());
   be.synchronize();
 }

@@ -15,7 +15,7 @@ floor_of() {
     loraga/backend/*|loraga/svd/eigen.hpp|loraga/svd/cusolver.cuh) echo 6 ;;
     loraga/initialise.hpp|loraga/io/*) echo 5 ;;
     loraga/adapter/*|loraga/optim/*|loraga/diagnostics/*) echo 4 ;;
-    loraga/svd/*|loraga/gradient/*|loraga/init/*|loraga/anchor.hpp) echo 3 ;;
+    loraga/svd/*|loraga/gradient/*|loraga/init/*|loraga/start/*) echo 3 ;;
     loraga/linalg/*) echo 2 ;;
     loraga/concepts.hpp|loraga/scaling.hpp|loraga/rank_allocation.hpp) echo 1 ;;
     loraga/core/*|loraga/version.hpp) echo 0 ;;

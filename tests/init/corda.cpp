@@ -112,8 +112,7 @@ TEST_CASE("CorDA refuses what it cannot use, by name, and changes nothing", "[in
   CHECK_THROWS_AS(start(ad, empty), state_error);
   CHECK_THROWS_WITH(start(ad, zero), Catch::Contains("zero"));
   CHECK_THROWS_WITH(start(ad, bad), Catch::Contains("not finite"));
-  CHECK_THROWS_AS(initialise(be, ad, corda_init{}, no_weight<test::space>{}, gram{}, s, frozen_pair_anchor{}),
-                  value_error);
+  CHECK_THROWS_AS(initialise(be, ad, corda_init{}, test::view<float>{}, gram{}, s, frozen_pair_anchor{}), value_error);
   fill(be, w.view(), NAN);
   CHECK_THROWS_WITH(start(ad, s), Catch::Contains("not finite"));
   CHECK(test::largest(test::download(be, ad.a())) == 0);

@@ -55,7 +55,7 @@ TEST_CASE("EVA: A is the inputs' principal directions, B zero; the model starts 
 TEST_CASE("EVA: a batch, with layers whose inputs cannot be used", "[init]") {
   auto be = test::make_backend();
   using adapter = lora<bf16, test::backend>;
-  using layer_of = layer<adapter, no_weight<test::space>, statistics>;
+  using layer_of = layer<adapter, no_weight, statistics>;
   std::vector<adapter> ads;
   std::vector<statistics> seen;
   for (int i = 0; i < 4; ++i) {

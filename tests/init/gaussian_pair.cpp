@@ -40,9 +40,9 @@ TEST_CASE("gaussian pair: layers of a batch get different streams", "[init]") {
   using adapter = lora<float, test::backend>;
   std::vector<adapter> ads;
   for (int i = 0; i < 2; ++i) ads.emplace_back(be, 10, 20, 4, classic_scaling{});
-  using layer = layer<adapter, no_weight<test::space>>;
+  using layer = layer<adapter>;
   layer const layers[] = {{&ads[0], {}}, {&ads[1], {}}};
-  initialise(be, std::span<layer const>(layers), gaussian_pair_init{}, no_svd{}, frozen_pair_anchor{});
+  initialise(be, std::span<layer const>(layers), gaussian_pair_init{}, frozen_pair_anchor{});
   CHECK(test::distance(test::download(be, ads[0].a()), test::download(be, ads[1].a())) > 0.01);
   CHECK(test::distance(test::download(be, ads[0].b()), test::download(be, ads[1].b())) > 0.01);
 }
@@ -50,11 +50,11 @@ TEST_CASE("gaussian pair: layers of a batch get different streams", "[init]") {
 TEST_CASE("gaussian pair: an anchored start changes nothing; without an anchor it does", "[init]") {
   test::check_anchored_start(30, 20, 4, gaussian_pair_init{.stable = true});
   CHECK(test::change_at_start(30, 20, 4, [](auto& be, auto& ad, auto w) {
-          initialise(be, ad, gaussian_pair_init{}, w, no_anchor{});
+          initialise(be, ad, gaussian_pair_init{}, w, unanchored{});
         }) > 0.1);
   auto be = test::make_backend();
   lora<float, test::backend> ad(be, 10, 20, 4, classic_scaling{});
-  using layer = layer<lora<float, test::backend>, no_weight<test::space>>;
+  using layer = layer<lora<float, test::backend>>;
   layer const one[] = {{&ad, {}}};
   CHECK_THROWS_AS(initialise(be, ad, gaussian_pair_init{.gamma = 0}, frozen_pair_anchor{}), value_error);
   CHECK(test::largest(test::download(be, ad.a())) == 0);

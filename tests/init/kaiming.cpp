@@ -28,9 +28,8 @@ TEST_CASE("layers of a batch get different streams", "[init]") {
   using adapter = loraga::lora<float, test::backend>;
   std::vector<adapter> ads;
   for (int i = 0; i < 2; ++i) ads.emplace_back(be, 10, 20, 4, loraga::classic_scaling{});
-  using layer = loraga::layer<adapter, loraga::no_weight<test::space>>;
+  using layer = loraga::layer<adapter>;
   layer const layers[] = {{&ads[0], {}}, {&ads[1], {}}};
-  loraga::initialise(be, std::span<layer const>(layers), loraga::kaiming_init{3}, loraga::no_svd{},
-                     loraga::frozen_pair_anchor{});
+  loraga::initialise(be, std::span<layer const>(layers), loraga::kaiming_init{3}, loraga::frozen_pair_anchor{});
   CHECK(test::distance(test::download(be, ads[0].a()), test::download(be, ads[1].a())) > 0.01);
 }

@@ -67,10 +67,10 @@ TEST_CASE("OLoRA refuses too large a rank, no W, and W that is not finite; other
   adapter wide(be, 6, 5, 6, classic_scaling{}), good(be, 6, 5, 2, classic_scaling{}),
       ad(be, 6, 5, 2, classic_scaling{});
   CHECK_THROWS_AS(initialise(be, wide, olora_init{}, w.view(), in_place_anchor{}), shape_error);
-  CHECK_THROWS_AS(initialise(be, ad, olora_init{}, no_weight<test::space>{}, frozen_pair_anchor{}), value_error);
+  CHECK_THROWS_AS(initialise(be, ad, olora_init{}, test::view<float>{}, frozen_pair_anchor{}), value_error);
   using layer_of = layer<adapter, test::view<float>>;
   layer_of const layers[] = {{&ad, bad.view(), nullptr, "bad"}, {&good, w.view(), nullptr, "good"}};
-  CHECK_THROWS_WITH(initialise(be, std::span<layer_of const>(layers), olora_init{}, no_svd{}, in_place_anchor{}),
+  CHECK_THROWS_WITH(initialise(be, std::span<layer_of const>(layers), olora_init{}, in_place_anchor{}),
                     Catch::Contains("bad is not finite") && !Catch::Contains("good"));
   CHECK(test::largest(test::download(be, ad.b())) == 0);
   CHECK(test::largest(test::download(be, good.b())) > 0);

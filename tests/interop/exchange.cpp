@@ -88,7 +88,7 @@ void train(json const& job) {
       double const loss = l.loss();
       if (step == 0) before += loss;
       adapter.zero_gradient(be);
-      adapter.backward(be, l.W(), l.X(), l.dY(), tape, 0, matrix_view<float, host_space>{});
+      (void)adapter.backward(be, l.W(), l.X(), l.dY(), tape, 0, matrix_view<float, host_space>{});
       optimiser.step(be);
     }
     compute(be, l, adapter, tape);

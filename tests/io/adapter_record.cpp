@@ -18,6 +18,8 @@ void check_round_trip(dtype type) {
   auto const a = test::random(2, 5, 1), b = test::random(7, 2, 2);
   test::upload_to<T>(be, a, ad.a());
   test::upload_to<T>(be, b, ad.b());
+  CHECK_THROWS_AS(take_record(be, ad, "m"), state_error);  // without a start
+  ad.values_changed(be);
   auto const r = take_record(be, ad, "m");
   CHECK(r.type == type);
   CHECK(r.module == "m");
@@ -83,6 +85,7 @@ TEST_CASE("a DoRA's magnitude and AdaLoRA's E go along", "[io]") {
   auto const with_g = test::with_magnitude(plain), with_e = test::with_e(plain);
 
   dora<float, test::backend> d(be, 8, 6, 3, constant_scaling{plain.scale}), other_d(be, 8, 6, 3, constant_scaling{1.5});
+  initialise(be, d, kaiming_init{});
   CHECK_THROWS_WITH(take_record(be, d, "m"), Catch::Contains("prepare"));
   put_record(be, with_g, d);
   CHECK(test::distance(merged_by(d), test::merged(w, with_g)) < 1e-5);

@@ -47,7 +47,7 @@ struct training {
       adapter.forward(be, weight.view(), x.view(), y.view(), tape);
       axpby(be, 1, dy.view(), 0.1, y.view());
       if (step % 2 == 0) adapter.zero_gradient(be);  // two micro-batches to a step
-      adapter.backward(be, weight.view(), x.view(), y.view(), tape, 0, test::view<float>{});
+      (void)adapter.backward(be, weight.view(), x.view(), y.view(), tape, 0, test::view<float>{});
       if (step % 2 == 1) optimiser.step(be);
       estimate.add_outer(be, y.view(), x.view());
       mean.add_outer(be, y.view(), x.view());

@@ -177,3 +177,26 @@ TEST_CASE("adapters of equal settings share groups, whose rates can be changed",
   CHECK_THROWS_AS(opt.set_learning_rate(own, NAN), value_error);
   CHECK_THROWS_AS(opt.learning_rate(3), value_error);
 }
+
+TEST_CASE("a step without parameters, or for an adapter that is gone, is refused and changes nothing", "[optim]") {
+  auto be = test::make_backend();
+  adamw<float, test::backend> opt(be);
+  CHECK_THROWS_WITH(opt.step(be), Catch::Contains("without parameters"));
+  using A = lora<float, test::backend>;
+  std::vector<A> adapters;
+  adapters.emplace_back(be, 6, 5, 2, classic_scaling{});
+  initialise(be, adapters[0], kaiming_init{});
+  add_adapter(be, opt, adapters[0], {.learning_rate = 1e-1});
+  fill(be, adapters[0].gradient(), 1);
+  opt.step(be);
+  A there = std::move(adapters[0]);  // its memory moves along
+  adapters.clear();
+  opt.step(be);
+  host const before = download(be, there.a());
+  auto other = std::make_unique<A>(be, 6, 5, 2, classic_scaling{});
+  initialise(be, *other, kaiming_init{});
+  add_adapter(be, opt, *other, {.learning_rate = 1e-1});
+  other.reset();
+  CHECK_THROWS_WITH(opt.step(be), Catch::Contains("lora_A is of an adapter that is gone"));
+  CHECK(test::distance(download(be, there.a()), before) == 0);
+}

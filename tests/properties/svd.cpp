@@ -145,7 +145,7 @@ void examine(cpu& be, results& seen, test::structured_matrix const& m, std::uint
   if constexpr (std::is_same_v<T, C>) {
     incremental_gradient<cpu, T> estimate(be, m.a.rows, m.a.cols, {.rank = m.k, .seed = number});
     estimate.add(be, a.view());
-    look("incremental", 1, estimate.top(be, no_svd{}, m.k), true);
+    look("incremental", 1, estimate.top(be, gram{}, m.k), true);
   }
 }
 

@@ -53,10 +53,7 @@ class adalora : public folded_lora<adalora<T, B>, T, B> {
   friend base;
 
  public:
-  using base::merged;
-  using base::out;
-  using base::paired;
-  using base::rank;
+  static constexpr bool takes_changed_weight = false;  ///< pruning takes the start along, which W could not give back
   using typename base::compute;
   using typename base::space;
   using typename base::tape;
@@ -66,62 +63,72 @@ class adalora : public folded_lora<adalora<T, B>, T, B> {
   adalora(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options = {})
       : base(be, out, in, rank, scaling, options, rank, true) {}
 
-  matrix_view<T, space> e() { return this->rest_of(this->values_.view()); }
-  matrix_view<T const, space> e() const { return this->rest_of(this->values_.view()); }
+  matrix_view<T, space> e() { return this->rest(); }
+  matrix_view<T const, space> e() const { return this->rest(); }
   std::array<parameter<T, space>, 3> parameters() {
     auto const [a, b] = this->factor_parameters();
-    return {a,
-            b,
-            {"lora_E", parameter_kind::other, e(), this->rest_of(this->gradients_.view()),
-             this->rest_of(this->masters_.view())}};
-  }
-
-  template <MutableViewIn<space> W>
-  void subtract_start(B&, W, matrix_view<T const, space>, matrix_view<T const, space>) {
-    raise<state_error>("adalora::subtract_start", "anchor", "in place",
-                       "frozen_pair_anchor: pruning changes the start");
+    return {a, b,
+            this->rest_parameter("lora_E", e(), this->rest_of(this->gradients_.view()),
+                                 this->rest_of(this->masters_.view()))};
   }
 
   /// math    D = s*dY*(A*drop(X))T; dB += D*diag(E); dE_i += B_iT*D_i; dA, dX as lora's with B*diag(E)
   /// Returns dY.  errors  as lora's
-  template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D>
-  matrix_view<typename Y::value_type const, space> backward(B& be, W const&, X x, Y dy, tape& t, double beta, D dx) {
+  template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D = matrix_view<compute, space>>
+  [[nodiscard]] matrix_view<typename Y::value_type const, space> backward(B& be, W const&, X x, Y dy, tape& t,
+                                                                          double beta = 0, D dx = {}) {
     scratch<B> temporary(be);
-    auto const d = temporary.template matrix<compute>(out(), rank());
-    auto const inner = temporary.template matrix<double>(rank(), 1);
+    auto const d = temporary.template matrix<compute>(this->out(), this->rank());
+    auto const inner = temporary.template matrix<double>(this->rank(), 1);
     this->check_backward(x, dy, t, dx);
     fill(be, d, 0);
-    this->backward_through(be, this->folded(be, temporary, this->values_.view()), d, x, dy, t, beta, dx);
-    auto const gradients = this->gradients_.view();
-    auto const db = this->b_of(gradients);
-    be.for_each(out(), rank(), detail::unfold_gradient<decltype(d), decltype(e()), decltype(db)>{d, e(), db});
+    this->backward_through(be, this->folded(be, temporary), d, x, dy, t, beta, dx);
+    auto const db = this->factors_.db;
+    be.for_each(this->out(), this->rank(),
+                detail::unfold_gradient<decltype(d), decltype(e()), decltype(db)>{d, e(), db});
     column_dots(be, this->b(), d, inner);
-    axpby(be, 1.0, inner, 1.0, this->rest_of(gradients));
+    axpby(be, 1.0, inner, 1.0, this->rest_of(this->gradients_.view()));
     return dy;
+  }
+
+  static constexpr record_extra holds = record_extra::e;
+  template <class R>
+  void write_record(B&, R& record) const {
+    record.a(this->a());
+    record.b(this->b());
+    record.e(e());
+  }
+  template <class R>
+  void read_record(B& be, R const& record) {
+    this->start(be, record.a(), record.b());
+    if (!record.has_e()) return;
+    be.copy(record.a(), this->a());  // the start has made other factors of them
+    be.copy(record.b(), this->b());
+    be.copy(record.e(), e());
+    this->values_changed(be);
   }
 
   /// Adds weight*(||A*AT - I||_F + ||BT*B - I||_F) to `value` (1x1, in double) and its derivative to the gradients; the
   /// derivative of a term that is 0 is taken as 0. AdaLoRA's is 0.5/(2*layers).
   void add_orthogonality(B& be, double weight, matrix_view<double, space> value) {
-    auto const gradients = this->gradients_.view();
-    add_orthonormality_term(be, this->a().transposed(), this->a_of(gradients).transposed(), weight, value);
-    add_orthonormality_term(be, this->b(), this->b_of(gradients), weight, value);
+    add_orthonormality_term(be, this->a().transposed(), this->factors_.da.transposed(), weight, value);
+    add_orthonormality_term(be, this->b(), this->factors_.db, weight, value);
   }
 
   /// E_i = 0 where keep_i is 0, and the frozen start loses that triplet: else -s*b0*a0 would stay behind.
   /// errors  shape_error unless keep is r x 1; state_error if merged
   void prune(B& be, matrix_view<double const, space> keep) {
-    require_shape(keep, rank(), 1, "adalora::prune", "keep");
-    if (merged()) raise<state_error>("adalora::prune", "adapter", "merged", "unmerged in training");
+    require_shape(keep, this->rank(), 1, "adalora::prune", "keep");
+    if (this->merged()) raise<state_error>("adalora::prune", "adapter", "merged", "unmerged in training");
     using K = matrix_view<double const, space>;
     auto const drop = [&](auto column) {
-      be.for_each(1, rank(), detail::drop_columns<K, decltype(column)>{keep, column.transposed()});
+      be.for_each(1, this->rank(), detail::drop_columns<K, decltype(column)>{keep, column.transposed()});
     };
     drop(e());
     if constexpr (is_16bit<T>) drop(this->rest_of(this->masters_.view()));
-    if (!paired()) return;
+    if (!this->paired()) return;
     auto const b0 = this->b_of(this->start_.view());
-    be.for_each(out(), rank(), detail::drop_columns<K, decltype(b0)>{keep, b0});
+    be.for_each(this->out(), this->rank(), detail::drop_columns<K, decltype(b0)>{keep, b0});
   }
 
  private:

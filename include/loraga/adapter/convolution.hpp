@@ -27,6 +27,7 @@ class convolution {
   /// What backward needs from forward. One per use of the layer in a step; keep it from step to step.
   struct tape {
     std::vector<typename A::tape> chunks;
+    bool keep = false;  ///< let backward go through one pass more than once (the gradients add up)
     index_t count = -1, height = 0, width = 0, step = 1;  // images, and how many make a chunk; -1: no pass
     matrix<std::byte, B> base_dy;                         // where the adapter's base sees another dY than it was given
   };
@@ -51,22 +52,27 @@ class convolution {
   void forward(B& be, W const& w, images<X> x, images<Y> y, tape& t) {
     check(x, y, "convolution::forward", "Y");
     t.count = -1;
-    if (!adapter_.merged()) begin(t, x);
-    for (index_t first = 0, c = 0; first < t.count; first += t.step, ++c) {
-      index_t const n = std::min(t.step, x.count - first);
-      scratch<B> temporary(be);
-      auto const windows = unfolded(be, temporary, x.images(first, n));
-      auto const part = y.images(first, n), whole = as_matrix(be, temporary, part);
-      adapter_.forward(be, w, windows.matrix(), whole.matrix(), t.chunks[static_cast<std::size_t>(c)]);
-      if (whole.data != part.data) copy_images(be, whole, part);
-    }
+    if (adapter_.merged()) return;
+    begin(t, x);
+    forward_chunks(be, x, y, t.step, [&](index_t chunk, auto windows, auto whole) {
+      adapter_.forward(be, w, windows, whole, t.chunks[static_cast<std::size_t>(chunk)]);
+    });
+  }
+  /// The same for evaluation, without dropout and without a tape.
+  template <ViewIn<space> W, class X, class Y>
+  void forward(B& be, W const& w, images<X> x, images<Y> y) {
+    check(x, y, "convolution::forward", "Y");
+    if (adapter_.merged()) return;
+    forward_chunks(be, x, y, images_at_once(x),
+                   [&](index_t, auto windows, auto whole) { adapter_.forward(be, w, windows, whole); });
   }
 
-  /// Gradients of the adapter's parameters, and dX = beta*dX + the adapter's share; images<float>() for no dX.
-  /// Returns the dY that the base convolution's own backward shall use: dY itself where the adapter is lora.
-  /// errors  shape_error, alias_error; state_error if the tape is from other images or the adapter is merged
-  template <ViewIn<space> W, class X, class Y, class D>
-  auto backward(B& be, W const& w, images<X> x, images<Y> dy, tape& t, double beta, images<D> dx) {
+  /// Gradients of the adapter's parameters, and dX = beta*dX + the adapter's share; nothing, or empty images, for no
+  /// dX. Returns the dY that the base convolution's own backward shall use: dY itself where the adapter is lora. errors
+  /// shape_error, alias_error; state_error if the tape is from other images or the adapter is merged
+  template <ViewIn<space> W, class X, class Y, class D = compute_t<std::remove_const_t<X>>>
+  [[nodiscard]] auto backward(B& be, W const& w, images<X> x, images<Y> dy, tape& t, double beta = 0,
+                              images<D> dx = {}) {
     char const* const where = "convolution::backward";
     check(x, dy, where, "dY");
     bool const wants_dx = dx.size() > 0;
@@ -94,8 +100,9 @@ class convolution {
       auto const whole = as_matrix(be, temporary, part);
       images<C> d_windows;
       if (wants_dx) d_windows = scratch_images<C>(temporary, n, windows.channels, windows.height, windows.width);
-      auto const seen = adapter_.backward(be, w, windows.matrix(), whole.matrix(),
-                                          t.chunks[static_cast<std::size_t>(c)], 0.0, d_windows.matrix());
+      auto& chunk = t.chunks[static_cast<std::size_t>(c)];
+      chunk.keep = t.keep;
+      auto const seen = adapter_.backward(be, w, windows.matrix(), whole.matrix(), chunk, 0.0, d_windows.matrix());
       if (wants_dx) fold(be, geometry_, d_windows, beta, dx.images(first, n));
       if (static_cast<void const*>(seen.data) == whole.data) continue;  // for all chunks or for none
       auto const kept = base_images<R>(be, t, dy);
@@ -147,6 +154,19 @@ class convolution {
                          "images no smaller than the kernel with its dilation, less padding");
     require_images(y, x.count, adapter_.out(), height, width, where, name);
     require_distinct_images(y, x, where, name, "X");
+  }
+
+  /// pass(number, windows, part of Y as a matrix) for one chunk of images after the other.
+  template <class X, class Y, class F>
+  void forward_chunks(B& be, images<X> x, images<Y> y, index_t step, F const& pass) const {
+    for (index_t first = 0, c = 0; first < x.count; first += step, ++c) {
+      index_t const n = std::min(step, x.count - first);
+      scratch<B> temporary(be);
+      auto const windows = unfolded(be, temporary, x.images(first, n));
+      auto const part = y.images(first, n), whole = as_matrix(be, temporary, part);
+      pass(c, windows.matrix(), whole.matrix());
+      if (whole.data != part.data) copy_images(be, whole, part);
+    }
   }
 
   template <class X>

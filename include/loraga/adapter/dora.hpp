@@ -1,5 +1,5 @@
 #pragma once
-#include <loraga/adapter/lora.hpp>
+#include <loraga/adapter/lora_passes.hpp>
 #include <loraga/adapter/rescaled_rows.hpp>
 #include <loraga/adapter/row_norms.hpp>
 
@@ -15,17 +15,15 @@ namespace loraga {
 ///         has; two out x tokens matrices per tape
 /// source  arXiv:2402.09353
 template <Element T, class B>
-class dora : public lora<T, B> {
-  using base = lora<T, B>;
+class dora : public lora_passes<T, B> {
+  using base = lora_passes<T, B>;
 
  public:
-  using base::in;
-  using base::merged;
-  using base::out;
   using typename base::compute;
   using typename base::space;
 
   struct tape {
+    bool keep = false;  ///< let backward go through one pass more than once (the gradients add up)
     typename base::tape low_rank;
     matrix<compute, B> rows, dy;  // W*X + s*B*A*X, and the dY that backward returns: out x (at least tokens)
   };
@@ -34,17 +32,22 @@ class dora : public lora<T, B> {
   template <Scaling S>
   dora(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options = {})
       : base(be, out, in, rank, scaling, options, out), squares_(be, out, 1), norm_(be, out, 1), ratio_(be, out, 1) {}
+  template <Scaling S>
+  dora(B& be, borrowed_factors<T, space> const& memory, S const& scaling, lora_options options = {})
+      : base(be, memory, scaling, options, memory.b.rows),
+        squares_(be, memory.b.rows, 1),
+        norm_(be, memory.b.rows, 1),
+        ratio_(be, memory.b.rows, 1) {}
 
   std::array<parameter<T, space>, 3> parameters() {
     auto const [a, b] = this->factor_parameters();
-    return {a,
-            b,
-            {"lora_magnitude_vector", parameter_kind::other, magnitude(), this->rest_of(this->gradients_.view()),
-             this->rest_of(this->masters_.view())}};
+    return {a, b,
+            this->rest_parameter("lora_magnitude_vector", magnitude(), this->rest_of(this->gradients_.view()),
+                                 this->rest_of(this->masters_.view()))};
   }
   /// g, as it is stored; meaningful once `prepared`.
-  matrix_view<T, space> magnitude() { return this->rest_of(this->values_.view()); }
-  matrix_view<T const, space> magnitude() const { return this->rest_of(this->values_.view()); }
+  matrix_view<T, space> magnitude() { return this->rest(); }
+  matrix_view<T const, space> magnitude() const { return this->rest(); }
   /// g as passes use it: the float master copy of a 16-bit adapter's.
   matrix_view<compute const, space> full_magnitude() const {
     if constexpr (is_16bit<T>) return this->rest_of(this->masters_.view());
@@ -58,7 +61,7 @@ class dora : public lora<T, B> {
   template <ViewIn<space> W>
   void prepare(B& be, W w) {
     check_weight(w, "dora::prepare");
-    this->require_anchored_weight("dora::prepare");
+    this->require_started("dora::prepare");
     if (!knows_weight_) row_squares(be, w, squares_.view());
     knows_weight_ = true;
     if (has_magnitude_) return;
@@ -69,7 +72,7 @@ class dora : public lora<T, B> {
   }
   /// g given (from a file) instead of measured.  errors  shape_error
   void set_magnitude(B& be, matrix_view<compute const, space> g) {
-    require_shape(g, out(), 1, "dora::set_magnitude", "g");
+    require_shape(g, this->out(), 1, "dora::set_magnitude", "g");
     if constexpr (is_16bit<T>) convert(be, g, this->rest_of(this->masters_.view()));
     convert(be, g, magnitude());
     has_magnitude_ = true;
@@ -77,10 +80,8 @@ class dora : public lora<T, B> {
 
   /// lora's, for A and B; g, which passes take from the master copy, has set_magnitude.
   void values_changed(B& be) {
-    if constexpr (is_16bit<T>) {
-      convert(be, this->a(), this->a_of(this->masters_.view()));
-      convert(be, this->b(), this->b_of(this->masters_.view()));
-    }
+    if constexpr (is_16bit<T>) this->factor_values_changed(be);
+    this->started_ = true;
   }
   void start(B& be, matrix_view<T const, space> a, matrix_view<T const, space> b) {
     base::start(be, a, b);
@@ -98,11 +99,33 @@ class dora : public lora<T, B> {
     if (c.stores()) knows_weight_ = false;
   }
 
+  static constexpr record_extra holds = record_extra::magnitude;
+  /// errors  state_error if the magnitude is not set yet
+  template <class R>
+  void write_record(B&, R& record) const {
+    if (!has_magnitude_)
+      raise<state_error>("dora::write_record", "magnitude", "not set since the start", "set by a pass or by prepare");
+    record.a(this->a());
+    record.b(this->b());
+    record.magnitude(full_magnitude());
+  }
+  template <class R>
+  void read_record(B& be, R const& record) {
+    start(be, record.a(), record.b());
+    if (record.has_magnitude()) set_magnitude(be, record.magnitude());
+  }
+
   /// Y += the adapter's part, Y holding W*X (and what else the caller adds).
   /// errors  shape_error, alias_error
   template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
   void forward(B& be, W w, X x, Y y, tape& t) {
     forward(be, w, x, matrix_view<compute const, space>{}, y, t);
+  }
+  /// The same for evaluation, without dropout and without a tape.
+  template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
+  void forward(B& be, W w, X x, Y y) {
+    typename base::evaluation_pass const pass(*this);
+    forward(be, w, x, y, evaluation_);
   }
   /// The same where the caller has W*X alone at hand (out x tokens). A pass with dropout makes its own W*drop(X).
   template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> P, MutableViewIn<space> Y>
@@ -111,15 +134,15 @@ class dora : public lora<T, B> {
     this->check_activations(x, y, "dora::forward", "Y");
     bool const given = product.data != nullptr;
     if (given) {
-      require_shape(product, out(), x.cols, "dora::forward", "W*X");
+      require_shape(product, this->out(), x.cols, "dora::forward", "W*X");
       require_distinct(y, product, "dora::forward", "Y", "W*X");
     }
-    if (t.rows.rows() != out() || t.rows.cols() < x.cols) {
-      t.rows = matrix<compute, B>(be, out(), x.cols);
-      t.dy = matrix<compute, B>(be, out(), x.cols);
+    if (t.rows.rows() != this->out() || t.rows.cols() < x.cols) {
+      t.rows = matrix<compute, B>(be, this->out(), x.cols);
+      t.dy = matrix<compute, B>(be, this->out(), x.cols);
     }
     auto const u = t.rows.view().columns(0, x.cols);
-    if (merged()) return this->forward_through(be, this->b(), x, u, t.low_rank);  // adds nothing
+    if (this->merged()) return this->forward_through(be, this->b(), x, u, t.low_rank);  // adds nothing
     prepare(be, w);
     measure(be, w, squares_.view(), norm_.view());
     set_ratio(be, norm_.view(), ratio_.view());
@@ -132,7 +155,7 @@ class dora : public lora<T, B> {
                   detail::rescale_rows<decltype(ratio_.view()), decltype(u), decltype(wx), Y>{ratio_.view(), u, wx, y});
     };
     if (given && !t.low_rank.dropped) return finish(product);
-    auto const wx = temporary.template matrix<compute>(out(), x.cols);
+    auto const wx = temporary.template matrix<compute>(this->out(), x.cols);
     if (t.low_rank.dropped) be.gemm(1.0, w, this->dropped(be, temporary, x, t.low_rank), 0.0, wx);
     else be.gemm(1.0, w, x, 0.0, wx);
     finish(wx);
@@ -142,33 +165,35 @@ class dora : public lora<T, B> {
   /// Returns what the base's weight and input see: D, or dY after a pass with dropout (the rest is then in dX already).
   /// Bias gradients see dY.
   /// errors  as lora's
-  template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D>
-  matrix_view<compute const, space> backward(B& be, W w, X x, Y dy, tape& t, double beta, D dx) {
+  template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D = matrix_view<compute, space>>
+  [[nodiscard]] matrix_view<compute const, space> backward(B& be, W w, X x, Y dy, tape& t, double beta = 0, D dx = {}) {
     check_weight(w, "dora::backward");
+    t.low_rank.keep = t.keep;
     this->check_backward(x, dy, t.low_rank, dx);
     bool const dropped = t.low_rank.dropped;
     auto const u = t.rows.view().columns(0, x.cols), returned = t.dy.view().columns(0, x.cols);
     scratch<B> temporary(be);
-    auto const ones = temporary.template matrix<compute>(x.cols, 1), sum = temporary.template matrix<compute>(out(), 1);
+    auto const ones = temporary.template matrix<compute>(x.cols, 1),
+               sum = temporary.template matrix<compute>(this->out(), 1);
     fill(be, ones, 1);
-    auto const weighted = temporary.template matrix<compute>(out(), x.cols);
-    be.for_each(out(), x.cols, detail::products<Y, decltype(u), decltype(weighted)>{dy, u, weighted});
+    auto const weighted = temporary.template matrix<compute>(this->out(), x.cols);
+    be.for_each(this->out(), x.cols, detail::products<Y, decltype(u), decltype(weighted)>{dy, u, weighted});
     be.gemm(1.0, weighted, ones, 0.0, sum);
     auto const dg = this->rest_of(this->gradients_.view());
     auto const n = norm_.view();
-    be.for_each(out(), 1, detail::magnitude_gradient<decltype(sum), decltype(n), decltype(dg)>{sum, n, dg});
+    be.for_each(this->out(), 1, detail::magnitude_gradient<decltype(sum), decltype(n), decltype(dg)>{sum, n, dg});
     auto const scaled = dropped ? weighted : returned;
     auto const rescale = [&](auto to, double less) {
-      be.for_each(out(), x.cols,
+      be.for_each(this->out(), x.cols,
                   detail::scaled_rows<decltype(n), Y, decltype(to)>{ratio_.view(), dy, to, static_cast<compute>(less)});
     };
     rescale(scaled, 0);
-    this->backward_through(be, this->b(), this->b_of(this->gradients_.view()), x, scaled, t.low_rank, beta, dx);
+    this->backward_through(be, this->b(), this->factors_.db, x, scaled, t.low_rank, beta, dx);
     if (!dropped) return returned;
     convert(be, dy, returned);
     if (dx.rows * dx.cols == 0) return returned;
     rescale(scaled, 1);
-    auto const through = temporary.template matrix<compute>(in(), x.cols);
+    auto const through = temporary.template matrix<compute>(this->in(), x.cols);
     be.gemm(1.0, w.transposed(), scaled, 0.0, through);
     this->dropout_.apply(be, through, 1.0, dx, t.low_rank.pass);
     return returned;
@@ -178,9 +203,9 @@ class dora : public lora<T, B> {
   /// errors  shape_error; state_error if merged already, or if a magnitude is 0, from which no W would come back
   template <MutableViewIn<space> W>
   void merge(B& be, W w) {
-    if (merged()) raise<state_error>("dora::merge", "adapter", "merged", "not merged");
+    if (this->merged()) raise<state_error>("dora::merge", "adapter", "merged", "not merged");
     prepare(be, w);
-    matrix<compute, B> ratio(be, out(), 1);
+    matrix<compute, B> ratio(be, this->out(), 1);
     auto kept = this->copy_of_values(be);
     auto const change = ratio_to_merge(be, w, ratio.view());
     for (auto const x : read_all(be, ratio.view()))
@@ -194,13 +219,13 @@ class dora : public lora<T, B> {
   /// Takes back what merge did.  errors  shape_error; state_error if not merged
   template <MutableViewIn<space> W>
   void unmerge(B& be, W w) {
-    if (!merged()) raise<state_error>("dora::unmerge", "adapter", "not merged", "merged");
+    if (!this->merged()) raise<state_error>("dora::unmerge", "adapter", "not merged", "merged");
     check_weight(w, "dora::unmerge");
     auto const kept = this->merged_.view();
     auto const change = product(be, this->a_of(kept), this->b_of(kept));
     auto const ratio = merged_ratio_.view();
     auto const d = change.view();
-    be.for_each(out(), in(), detail::restore_weight<decltype(ratio), decltype(d), W>{ratio, d, w});
+    be.for_each(this->out(), this->in(), detail::restore_weight<decltype(ratio), decltype(d), W>{ratio, d, w});
     this->merged_ = {};
     knows_weight_ = false;  // in 16 bit W does not come back exactly
   }
@@ -211,7 +236,7 @@ class dora : public lora<T, B> {
     check_weight(w, "dora::add_change");
     if (!has_magnitude_)
       raise<state_error>("dora::add_change", "magnitude", "not set since the start", "set by a pass or by prepare");
-    matrix<compute, B> ratio(be, out(), 1);
+    matrix<compute, B> ratio(be, this->out(), 1);
     auto const change = ratio_to_merge(be, w, ratio.view());
     apply(be, change.view(), ratio.view(), w, factor);
   }
@@ -220,11 +245,12 @@ class dora : public lora<T, B> {
   matrix<double, B> squares_;        // ||W_j||^2
   matrix<compute, B> norm_, ratio_;  // N and g/N of the last pass
   matrix<compute, B> merged_ratio_;
+  tape evaluation_;
   bool has_magnitude_ = false, knows_weight_ = false;
 
   template <class W>
   void check_weight(W const& w, char const* where) const {
-    require_shape(w, out(), in(), where, "W");
+    require_shape(w, this->out(), this->in(), where, "W");
     require_matrix(w, where, "W");
   }
   template <class W>
@@ -236,11 +262,11 @@ class dora : public lora<T, B> {
   }
   void set_ratio(B& be, matrix_view<compute, space> norm, matrix_view<compute, space> ratio) const {
     auto const g = full_magnitude();
-    be.for_each(out(), 1, detail::magnitude_ratio<decltype(g), decltype(norm)>{g, norm, ratio});
+    be.for_each(this->out(), 1, detail::magnitude_ratio<decltype(g), decltype(norm)>{g, norm, ratio});
   }
   template <class F, class G>
   matrix<compute, B> product(B& be, F a, G b) const {
-    matrix<compute, B> change(be, out(), in());
+    matrix<compute, B> change(be, this->out(), this->in());
     fill(be, change.view(), 0);
     this->add_product(be, a, b, change.view(), 1);
     return change;
@@ -250,8 +276,8 @@ class dora : public lora<T, B> {
   matrix<compute, B> ratio_to_merge(B& be, W w, matrix_view<compute, space> ratio) const {
     auto change = product(be, this->a(), this->b());
     scratch<B> temporary(be);
-    auto const squares = temporary.template matrix<double>(out(), 1);
-    auto const norm = temporary.template matrix<compute>(out(), 1);
+    auto const squares = temporary.template matrix<double>(this->out(), 1);
+    auto const norm = temporary.template matrix<compute>(this->out(), 1);
     row_squares(be, w, squares);
     measure(be, w, squares, norm);
     set_ratio(be, norm, ratio);
@@ -259,7 +285,7 @@ class dora : public lora<T, B> {
   }
   template <class D, class R, class W>
   void apply(B& be, D change, R ratio, W w, double factor) const {
-    be.for_each(out(), in(), detail::rescale_weight<R, D, W>{ratio, change, w, factor});
+    be.for_each(this->out(), this->in(), detail::rescale_weight<R, D, W>{ratio, change, w, factor});
   }
 };
 

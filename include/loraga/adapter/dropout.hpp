@@ -52,6 +52,7 @@ class dropout_masks {
     if (probability > 0) restart(be, 0);
   }
   bool active() const { return probability_ > 0; }
+  std::uint64_t seed() const { return seed_; }
   std::uint64_t passes(B& be) const { return passes_.rows() > 0 ? read_scalar(be, passes_.view()) : 0; }
   void restart(B& be, std::uint64_t passes) {
     if (passes_.rows() == 0) passes_ = cell(be, 1, 1);

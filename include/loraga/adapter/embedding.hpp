@@ -35,7 +35,7 @@ class embedding {
   void forward(B& be, I ids, Y y) {
     check(be, ids, y, "embedding::forward", "Y");
     require_distinct(y, ids, "embedding::forward", "Y", "ids");
-    adapter_.require_anchored_weight("embedding::forward");
+    adapter_.require_started("embedding::forward");
     if (adapter_.merged()) return;
     scratch<B> temporary(be);
     auto const h = picked(be, temporary, std::as_const(adapter_).a(), ids);

@@ -1,5 +1,5 @@
 #pragma once
-#include <loraga/adapter/lora.hpp>
+#include <loraga/adapter/lora_passes.hpp>
 #include <loraga/linalg/random.hpp>
 
 namespace loraga {
@@ -38,70 +38,89 @@ struct unit_columns {
 /// initialiser is split: diagonal_i = |a_i|*|b_i|, with A's rows and B's columns of length 1; a factor that is 0 takes
 /// random values, and its diagonal_i is 0.
 template <class Self, Element T, class B>
-class folded_lora : public lora<T, B> {
-  using base = lora<T, B>;
+class folded_lora : public lora_passes<T, B> {
+  using base = lora_passes<T, B>;
 
  public:
-  using base::in;
-  using base::merged;
-  using base::out;
-  using base::paired;
-  using base::rank;
   using typename base::compute;
   using typename base::space;
   using typename base::tape;
 
+  using base::anchor_again;
+  using base::values_changed;
+  using base::visit_state;
+
   /// As above. All is made in scratch first: it takes no other memory, and none once anything changes.
   void start(B& be, matrix_view<T const, space> a, matrix_view<T const, space> b) {
     scratch<B> temporary(be);
-    auto const at = temporary.template matrix<T>(in(), rank()), new_b = temporary.template matrix<T>(out(), rank()),
-               new_folded = temporary.template matrix<T>(out(), rank());
-    auto const rest = this->rest_of(this->values_.view()), new_rest = temporary.template matrix<T>(rest.rows, 1);
+    auto const at = temporary.template matrix<T>(this->in(), this->rank()),
+               new_b = temporary.template matrix<T>(this->out(), this->rank()),
+               new_folded = temporary.template matrix<T>(this->out(), this->rank());
+    auto const rest = this->rest(), new_rest = temporary.template matrix<T>(rest.rows, 1);
     be.copy(a, at.transposed());
     be.copy(b, new_b);
     fill(be, new_rest, 0);
-    split(be, at, new_b, Self::diagonal(new_rest, rank()));
+    split(be, at, new_b, Self::diagonal(new_rest, this->rank()));
     Self::fold(be, new_b, new_rest, new_folded);
 
     base::start(be, at.transposed(), new_b);
     be.copy(new_rest, rest);
     this->values_changed(be);
-    if (!paired()) return;
+    if (!this->paired()) return;
     be.copy(at.transposed(), this->a_of(this->start_.view()));  // the same numbers: the difference is exactly 0
     be.copy(new_folded, this->b_of(this->start_.view()));
   }
 
-  /// Y += s*B'*A*drop(X), minus the frozen start where there is one.  errors  shape_error, alias_error
+  /// Y += s*B'*A*drop(X), minus the frozen start where there is one.  errors  as lora's
   template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
   void forward(B& be, W const&, X x, Y y, tape& t) {
     scratch<B> temporary(be);
-    this->forward_through(be, folded(be, temporary, this->values_.view()), x, y, t);
+    this->forward_through(be, folded(be, temporary), x, y, t);
+  }
+  /// The same for evaluation, without dropout and without a tape.
+  template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
+  void forward(B& be, W const& w, X x, Y y) {
+    typename base::evaluation_pass const pass(*this);
+    forward(be, w, x, y, this->evaluation_);
   }
 
   /// B' as passes use it, rounded to the storage type.
   matrix<T, B> folded_b(B& be) const {
-    matrix<T, B> to(be, out(), rank());
-    fold(be, this->values_.view(), to.view());
+    matrix<T, B> to(be, this->out(), this->rank());
+    fold(be, this->b(), this->rest(), to.view());
     return to;
   }
 
   /// W += s*B'*A, minus the frozen start where there is one.  errors  as lora's
   template <MutableViewIn<space> W>
   void merge(B& be, W w) {
-    if (merged()) raise<state_error>("lora::merge", "adapter", "merged", "not merged");
+    if (this->merged()) raise<state_error>("lora::merge", "adapter", "merged", "not merged");
     auto kept = this->copy_of_values(be);
     add_change(be, w);
     this->merged_ = std::move(kept);
   }
   template <MutableViewIn<space> W>
   void unmerge(B& be, W w) {
-    if (!merged()) raise<state_error>("lora::unmerge", "adapter", "not merged", "merged");
-    add_values(be, this->merged_.view(), w, -1);
+    if (!this->merged()) raise<state_error>("lora::unmerge", "adapter", "not merged", "merged");
+    auto const kept = this->merged_.view();
+    add_values(be, this->a_of(kept), this->b_of(kept), this->rest_of(kept), w, -1);
     this->merged_ = {};
   }
   template <MutableViewIn<space> W>
   void add_change(B& be, W w, double factor = 1) const {
-    add_values(be, this->values_.view(), w, factor);
+    add_values(be, this->a(), this->b(), this->rest(), w, factor);
+  }
+
+  /// Files hold B' for B.
+  template <class R>
+  void write_record(B& be, R& record) const {
+    scratch<B> temporary(be);
+    record.a(this->a());
+    record.b(folded(be, temporary));
+  }
+  template <class R>
+  void read_record(B& be, R const& record) {
+    start(be, record.a(), record.b());
   }
 
  protected:
@@ -114,10 +133,10 @@ class folded_lora : public lora<T, B> {
     this->values_changed(be);
   }
 
-  /// B' of these values.
-  matrix_view<T, space> folded(B& be, scratch<B>& temporary, matrix_view<T const, space> values) const {
-    auto const to = temporary.template matrix<T>(out(), rank());
-    fold(be, values, to);
+  /// B' as it stands.
+  matrix_view<T, space> folded(B& be, scratch<B>& temporary) const {
+    auto const to = temporary.template matrix<T>(this->out(), this->rank());
+    fold(be, this->b(), this->rest(), to);
     return to;
   }
 
@@ -128,10 +147,10 @@ class folded_lora : public lora<T, B> {
   /// lengths_i = |a_i|*|b_i|; columns of AT and B to length 1, or random where they are 0.
   void split(B& be, matrix_view<T, space> at, matrix_view<T, space> b, matrix_view<T, space> lengths) const {
     scratch<B> temporary(be);
-    auto const squares_a = temporary.template matrix<double>(rank(), 1),
-               squares_b = temporary.template matrix<double>(rank(), 1);
-    auto const random_a = temporary.template matrix<compute>(in(), rank()),
-               random_b = temporary.template matrix<compute>(out(), rank());
+    auto const squares_a = temporary.template matrix<double>(this->rank(), 1),
+               squares_b = temporary.template matrix<double>(this->rank(), 1);
+    auto const random_a = temporary.template matrix<compute>(this->in(), this->rank()),
+               random_b = temporary.template matrix<compute>(this->out(), this->rank());
     fill_normal(be, random_a.transposed(), {seed_, 1}, deviation);
     fill_normal(be, random_b, {seed_, 2}, deviation);
     column_dots(be, at, at, squares_a);
@@ -139,17 +158,21 @@ class folded_lora : public lora<T, B> {
     using V = matrix_view<T, space>;
     using S = matrix_view<double, space>;
     using R = matrix_view<compute, space>;
-    be.for_each(rank(), 1, detail::joint_length<S, V>{squares_a, squares_b, lengths});
-    be.for_each(in(), rank(), detail::unit_columns<S, R, V>{squares_a, random_a, at});
-    be.for_each(out(), rank(), detail::unit_columns<S, R, V>{squares_b, random_b, b});
+    be.for_each(this->rank(), 1, detail::joint_length<S, V>{squares_a, squares_b, lengths});
+    be.for_each(this->in(), this->rank(), detail::unit_columns<S, R, V>{squares_a, random_a, at});
+    be.for_each(this->out(), this->rank(), detail::unit_columns<S, R, V>{squares_b, random_b, b});
   }
-  void fold(B& be, matrix_view<T const, space> values, matrix_view<T, space> to) const {
-    Self::fold(be, this->b_of(values), this->rest_of(values), to);
+  static void fold(B& be, matrix_view<T const, space> b, matrix_view<T const, space> numbers,
+                   matrix_view<T, space> to) {
+    Self::fold(be, b, numbers, to);
   }
   template <class W>
-  void add_values(B& be, matrix_view<T const, space> values, W w, double factor) const {
+  void add_values(B& be, matrix_view<T const, space> a, matrix_view<T const, space> b, matrix_view<T const, space> rest,
+                  W w, double factor) const {
     scratch<B> temporary(be);
-    this->add_product(be, this->a_of(values), folded(be, temporary, values), w, factor);
+    auto const folded_b = temporary.template matrix<T>(this->out(), this->rank());
+    fold(be, b, rest, folded_b);
+    this->add_product(be, a, folded_b, w, factor);
   }
 };
 

@@ -6,17 +6,17 @@ namespace loraga {
 /// LoRA-SB: y = W*x + s*B*R*A*drop(x), where only R is trained: r^2 numbers, gradients and optimiser states a layer.
 /// shapes  as lora; r() r x r (column-major)
 /// R is 0 in a new one; the lengths of a start given by an initialiser become its diagonal (folded_lora). The paper's
-/// own start is lora_sb_init on sign_gradient accumulators with no_anchor; any other start and anchor goes as well. In
-/// 16 bit an in-place anchor leaves the rounding of the split behind; a frozen pair is exact.
-/// cost    a pass forms B*R, 2*out*r^2
-/// source  arXiv:2411.19557
+/// own start is lora_sb_init on sign_gradient accumulators with no_anchor. Other starts and anchors go as well, but not
+/// LoRA-GA's, whose A and B take different triplets of the gradient: dR = s*BT*G*AT would be 0 and nothing would train.
+/// In 16 bit an in-place anchor leaves the rounding of the split behind; a frozen pair is exact. cost    a pass forms
+/// B*R, 2*out*r^2 source  arXiv:2411.19557
 template <Element T, class B>
 class lora_sb : public folded_lora<lora_sb<T, B>, T, B> {
   using base = folded_lora<lora_sb, T, B>;
   friend base;
 
  public:
-  using base::rank;
+  static constexpr bool trains_factors = false;  ///< A and B stay as they started
   using typename base::compute;
   using typename base::space;
   using typename base::tape;
@@ -26,26 +26,28 @@ class lora_sb : public folded_lora<lora_sb<T, B>, T, B> {
   lora_sb(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options = {})
       : base(be, out, in, rank, scaling, options, squared(rank), false) {}
 
-  matrix_view<T, space> r() { return square(this->rest_of(this->values_.view()), rank()); }
-  matrix_view<T const, space> r() const { return square(this->rest_of(this->values_.view()), rank()); }
+  matrix_view<T, space> r() { return square(this->rest(), this->rank()); }
+  matrix_view<T const, space> r() const { return square(this->rest(), this->rank()); }
   std::array<parameter<T, space>, 1> parameters() {
-    return {{{"lora_R", parameter_kind::other, r(), square(this->gradients_.view(), rank()),
-              square(this->masters_.view(), rank())}}};
+    return {this->rest_parameter("lora_R", r(), square(this->gradients_.view(), this->rank()),
+                                 square(this->masters_.view(), this->rank()))};
   }
 
   /// math    dR += Q*(A*drop(X))T with Q = s*BT*dY; dX = beta*dX + AT*RT*Q through the same mask
   /// An empty dX is skipped. Returns dY.  errors  as lora's
-  template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D>
-  matrix_view<typename Y::value_type const, space> backward(B& be, W const&, X x, Y dy, tape& t, double beta, D dx) {
+  template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D = matrix_view<compute, space>>
+  [[nodiscard]] matrix_view<typename Y::value_type const, space> backward(B& be, W const&, X x, Y dy, tape& t,
+                                                                          double beta = 0, D dx = {}) {
     this->check_backward(x, dy, t, dx);
     scratch<B> temporary(be);
-    auto const q = temporary.template matrix<compute>(rank(), x.cols),
-               dh = temporary.template matrix<compute>(rank(), x.cols);
+    auto const q = temporary.template matrix<compute>(this->rank(), x.cols),
+               dh = temporary.template matrix<compute>(this->rank(), x.cols);
     be.gemm(this->scale_, this->b().transposed(), dy, 0.0, q);
-    be.gemm(1.0, q, t.h.view().columns(0, t.tokens).transposed(), 1.0, square(this->gradients_.view(), rank()));
+    be.gemm(1.0, q, t.h.view().columns(0, t.tokens).transposed(), 1.0, square(this->gradients_.view(), this->rank()));
+    t.used = true;
     if (dx.rows * dx.cols == 0) return dy;
     if (this->paired()) {  // by the rounded B*R of forward, so that the start's share cancels exactly
-      auto const folded = this->folded(be, temporary, this->values_.view());
+      auto const folded = this->folded(be, temporary);
       be.gemm(this->scale_, folded.transposed(), dy, 0.0, dh);
     } else {
       be.gemm(1.0, r().transposed(), q, 0.0, dh);

@@ -1,14 +1,23 @@
 #pragma once
 #include <array>
 #include <loraga/adapter/dropout.hpp>
+#include <loraga/core/lifetime.hpp>
+#include <loraga/scaling.hpp>
 #include <string>
 
 namespace loraga {
 
 struct lora_options {
   double dropout = 0;      ///< probability that an input of A is zeroed, in training; the rest is scaled by 1/(1-p)
-  std::uint64_t seed = 0;  ///< of the dropout masks, and of random starts where an adapter has one of its own; give
-                           ///< layers different ones
+  std::uint64_t seed = 0;  ///< of dropout masks and of random starts of this adapter alone; give layers different ones
+};
+
+/// Memory of A (r x in), B (out x r) and their gradients that someone else owns, such as a framework's tensors. It
+/// outlives the adapter, or is given anew by `adopt`.
+template <class T, class Space>
+struct borrowed_factors {
+  matrix_view<T, Space> a, b;
+  matrix_view<compute_t<T>, Space> da, db;
 };
 
 /// What low-rank adapters have in common: A and B with gradients and, in 16 bit, float master copies; the start they
@@ -24,18 +33,36 @@ class low_rank_factors {
   index_t in() const { return in_; }
   index_t rank() const { return rank_; }
   double scale() const { return scale_; }
-  matrix_view<T, space> a() { return a_of(values_.view()); }
-  matrix_view<T, space> b() { return b_of(values_.view()); }
-  matrix_view<T const, space> a() const { return a_of(values_.view()); }
-  matrix_view<T const, space> b() const { return b_of(values_.view()); }
+  matrix_view<T, space> a() { return factors_.a; }
+  matrix_view<T, space> b() { return factors_.b; }
+  matrix_view<T const, space> a() const { return factors_.a; }
+  matrix_view<T const, space> b() const { return factors_.b; }
+  std::uint64_t seed() const { return dropout_.seed(); }  ///< of lora_options
 
-  /// To be called after writing values by hand (a checkpoint): the float master copies of 16-bit values follow.
-  void values_changed(B& be) {
-    if constexpr (is_16bit<T>) convert(be, trained_values(), masters_.view());
+  /// The same memory in another place: a framework has replaced the storage of its tensors. What is in them counts from
+  /// now on; optimisers that were given the old views must be built anew.
+  /// errors  state_error for an adapter that owns its memory; shape_error
+  void adopt(B& be, borrowed_factors<T, space> const& memory) {
+    if (!borrowed_)
+      raise<state_error>("lora::adopt", "adapter", "one that owns A and B", "one built over borrowed memory");
+    check_borrowed(memory, out_, in_, rank_);
+    factors_ = memory;
+    values_changed(be);
   }
   /// All gradients as one column: for all-reduce, clipping, zeroing.
-  matrix_view<compute, space> gradient() { return gradients_.view(); }
-  void zero_gradient(B& be) { fill(be, gradients_.view(), 0); }
+  /// errors  state_error for borrowed memory, which is in several places: see parameters()
+  matrix_view<compute, space> gradient() {
+    if (borrowed_) raise<state_error>("lora::gradient", "adapter", "one over borrowed memory", "parameters() of it");
+    return gradients_.view();
+  }
+  void zero_gradient(B& be) {
+    if (gradients_.rows() > 0) fill(be, gradients_.view(), 0);
+    if (!borrowed_ || !trains_factors_) return;
+    fill(be, factors_.da, 0);
+    fill(be, factors_.db, 0);
+  }
+  /// How many numbers are trained.
+  index_t trainable() const { return (trains_factors_ ? rank_ * (in_ + out_) : 0) + more_; }
 
   /// Dropout works in training only, which is how an adapter starts out.
   void train(bool on) { training_ = on; }
@@ -48,20 +75,11 @@ class low_rank_factors {
 
   // What `initialise` and the anchors call.
 
-  /// errors  state_error if merged, or if W already holds -s*B0*A0, which a new start would lose
+  /// errors  state_error if merged, or if W holds -s*B0*A0, which a new start would lose
   void check_start() const {
     if (merged()) raise<state_error>("initialise", "adapter", "merged", "not merged");
     if (subtracted_)
       raise<state_error>("initialise", "adapter", "anchored in place already", "new, or with a frozen pair");
-  }
-  /// A, B become a, b: master copies follow, gradients go, an old frozen pair gives way to the one prepared, if any.
-  /// Takes no memory, so that it cannot fail half way.
-  void start(B& be, matrix_view<T const, space> a, matrix_view<T const, space> b) {
-    be.copy(a, this->a());
-    be.copy(b, this->b());
-    values_changed(be);
-    zero_gradient(be);
-    start_ = std::exchange(next_start_, {});
   }
   /// W -= s*b*a, in one step at its end. The pair is kept, unused by passes: without it the adapter could never be
   /// saved for the W there was.
@@ -90,6 +108,49 @@ class low_rank_factors {
   bool anchored_in_place() const { return subtracted_; }
   bool paired() const { return start_.rows() > 0 && !subtracted_; }  ///< passes subtract the start
 
+  /// Throws state_error where passes would be wrong: A and B were never set, or W has not been anchored again since a
+  /// checkpoint was loaded.
+  void require_started(char const* where) const {
+    if (!started_)
+      raise<state_error>(where, "adapter", "without a start (A = B = 0, which never learns)",
+                         "one that `initialise` started; after writing A and B by hand call values_changed");
+    if (awaits_weight_)
+      raise<state_error>(where, "W", "not anchored since a checkpoint was loaded", "anchored: anchor_again(be, W)");
+  }
+
+ protected:
+  // A row-major, then B column-major, then what else is trained, in one column; the last alone where A and B are
+  // borrowed
+  matrix<T, B> values_;
+  matrix<compute, B> gradients_;        // the same, or only what lies behind A and B where nothing else is trained
+  matrix<compute, B> masters_;          // of what is trained, where values are 16 bit
+  borrowed_factors<T, space> factors_;  // A, B and their gradients, whoever owns them
+  matrix<T, B> start_, next_start_, merged_;  // A and B alone; merged_ holds all values
+  double scale_ = 0;
+  bool training_ = true, started_ = false;
+  dropout_masks<B> dropout_;
+  lifetime lifetime_;
+
+  // What adapters offer as it is, or with what is their own on top.
+
+  /// To be called after A and B were written by hand: the float master copies of 16-bit values follow, and passes know
+  /// that there is something to compute with.
+  void values_changed(B& be) {
+    if constexpr (is_16bit<T>) {
+      factor_values_changed(be);
+      if (more_ > 0) convert(be, rest_of(values_.view()), rest_of(masters_.view()));
+    }
+    started_ = true;
+  }
+  /// A, B become a, b: master copies follow, gradients go, an old frozen pair gives way to the one prepared, if any.
+  /// Takes no memory, so that it cannot fail half way.
+  void start(B& be, matrix_view<T const, space> a, matrix_view<T const, space> b) {
+    be.copy(a, this->a());
+    be.copy(b, this->b());
+    low_rank_factors::values_changed(be);
+    zero_gradient(be);
+    start_ = std::exchange(next_start_, {});
+  }
   /// For checkpoints; shape and scale must agree, and the start as well where W is anchored to it already.
   /// errors  state_error if merged
   template <class C>
@@ -99,8 +160,16 @@ class low_rank_factors {
     c.same("in", in_);
     c.same("rank", rank_);
     c.same("scale", scale_);
-    c("values", values_.view());
-    c("gradients", gradients_.view());
+    if (borrowed_) {
+      c("a", factors_.a);
+      c("b", factors_.b);
+      if (trains_factors_) {
+        c("da", factors_.da);
+        c("db", factors_.db);
+      }
+    }
+    if (values_.rows() > 0) c("values", values_.view());
+    if (gradients_.rows() > 0) c("gradients", gradients_.view());
     if constexpr (is_16bit<T>) c("masters", masters_.view());
     if (subtracted_ && !awaits_weight_) {
       c.same("anchored_in_place", true);
@@ -112,6 +181,7 @@ class low_rank_factors {
     }
     c("training", training_);
     c("dropout", dropout_);
+    if (c.stores()) started_ = true;
   }
   /// Brings a W read anew to where the anchor had brought it: W -= s*B0*A0, bit for bit what `initialise` did. An
   /// adapter anchored in place refuses to work between the loading of a checkpoint and this.
@@ -128,41 +198,33 @@ class low_rank_factors {
     awaits_weight_ = false;
   }
 
-  /// Throws state_error where passes would be wrong: W has not been anchored again since a checkpoint was loaded.
-  void require_anchored_weight(char const* where) const {
-    if (awaits_weight_)
-      raise<state_error>(where, "W", "not anchored since a checkpoint was loaded", "anchored: anchor_again(be, W)");
-  }
-
- protected:
-  matrix<T, B> values_;                     // A row-major, then B column-major, then what else is trained: one column
-  matrix<compute, B> gradients_, masters_;  // the same, or only what lies behind A and B where nothing else is trained
-  matrix<T, B> start_, next_start_, merged_;  // A and B alone; merged_ holds all values
-  double scale_ = 0;
-  bool training_ = true;
-  dropout_masks<B> dropout_;
-
   /// `more` numbers lie behind A and B; without `train_factors` they alone are trained.
   /// errors  value_error if rank < 1, a size is < 1, or dropout is outside [0, 1)
   template <Scaling S>
   low_rank_factors(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options, index_t more,
                    bool train_factors = true)
-      : dropout_(be, options.dropout, options.seed), out_(out), in_(in), rank_(rank) {
-    index_t const most = index_t{1} << 31;  // so that sizes below do not overflow
-    require_value(rank >= 1 && rank <= most, static_cast<double>(rank), "lora", "rank", "at least 1 (and below 2^31)");
-    require_value(out <= most && in <= most, static_cast<double>(std::max(out, in)), "lora", "out or in", "below 2^31");
-    require_value(out >= 1 && in >= 1, static_cast<double>(std::min(out, in)), "lora", "out or in", "at least 1");
+      : low_rank_factors(be, out, in, rank, options, more, train_factors, false) {
     scale_ = scaling.scale(out, in, rank);
-    index_t const size = rank * (in + out) + more;
-    values_ = matrix<T, B>(be, size, 1);
-    index_t const trained = train_factors ? size : more;
-    gradients_ = matrix<compute, B>(be, trained, 1);
-    fill(be, values_.view(), 0);
-    fill(be, gradients_.view(), 0);
-    if constexpr (is_16bit<T>) {
-      masters_ = matrix<compute, B>(be, trained, 1);
-      fill(be, masters_.view(), 0);
-    }
+    values_ = zeros<T>(be, rank * (in + out) + more);
+    gradients_ = zeros<compute>(be, trainable());
+    factors_.a = a_of(values_.view());
+    factors_.b = b_of(values_.view());
+    if (!train_factors) return;
+    factors_.da = a_of(gradients_.view());
+    factors_.db = b_of(gradients_.view());
+  }
+  /// The same over borrowed memory, which is taken as it is.
+  /// errors  also shape_error if its views do not fit together; alias_error if they overlap
+  template <Scaling S>
+  low_rank_factors(B& be, borrowed_factors<T, space> const& memory, S const& scaling, lora_options options,
+                   index_t more, bool train_factors = true)
+      : low_rank_factors(be, memory.b.rows, memory.a.cols, memory.a.rows, options, more, train_factors, true) {
+    check_borrowed(memory, out_, in_, rank_);
+    scale_ = scaling.scale(out_, in_, rank_);
+    values_ = zeros<T>(be, more);
+    gradients_ = zeros<compute>(be, more);
+    factors_ = memory;
+    low_rank_factors::values_changed(be);
   }
 
   template <class U>
@@ -179,21 +241,33 @@ class low_rank_factors {
   template <class U>
   matrix_view<U, space> rest_of(matrix_view<U, space> flat) const {
     if (flat.rows == 0) return {};
-    index_t const more = values_.rows() - rank_ * (in_ + out_);
-    return flat.row_range(flat.rows - more, more);
+    return flat.row_range(flat.rows - more_, more_);
   }
-  /// The values that gradients_ and masters_ belong to.
-  matrix_view<T const, space> trained_values() const {
-    return values_.view().row_range(values_.rows() - gradients_.rows(), gradients_.rows());
+  matrix_view<T, space> rest() { return rest_of(values_.view()); }
+  matrix_view<T const, space> rest() const { return rest_of(values_.view()); }
+  /// The master copies of A and B become what A and B are.
+  void factor_values_changed(B& be) {
+    if (!trains_factors_) return;
+    convert(be, factors_.a, a_of(masters_.view()));
+    convert(be, factors_.b, b_of(masters_.view()));
   }
   std::array<parameter<T, space>, 2> factor_parameters() {
-    return {{{"lora_A", parameter_kind::factor_a, a(), a_of(gradients_.view()), a_of(masters_.view())},
-             {"lora_B", parameter_kind::factor_b, b(), b_of(gradients_.view()), b_of(masters_.view())}}};
+    auto const alive = lifetime_.watch();
+    return {{{"lora_A", parameter_kind::factor_a, a(), factors_.da, a_of(masters_.view()), alive},
+             {"lora_B", parameter_kind::factor_b, b(), factors_.db, b_of(masters_.view()), alive}}};
+  }
+  /// What lies behind A and B, shaped by the caller.
+  parameter<T, space> rest_parameter(char const* name, matrix_view<T, space> value,
+                                     matrix_view<compute, space> gradient, matrix_view<compute, space> master) {
+    return {name, parameter_kind::other, value, gradient, master, lifetime_.watch()};
   }
 
+  /// All values in one column, A and B first.
   matrix<T, B> copy_of_values(B& be) const {
-    matrix<T, B> kept(be, values_.rows(), 1);
-    be.copy(values_.view(), kept.view());
+    matrix<T, B> kept(be, rank_ * (in_ + out_) + more_, 1);
+    be.copy(a(), a_of(kept.view()));
+    be.copy(b(), b_of(kept.view()));
+    if (more_ > 0) be.copy(rest(), rest_of(kept.view()));
     return kept;
   }
   template <class X, class Y>
@@ -206,9 +280,48 @@ class low_rank_factors {
   }
 
  private:
-  index_t out_, in_, rank_;
+  index_t out_, in_, rank_, more_;
+  bool trains_factors_, borrowed_;
   bool subtracted_ = false;
   bool awaits_weight_ = false;  // W was anchored, but not since a checkpoint was loaded
+
+  low_rank_factors(B& be, index_t out, index_t in, index_t rank, lora_options options, index_t more, bool train_factors,
+                   bool borrowed)
+      : dropout_(be, options.dropout, options.seed),
+        out_(out),
+        in_(in),
+        rank_(rank),
+        more_(more),
+        trains_factors_(train_factors),
+        borrowed_(borrowed) {
+    index_t const most = index_t{1} << 31;  // so that sizes below do not overflow
+    require_value(rank >= 1 && rank <= most, static_cast<double>(rank), "lora", "rank", "at least 1 (and below 2^31)");
+    require_value(out <= most && in <= most, static_cast<double>(std::max(out, in)), "lora", "out or in", "below 2^31");
+    require_value(out >= 1 && in >= 1, static_cast<double>(std::min(out, in)), "lora", "out or in", "at least 1");
+    if constexpr (is_16bit<T>) masters_ = zeros<compute>(be, trainable());
+  }
+  template <class U>
+  static matrix<U, B> zeros(B& be, index_t n) {
+    matrix<U, B> m(be, n, 1);
+    if (n > 0) fill(be, m.view(), 0);
+    return m;
+  }
+  void check_borrowed(borrowed_factors<T, space> const& memory, index_t out, index_t in, index_t r) const {
+    char const* const where = "lora over borrowed memory";
+    auto const check = [&](auto const& v, index_t rows, index_t cols, char const* name) {
+      require_shape(v, rows, cols, where, name);
+      require_matrix(v, where, name);
+    };
+    check(memory.a, r, in, "A");
+    check(memory.b, out, r, "B");
+    require_distinct(memory.a, memory.b, where, "A", "B");
+    if (!trains_factors_) return;
+    check(memory.da, r, in, "dA");
+    check(memory.db, out, r, "dB");
+    require_distinct(memory.da, memory.db, where, "dA", "dB");
+    require_distinct(memory.da, memory.a, where, "dA", "A");
+    require_distinct(memory.db, memory.b, where, "dB", "B");
+  }
 };
 
 }  // namespace loraga

@@ -20,23 +20,47 @@ struct sign_of {
 }  // namespace detail
 
 /// The direction of AdamW's first step: triplets of the sign of the summed gradient, entry by entry. What LoRA-SB
-/// starts from, and of use with any start from gradients where full fine-tuning is AdamW's. Passed on as the
-/// dense_gradient it also is, which is right for feeding it, it yields the mean itself.
+/// starts from, and of use with any start from gradients where full fine-tuning is AdamW's.
 /// math    sign(G), G as dense_gradient's: the first step is -rate*G/(|G| + epsilon)
+/// errors  as dense_gradient's
 /// cost    as dense_gradient; top also another out x in for every member
 template <class B, class T = float>
-class sign_gradient : public dense_gradient<B, T> {
+class sign_gradient {
+  dense_gradient<B, T> sum_;
+
  public:
-  using typename dense_gradient<B, T>::space;
-  using dense_gradient<B, T>::dense_gradient;
+  using value_type = T;
+  using space = typename B::space;
+  sign_gradient(B& be, index_t out, index_t in) : sum_(be, out, in) {}
+  index_t rows() const { return sum_.rows(); }
+  index_t cols() const { return sum_.cols(); }
+  index_t count() const { return sum_.count(); }
+  double weight() const { return sum_.weight(); }
+  void reset(B& be) { sum_.reset(be); }
+  template <ViewIn<space> V>
+  void add(B& be, V dw, double weight = 1) {
+    sum_.add(be, dw, weight);
+  }
+  template <ViewIn<space> Y, ViewIn<space> X>
+  void add_outer(B& be, Y dy, X x, double weight = 1) {
+    sum_.add_outer(be, dy, x, weight);
+  }
+  void merge(B& be, sign_gradient const& other) { sum_.merge(be, other.sum_); }
+  /// The gradient whose sign this is, to be fed where a dense_gradient is expected.
+  dense_gradient<B, T>& gradient() { return sum_; }
+  dense_gradient<B, T> const& gradient() const { return sum_; }
+  template <class C>
+  void visit_state(C& c) {
+    sum_.visit_state(c);
+  }
 
   /// to = the sign of the sum.  errors state_error if there is none yet, shape_error
   void estimate(B& be, matrix_view<T, space> to) const {
-    require_seen(this->count(), "sign_gradient::estimate");
-    require_shape(to, this->rows(), this->cols(), "sign_gradient::estimate", "to");
+    require_seen(count(), "sign_gradient::estimate");
+    require_shape(to, rows(), cols(), "sign_gradient::estimate", "to");
     using F = matrix_view<T const, space>;
     using V = matrix_view<T, space>;
-    be.for_each(to.rows, to.cols, detail::sign_of<F, V>{this->sum(), to});
+    be.for_each(to.rows, to.cols, detail::sign_of<F, V>{sum_.sum(), to});
   }
 
   /// k leading triplets of the sign of every member's sum; see GradientAccumulator.

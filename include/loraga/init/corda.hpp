@@ -1,6 +1,7 @@
 #pragma once
 #include <loraga/gradient/input_statistics.hpp>
 #include <loraga/init/split_triplets.hpp>
+#include <loraga/start/needs.hpp>
 
 namespace loraga {
 
@@ -21,59 +22,49 @@ struct add_to_diagonal {
 
 }  // namespace detail
 
-/// CorDA: the adapter takes over the part of W that the inputs single out; use with an anchor and with
-/// input_statistics that are `by_peak`.
-/// math    C = mean over micro-batches of X*XT/max|X|^2, plus damping; W*C = U S VT; r triplets, S' = S/s:
-///         B = U*sqrt(S'), A = sqrt(S')*VT*C^-1, so that all triplets together were W
-/// The damping is 0.01*mean(diag C), doubled until ||C*C^-1 - I||_F < 0.05. Everything is in double: W*C spans many
-/// orders of magnitude, and kpm takes its far end.
-/// errors  shape_error if r > min(out, in); value_error if s <= 0 or no W is given; state_error for statistics that are
-///         not by_peak
-/// cost    about 5*in^3 + 2*out*in^2 operations and an SVD of out x in in double (kpm: all its triplets), layer by
-///         layer; 3*in^2 + out*in doubles of scratch
-/// source  arXiv:2406.05223 and its authors' code; where that divides by |max(X)|, this divides by max|X|
-struct corda_init {
+/// CorDA's need: `count` triplets of W*C, C the damped second moment of the inputs, as svd_factors whose v are those of
+/// W*C taken back by C^-1. From W, input_statistics that are by_peak, and an SvdMethod.
+struct input_weighted_triplets {
+  index_t count = 1;
   corda_part part = corda_part::ipm;
 
-  using needs = needs_inputs;
-  static constexpr bool starts_at_zero = false;
-  index_t gradient_triplets(index_t) const { return 0; }
-  index_t weight_triplets(index_t) const { return 0; }
-  void check(index_t out, index_t in, index_t r, double s, bool has_weight) const {
-    require_rank(r, out, in, "corda_init");
-    require_value(s > 0, s, "corda_init", "scaling s", "above 0");
-    if (!has_weight) raise<value_error>("corda_init", "W", "not given", "a view of W");
+  template <class B, class L, class Svd>
+  static constexpr bool met = (whole_weight::met<B, L, Svd> && input_directions::met<B, L, Svd>);
+  template <class B, class L, class Svd>
+  static constexpr void explain() {
+    constexpr bool weight = whole_weight::met<B, L, Svd>, inputs = input_directions::met<B, L, Svd>;
+    static_assert(weight, "this initialiser needs W: give a view of it");
+    static_assert(inputs,
+                  "this initialiser needs what the layer's inputs were, and an SVD method: give input_statistics");
   }
-
-  template <Backend B, class Svd, class W, class S>
-  auto factors(B& be, Svd const& svd, std::span<W const> weights, std::span<S const* const> inputs, index_t r) const {
+  template <class L>
+  void check(L const& l, std::string const& where, bool sampled) const {
+    whole_weight{}.check(l, where, sampled);
+    input_directions::check_statistics(l, where, true, sampled);
+  }
+  template <class B, class L, class Svd>
+  auto measure(B& be, std::span<L const* const> layers, Svd const& svd) const {
     [[maybe_unused]] auto const precise = be.full_precision();
-    for (auto const* s : inputs)
-      if (!s->by_peak()) raise<state_error>("corda_init", "inputs", "not by_peak", "input_statistics with by_peak");
-    index_t const out = weights[0].rows, in = weights[0].cols, all = std::min(out, in);
-    svd_result<double, B> result(be, static_cast<index_t>(weights.size()), out, in, r);
-    for (std::size_t i = 0; i < weights.size(); ++i) {
+    index_t const out = layers[0]->adapter->out(), in = layers[0]->adapter->in(), all = std::min(out, in);
+    svd_result<double, B> result(be, static_cast<index_t>(layers.size()), out, in, count);
+    for (std::size_t i = 0; i < layers.size(); ++i) {
       scratch<B> temporary(be);
       auto const c = temporary.template matrix<double>(in, in), inverse = temporary.template matrix<double>(in, in);
-      inputs[i]->second_moment(be, c);
+      layers[i]->source->second_moment(be, c);
       result.flags[i] = invert(be, c, inverse);
       if (result.flags[i] != svd_usable) continue;
       auto const product = temporary.template matrix<double>(out, in);
-      be.gemm(1.0, weights[i], c, 0.0, product);
-      matrix_view<double const, typename B::space> const one = product;
-      auto const found = svd.top(be, view_list(&one, 1), part == corda_part::ipm ? r : all);
+      be.gemm(1.0, detail::weight_of<B>(*layers[i]), c, 0.0, product);
+      const_view<double, typename B::space> const one = product;
+      auto const found = svd.top(be, view_list(&one, 1), part == corda_part::ipm ? count : all);
       result.flags[i] = found.flags[0];
-      auto const from = some_triplets(found[0], found.triplets() - r, r);
+      auto const from = some_triplets(found[0], found.triplets() - count, count);
       auto const to = result[static_cast<index_t>(i)];
       be.copy(from.u, to.u);
       be.copy(from.s, to.s);
       be.gemm(1.0, inverse, from.v, 0.0, to.v);
     }
     return result;
-  }
-  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
-  void fill(B& be, Context const& context, W, V a, V b) const {
-    split_triplets(be, context.measured, context.scale, a, b);
   }
 
  private:
@@ -99,6 +90,33 @@ struct corda_init {
       sum_of_squares(be, rest, cell);
       if (read_scalar(be, flag[0]) == svd_usable && read_scalar(be, cell) < 0.05 * 0.05) return svd_usable;
     }
+  }
+};
+
+/// CorDA: the adapter takes over the part of W that the inputs single out; use with an anchor and with
+/// input_statistics that are `by_peak`.
+/// math    C = mean over micro-batches of X*XT/max|X|^2, plus damping; W*C = U S VT; r triplets, S' = S/s:
+///         B = U*sqrt(S'), A = sqrt(S')*VT*C^-1, so that all triplets together were W
+/// The damping is 0.01*mean(diag C), doubled until ||C*C^-1 - I||_F < 0.05. Everything is in double: W*C spans many
+/// orders of magnitude, and kpm takes its far end.
+/// errors  shape_error if r > min(out, in); value_error if s <= 0 or no W is given; state_error for statistics that are
+///         not by_peak
+/// cost    about 5*in^3 + 2*out*in^2 operations and an SVD of out x in in double (kpm: all its triplets), layer by
+///         layer; 3*in^2 + out*in doubles of scratch
+/// source  arXiv:2406.05223 and its authors' code; where that divides by |max(X)|, this divides by max|X|
+struct corda_init {
+  corda_part part = corda_part::ipm;
+
+  static constexpr start_kind starts = start_kind::offset;
+  input_weighted_triplets needs(layer_facts const& of) const { return {of.rank, part}; }
+  void check(layer_facts const& of) const {
+    require_rank(of, "corda_init");
+    require_value(of.scale > 0, of.scale, "corda_init", "scaling s", "above 0");
+  }
+
+  template <Backend B, class F, MutableViewIn<typename B::space> V>
+  void make(B& be, layer_facts const& at, F const& triplets, V a, V b) const {
+    split_triplets(be, triplets, at.scale, a, b);
   }
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <loraga/gradient/input_statistics.hpp>
 #include <loraga/init/split_triplets.hpp>
+#include <loraga/start/needs.hpp>
 
 namespace loraga {
 
@@ -10,22 +11,14 @@ namespace loraga {
 /// cost    an SVD method's passes over the in x in scatter
 /// source  arXiv:2410.07170; ranks and alpha per layer: redistribute_ranks
 struct eva_init {
-  using needs = needs_inputs;
-  static constexpr bool starts_at_zero = true;
-  index_t gradient_triplets(index_t) const { return 0; }
-  index_t weight_triplets(index_t) const { return 0; }
-  void check(index_t, index_t in, index_t r, double, bool) const { require_rank(r, in, in, "eva_init"); }
+  static constexpr start_kind starts = start_kind::at_zero;
+  input_directions needs(layer_facts const& of) const { return {of.rank}; }
+  void check(layer_facts const& of) const { require_rank(of.rank, of.in, of.in, "eva_init"); }
 
-  template <Backend B, class Svd, class W, class S>
-  auto factors(B& be, Svd const& svd, std::span<W const>, std::span<S const* const> inputs, index_t r) const {
-    for (auto const* s : inputs)
-      if (s->by_peak()) raise<state_error>("eva_init", "inputs", "by_peak", "input_statistics without it");
-    return S::top(be, svd, inputs, r);
-  }
-  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
-  void fill(B& be, Context const& context, W, V a, V b) const {
-    convert(be, context.measured.v, a.transposed());
-    loraga::fill(be, b, 0);
+  template <Backend B, class F, MutableViewIn<typename B::space> V>
+  void make(B& be, layer_facts const&, F const& inputs, V a, V b) const {
+    convert(be, inputs.v, a.transposed());
+    fill(be, b, 0);
   }
 };
 

@@ -11,23 +11,20 @@ namespace loraga {
 /// errors  value_error if gamma <= 0
 /// cost    r*(out + in) elements, asynchronous
 /// source  arXiv:2407.05000, ablation study
-/// Give layers initialised one by one different seeds; within a batch they get different streams.
+/// Layers of a range get different streams; adapters started one by one do if their own seeds (lora_options) differ.
 struct gaussian_pair_init {
   bool stable = false;
   double gamma = 16;  ///< used by `stable` only
   std::uint64_t seed = 0;
 
-  using needs = needs_nothing;
-  static constexpr bool starts_at_zero = false;
-  index_t gradient_triplets(index_t) const { return 0; }
-  index_t weight_triplets(index_t) const { return 0; }
-  void check(index_t, index_t, index_t, double, bool) const {
+  static constexpr start_kind starts = start_kind::offset;
+  void check(layer_facts const&) const {
     require_value(gamma > 0 && is_finite(gamma), gamma, "gaussian_pair_init", "gamma", "a positive finite number");
   }
 
-  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
-  void fill(B& be, Context const& context, W, V a, V b) const {
-    random_stream const stream{seed, static_cast<std::uint64_t>(context.layer)};
+  template <Backend B, MutableViewIn<typename B::space> V>
+  void make(B& be, layer_facts const& at, V a, V b) const {
+    random_stream const stream{seed, at.number};
     auto const in = static_cast<double>(a.cols), out = static_cast<double>(b.rows);
     double const c = stable ? std::pow(out, 0.25) / std::sqrt(gamma) : 1.0;
     fill_normal(be, a, derive(stream, 1), c / std::sqrt(in));

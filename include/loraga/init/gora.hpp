@@ -3,6 +3,7 @@
 #include <loraga/init/split_triplets.hpp>
 #include <loraga/linalg/orthonormal.hpp>
 #include <loraga/linalg/reductions.hpp>
+#include <loraga/start/needs.hpp>
 
 namespace loraga {
 
@@ -16,31 +17,29 @@ namespace loraga {
 /// errors  shape_error if r > in; value_error if step <= 0 or s <= 0; numeric_error from `initialise` if B would be 0
 /// cost    2*r*out*in + 4*r^2*in operations, 3*in*r numbers of scratch, one look at an r x r factorisation
 /// source  arXiv:2502.12171; ranks per layer: ranks_by_importance
-/// Give layers initialised one by one different seeds; within a batch they get different streams.
+/// Layers of a range get different streams; adapters started one by one do if their own seeds (lora_options) differ.
 struct gora_init {
   double step = 5e-2;
   std::uint64_t seed = 0;
 
-  using needs = needs_whole_gradient;
-  static constexpr bool starts_at_zero = false;
-  index_t gradient_triplets(index_t) const { return 0; }
-  index_t weight_triplets(index_t) const { return 0; }
-  void check(index_t, index_t in, index_t r, double s, bool) const {
-    require_rank(r, in, in, "gora_init");
+  static constexpr start_kind starts = start_kind::ahead;
+  whole_gradient needs(layer_facts const&) const { return {}; }
+  void check(layer_facts const& of) const {
+    require_rank(of.rank, of.in, of.in, "gora_init");
     require_value(step > 0 && is_finite(step), step, "gora_init", "step", "a positive finite number");
-    require_value(s > 0, s, "gora_init", "scaling s", "above 0, because the start divides by it");
+    require_value(of.scale > 0, of.scale, "gora_init", "scaling s", "above 0, because the start divides by it");
   }
 
-  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
-  void fill(B& be, Context const& context, W w, V a, V b) const {
+  template <Backend B, ViewIn<typename B::space> G, MutableViewIn<typename B::space> V>
+  void make(B& be, layer_facts const& at, G gradient, V a, V b) const {
     [[maybe_unused]] auto const precise = be.full_precision();
-    kaiming_init{seed}.fill(be, context, w, a, b);
+    kaiming_init{seed}.make(be, at, a, b);
     index_t const r = a.rows, in = a.cols;
     scratch<B> temporary(be);
     auto const inverse = temporary.template matrix<compute_t<typename V::value_type>>(in, r);
     pseudo_inverse(be, a, inverse);
-    double const xi = step * std::sqrt(static_cast<double>(in) / static_cast<double>(r)) / context.scale;
-    be.gemm(-xi, context.whole_gradient, inverse, 0.0, b);
+    double const xi = step * std::sqrt(static_cast<double>(in) / static_cast<double>(r)) / at.scale;
+    be.gemm(-xi, gradient, inverse, 0.0, b);
   }
 
  private:
@@ -52,7 +51,7 @@ struct gora_init {
     auto const rows = temporary.template slab<double>(1, a.cols, r);
     auto const basis = temporary.template slab<double>(1, a.cols, r), root = temporary.template slab<double>(1, r, r);
     auto const flag = temporary.template slab<int>(1, 1, 1);
-    loraga::fill(be, flag[0], 0);
+    fill(be, flag[0], 0);
     convert(be, a.transposed(), rows[0]);
     be.gram_batched(rows, root);
     be.cholesky_inverse_batched(root, first_pass(r).relative, 0.0, flag);

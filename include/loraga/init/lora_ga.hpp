@@ -2,6 +2,7 @@
 #include <loraga/linalg/elementwise.hpp>
 #include <loraga/linalg/random.hpp>
 #include <loraga/linalg/reductions.hpp>
+#include <loraga/start/needs.hpp>
 #include <numeric>
 #include <vector>
 
@@ -101,47 +102,47 @@ struct lora_ga_init {
   bool clip = false;
   std::uint64_t seed = 0;  ///< of ga_directions::random
 
-  using needs = needs_gradient;
-  static constexpr bool starts_at_zero = false;
-  index_t gradient_triplets(index_t r) const { return 2 * r; }
-  index_t weight_triplets(index_t r) const {
-    return scale == ga_scale::weight_svd ? r : scale == ga_scale::peft_weight_svd ? 1 : 0;
+  static constexpr start_kind starts = start_kind::offset;
+  static constexpr bool disjoint_triplets = true;  ///< A and B take different ones
+  std::tuple<gradient_triplets, optional_weight_triplets, optional_weight> needs(layer_facts const& of) const {
+    index_t const of_weight = scale == ga_scale::weight_svd ? of.rank : scale == ga_scale::peft_weight_svd ? 1 : 0;
+    return {{2 * of.rank}, {of_weight}, {clip}};
   }
-  void check(index_t out, index_t in, index_t r, double s, bool has_weight) const {
-    if (2 * r > std::min(out, in))
-      raise<shape_error>("lora_ga_init", "rank", std::to_string(r),
-                         "at most " + std::to_string(std::min(out, in) / 2) + " for " + shape_text(out, in) +
-                             " (2*rank singular vectors are needed)");
+  void check(layer_facts const& of) const {
+    if (2 * of.rank > std::min(of.out, of.in))
+      raise<shape_error>("lora_ga_init", "rank", std::to_string(of.rank),
+                         "at most " + std::to_string(std::min(of.out, of.in) / 2) + " for " +
+                             shape_text(of.out, of.in) + " (2*rank singular vectors are needed)");
     require_value(gamma > 0 && is_finite(gamma), gamma, "lora_ga_init", "gamma", "a positive finite number");
     if (scale == ga_scale::gd || scale == ga_scale::weight_svd)
-      require_value(s > 0, s, "lora_ga_init", "scaling s", "above 0, because this scale divides by it");
-    if (clip && !has_weight) raise<value_error>("lora_ga_init", "W", "not given", "a view of W, which clip needs");
+      require_value(of.scale > 0, of.scale, "lora_ga_init", "scaling s", "above 0, because this scale divides by it");
+    if (clip && !of.has_weight) raise<value_error>("lora_ga_init", "W", "not given", "a view of W, which clip needs");
   }
 
-  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
-  void fill(B& be, Context const& context, W w, V a, V b) const {
+  template <Backend B, class F, class FW, class W, MutableViewIn<typename B::space> V>
+  void make(B& be, layer_facts const& at, F const& gradient, FW const& weight, W w, V a, V b) const {
     scratch<B> temporary(be);
     auto const both = temporary.template matrix<double>(1, 1), one = temporary.template matrix<double>(1, 1);
-    loraga::fill(be, one, 1);
+    fill(be, one, 1);
     bool const peft = scale == ga_scale::peft_stable || scale == ga_scale::peft_weight_svd;
-    auto const split = columns(a.rows, context.layer);
-    set_factor(be, context, both, b.rows, split.b[0]);
-    auto const sigma = peft ? context.gradient.s : decltype(context.gradient.s){};
-    place(be, context.gradient.v, {}, peft ? one : both, a.transposed(), split.a);
-    place(be, context.gradient.u, sigma, both, b, split.b);
-    if (clip) shrink(be, context.scale, w, a, b);
+    auto const split = columns(at.rank, at.number);
+    set_factor(be, at, gradient.s, weight.s, both, split.b[0]);
+    auto const sigma = peft ? gradient.s : decltype(gradient.s){};
+    place(be, gradient.v, {}, peft ? one : both, a.transposed(), split.a);
+    place(be, gradient.u, sigma, both, b, split.b);
+    if (clip) shrink(be, at.scale, w, a, b);
   }
 
   /// Triplet numbers for the rows of A and the columns of B.
   struct choice {
     std::vector<index_t> a, b;
   };
-  choice columns(index_t r, index_t layer) const {
+  choice columns(index_t r, std::uint64_t number) const {
     std::vector<index_t> order(static_cast<std::size_t>(2 * r));
     std::iota(order.begin(), order.end(), index_t{0});
     if (directions == ga_directions::random)
       for (std::size_t i = order.size(); i-- > 1;) {
-        auto const u = random_uniform({seed, static_cast<std::uint64_t>(layer)}, i);
+        auto const u = random_uniform({seed, number}, i);
         std::swap(order[i], order[static_cast<std::size_t>(u * static_cast<double>(i + 1))]);
       }
     choice c;
@@ -156,23 +157,20 @@ struct lora_ga_init {
   }
 
  private:
-  template <class B, class Context, class Cell>
-  void set_factor(B& be, Context const& context, Cell cell, index_t out, index_t b_first) const {
+  template <class B, class S, class SW, class Cell>
+  void set_factor(B& be, layer_facts const& at, S sigma, SW weight_sigma, Cell cell, index_t b_first) const {
     switch (scale) {
       case ga_scale::stable:
       case ga_scale::peft_stable:
-        return loraga::fill(be, cell, std::pow(static_cast<double>(out), 0.25) / std::sqrt(gamma));
+        return fill(be, cell, std::pow(static_cast<double>(at.out), 0.25) / std::sqrt(gamma));
       case ga_scale::gd:
-        return loraga::fill(be, cell, 1 / context.scale);
+        return fill(be, cell, 1 / at.scale);
       case ga_scale::unit:
-        return loraga::fill(be, cell, 1);
+        return fill(be, cell, 1);
       case ga_scale::weight_svd:
-        return be.for_each(1, 1,
-                           detail::mean_root<decltype(context.weight.s), Cell>{context.weight.s, context.scale, cell});
+        return be.for_each(1, 1, detail::mean_root<SW, Cell>{weight_sigma, at.scale, cell});
       case ga_scale::peft_weight_svd:
-        return be.for_each(1, 1,
-                           detail::peft_weight_ratio<decltype(context.weight.s), decltype(context.gradient.s), Cell>{
-                               context.weight.s, context.gradient.s, b_first, cell});
+        return be.for_each(1, 1, detail::peft_weight_ratio<SW, S, Cell>{weight_sigma, sigma, b_first, cell});
     }
   }
 

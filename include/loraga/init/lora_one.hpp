@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/init/split_triplets.hpp>
+#include <loraga/start/needs.hpp>
 
 namespace loraga {
 
@@ -14,21 +15,19 @@ namespace loraga {
 struct lora_one_init {
   double gamma = 128;
 
-  using needs = needs_gradient;
-  static constexpr bool starts_at_zero = false;
-  index_t gradient_triplets(index_t r) const { return r; }
-  index_t weight_triplets(index_t) const { return 0; }
-  void check(index_t out, index_t in, index_t r, double, bool) const {
-    require_rank(r, out, in, "lora_one_init");
+  static constexpr start_kind starts = start_kind::ahead;
+  gradient_triplets needs(layer_facts const& of) const { return {of.rank}; }
+  void check(layer_facts const& of) const {
+    require_rank(of, "lora_one_init");
     require_value(gamma > 0 && is_finite(gamma), gamma, "lora_one_init", "gamma", "a positive finite number");
   }
 
-  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
-  void fill(B& be, Context const& context, W, V a, V b) const {
+  template <Backend B, class F, MutableViewIn<typename B::space> V>
+  void make(B& be, layer_facts const&, F const& gradient, V a, V b) const {
     scratch<B> temporary(be);
     auto const divisor = temporary.template matrix<double>(1, 1);
-    axpby(be, gamma, context.gradient.s.row_range(0, 1), 0.0, divisor);
-    split_triplets(be, context.gradient, divisor, -1, a, b);
+    axpby(be, gamma, gradient.s.row_range(0, 1), 0.0, divisor);
+    split_triplets(be, gradient, divisor, -1, a, b);
   }
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/init/split_triplets.hpp>
+#include <loraga/start/needs.hpp>
 
 namespace loraga {
 
@@ -15,22 +16,20 @@ namespace loraga {
 struct lora_sb_init {
   double step = 1e-4;
 
-  using needs = needs_gradient;
-  static constexpr bool starts_at_zero = false;
-  index_t gradient_triplets(index_t r) const { return r; }
-  index_t weight_triplets(index_t) const { return 0; }
-  void check(index_t out, index_t in, index_t r, double s, bool) const {
-    require_rank(r, out, in, "lora_sb_init");
+  static constexpr start_kind starts = start_kind::ahead;
+  gradient_triplets needs(layer_facts const& of) const { return {of.rank}; }
+  void check(layer_facts const& of) const {
+    require_rank(of, "lora_sb_init");
     require_value(step > 0 && is_finite(step), step, "lora_sb_init", "step", "a positive finite number");
-    require_value(s > 0, s, "lora_sb_init", "scaling s", "above 0, because the start divides by it");
+    require_value(of.scale > 0, of.scale, "lora_sb_init", "scaling s", "above 0, because the start divides by it");
   }
 
-  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
-  void fill(B& be, Context const& context, W, V a, V b) const {
+  template <Backend B, class F, MutableViewIn<typename B::space> V>
+  void make(B& be, layer_facts const& at, F const& gradient, V a, V b) const {
     scratch<B> temporary(be);
     auto const divisor = temporary.template matrix<double>(1, 1);
-    loraga::fill(be, divisor, context.scale / step);
-    split_triplets(be, context.gradient, divisor, -1, a, b);
+    fill(be, divisor, at.scale / step);
+    split_triplets(be, gradient, divisor, -1, a, b);
   }
 };
 

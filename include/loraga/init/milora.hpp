@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/init/split_triplets.hpp>
+#include <loraga/start/needs.hpp>
 
 namespace loraga {
 
@@ -11,19 +12,16 @@ namespace loraga {
 ///         (`gram`, `eigen_svd`) gives; `gram` takes values below 1.5e-8*sigma_1*sqrt(m) (1.2e-7 for float) for 0
 /// source  arXiv:2406.09044
 struct milora_init {
-  using needs = needs_weight;
-  static constexpr bool starts_at_zero = false;
-  index_t gradient_triplets(index_t) const { return 0; }
-  index_t weight_triplets(index_t) const { return all_triplets; }
-  void check(index_t out, index_t in, index_t r, double s, bool) const {
-    require_rank(r, out, in, "milora_init");
-    require_value(s > 0, s, "milora_init", "scaling s", "above 0");
+  static constexpr start_kind starts = start_kind::offset;
+  weight_triplets needs(layer_facts const&) const { return {all_triplets}; }
+  void check(layer_facts const& of) const {
+    require_rank(of, "milora_init");
+    require_value(of.scale > 0, of.scale, "milora_init", "scaling s", "above 0");
   }
 
-  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
-  void fill(B& be, Context const& context, W, V a, V b) const {
-    index_t const r = a.rows;
-    split_triplets(be, some_triplets(context.weight, context.weight.s.rows - r, r), context.scale, a, b);
+  template <Backend B, class F, MutableViewIn<typename B::space> V>
+  void make(B& be, layer_facts const& at, F const& weight, V a, V b) const {
+    split_triplets(be, some_triplets(weight, weight.s.rows - at.rank, at.rank), at.scale, a, b);
   }
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <loraga/init/split_triplets.hpp>
 #include <loraga/linalg/orthonormal.hpp>
+#include <loraga/start/needs.hpp>
 
 namespace loraga {
 
@@ -13,19 +14,17 @@ namespace loraga {
 /// cost    an orthonormalisation of out x r, with a look at its outcome, and a product of 2*r*out*in operations
 /// source  arXiv:2406.01775
 struct olora_init {
-  using needs = needs_plain_weight;
-  static constexpr bool starts_at_zero = false;
-  index_t gradient_triplets(index_t) const { return 0; }
-  index_t weight_triplets(index_t) const { return 0; }
-  void check(index_t out, index_t in, index_t r, double, bool) const { require_rank(r, out, in, "olora_init"); }
+  static constexpr start_kind starts = start_kind::offset;
+  whole_weight needs(layer_facts const&) const { return {}; }
+  void check(layer_facts const& of) const { require_rank(of, "olora_init"); }
 
-  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
-  void fill(B& be, Context const& context, W w, V a, V b) const {
+  template <Backend B, class W, MutableViewIn<typename B::space> V>
+  void make(B& be, layer_facts const& at, W w, V a, V b) const {
     [[maybe_unused]] auto const precise = be.full_precision();
     scratch<B> temporary(be);
     auto const q = temporary.template matrix<compute_t<typename V::value_type>>(b.rows, b.cols);
     convert(be, w.columns(0, b.cols), q);
-    orthonormalize(be, q, {0, static_cast<std::uint64_t>(context.layer)});
+    orthonormalize(be, q, {0, at.number});
     convert(be, q, b);
     be.gemm(1.0, q.transposed(), w, 0.0, a);
   }

@@ -7,22 +7,19 @@ namespace loraga {
 /// math    Q r x r orthogonal; A = Q[0::2, :]T*N1/10, B = N2*Q[1::2, :]/10, N1 (r/2 x in) and N2 (out x r/2) ~ N(0, 1)
 /// errors  value_error if r is odd
 /// cost    r^2*(out + in) operations, one look at an r x r factorisation
-/// Give layers initialised one by one different seeds; within a batch they get different streams.
+/// Layers of a range get different streams; adapters started one by one do if their own seeds (lora_options) differ.
 struct orthogonal_init {
   std::uint64_t seed = 0;
 
-  using needs = needs_nothing;
-  static constexpr bool starts_at_zero = true;
-  index_t gradient_triplets(index_t) const { return 0; }
-  index_t weight_triplets(index_t) const { return 0; }
-  void check(index_t, index_t, index_t r, double, bool) const {
-    require_value(r % 2 == 0, static_cast<double>(r), "orthogonal_init", "rank", "an even number");
+  static constexpr start_kind starts = start_kind::at_zero;
+  void check(layer_facts const& of) const {
+    require_value(of.rank % 2 == 0, static_cast<double>(of.rank), "orthogonal_init", "rank", "an even number");
   }
 
-  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
-  void fill(B& be, Context const& context, W, V a, V b) const {
+  template <Backend B, MutableViewIn<typename B::space> V>
+  void make(B& be, layer_facts const& at, V a, V b) const {
     using T = compute_t<typename V::value_type>;
-    random_stream const stream{seed, static_cast<std::uint64_t>(context.layer)};
+    random_stream const stream{seed, at.number};
     index_t const r = a.rows;
     scratch<B> temporary(be);
     auto const q = temporary.template matrix<T>(r, r), n1 = temporary.template matrix<T>(r / 2, a.cols),

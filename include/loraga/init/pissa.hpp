@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/init/split_triplets.hpp>
+#include <loraga/start/needs.hpp>
 
 namespace loraga {
 
@@ -9,18 +10,16 @@ namespace loraga {
 /// cost    r*(out + in) elements, asynchronous
 /// source  arXiv:2404.02948
 struct pissa_init {
-  using needs = needs_weight;
-  static constexpr bool starts_at_zero = false;
-  index_t gradient_triplets(index_t) const { return 0; }
-  index_t weight_triplets(index_t r) const { return r; }
-  void check(index_t out, index_t in, index_t r, double s, bool) const {
-    require_rank(r, out, in, "pissa_init");
-    require_value(s > 0, s, "pissa_init", "scaling s", "above 0");
+  static constexpr start_kind starts = start_kind::offset;
+  weight_triplets needs(layer_facts const& of) const { return {of.rank}; }
+  void check(layer_facts const& of) const {
+    require_rank(of, "pissa_init");
+    require_value(of.scale > 0, of.scale, "pissa_init", "scaling s", "above 0");
   }
 
-  template <Backend B, class Context, class W, MutableViewIn<typename B::space> V>
-  void fill(B& be, Context const& context, W, V a, V b) const {
-    split_triplets(be, context.weight, context.scale, a, b);
+  template <Backend B, class F, MutableViewIn<typename B::space> V>
+  void make(B& be, layer_facts const& at, F const& weight, V a, V b) const {
+    split_triplets(be, weight, at.scale, a, b);
   }
 };
 

@@ -90,37 +90,50 @@ inline void check_record(adapter_record const& r, std::string_view function) {
   check(r.start_b, r.b.rows, r.start_a.rows, "B0");
 }
 
-/// Copies an adapter, and its start where it has one, into host memory; float64 adapters are rounded to float32, the
-/// most that adapter files hold. LoRA-SB's record is that of a LoRA, with B*R for B. Waits for the backend.
-/// errors  state_error if the adapter is merged, or is a DoRA whose magnitude is not set yet (call prepare)
-template <Backend B, class A>
-adapter_record take_record(B& be, A const& adapter, std::string module) {
-  using T = typename A::value_type;
-  std::string const where = "take_record(" + module + ")";
-  if (adapter.merged()) raise<state_error>(where, "adapter", "merged", "not merged");
-  adapter_record r{std::move(module), adapter.scale(), {}, {}, {}, {}, is_16bit<T> ? dtype_of<T> : dtype::F32};
-  auto const take = [&](auto from, record_matrix& to) {
+namespace detail {
+
+/// What an adapter writes its record through.
+template <Backend B>
+struct record_writer {
+  B& be;
+  adapter_record& record;
+
+  template <class V>
+  void take(V from, record_matrix& to) const {
     if (from.rows * from.cols == 0) return;
     to = record_matrix(from.rows, from.cols);
     auto const values = read_all(be, from);  // column by column
     for (index_t j = 0, at = 0; j < from.cols; ++j)
       for (index_t i = 0; i < from.rows; ++i, ++at)
         to.view()(i, j) = value_as<float>(values[static_cast<std::size_t>(at)]);
-  };
-  take(adapter.a(), r.a);
-  if constexpr (requires { adapter.r(); }) {
-    auto const folded = adapter.folded_b(be);
-    take(folded.view(), r.b);
-  } else {
-    take(adapter.b(), r.b);
   }
-  take(adapter.start_a(), r.start_a);
-  take(adapter.start_b(), r.start_b);
-  if constexpr (requires { adapter.e(); }) take(adapter.e(), r.e);
-  if constexpr (requires { adapter.magnitude(); }) {
-    if (!adapter.prepared())
-      raise<state_error>(where, "magnitude", "not set since the start", "set by a pass or by prepare");
-    take(adapter.full_magnitude(), r.magnitude);
+  void a(auto from) const { take(from, record.a); }
+  void b(auto from) const { take(from, record.b); }
+  void e(auto from) const { take(from, record.e); }
+  void magnitude(auto from) const { take(from, record.magnitude); }
+};
+
+}  // namespace detail
+
+/// Copies an adapter, and its start where it has one, into host memory; float64 adapters are rounded to float32, the
+/// most that adapter files hold. LoRA-SB's record is that of a LoRA, with B*R for B. Waits for the backend.
+/// errors  state_error if the adapter is merged or was never started, or is a DoRA whose magnitude is not set yet (call prepare)
+template <Backend B, class A>
+adapter_record take_record(B& be, A const& adapter, std::string module) {
+  using T = typename A::value_type;
+  if (adapter.merged()) raise<state_error>("take_record(" + module + ")", "adapter", "merged", "not merged");
+  if constexpr (requires { adapter.require_started("take_record"); }) adapter.require_started("take_record");
+  adapter_record r{std::move(module), adapter.scale(), {}, {}, {}, {}, is_16bit<T> ? dtype_of<T> : dtype::F32};
+  detail::record_writer<B> const writer{be, r};
+  if constexpr (requires { adapter.write_record(be, writer); }) {
+    adapter.write_record(be, writer);
+  } else {
+    writer.a(adapter.a());
+    writer.b(adapter.b());
+  }
+  if constexpr (requires { adapter.start_a(); }) {
+    writer.take(adapter.start_a(), r.start_a);
+    writer.take(adapter.start_b(), r.start_b);
   }
   return r;
 }
@@ -151,6 +164,36 @@ matrix<T, B> uploaded(B& be, matrix_view<float const, host_space> from) {
   return to;
 }
 
+namespace detail {
+
+/// What an adapter reads its record through: its matrices in the backend's memory.
+template <class T, class B>
+struct record_reader {
+  matrix<T, B> at, b_, e_;
+  matrix<compute_t<T>, B> magnitude_;
+
+  record_reader(B& be, adapter_record const& r)
+      : at(uploaded<T>(be, r.a.view().transposed())), b_(uploaded<T>(be, r.b.view())) {
+    if (r.has_e()) e_ = uploaded<T>(be, r.e.view());
+    if (r.has_magnitude()) magnitude_ = uploaded<compute_t<T>>(be, r.magnitude.view());
+  }
+  auto a() const { return at.view().transposed(); }
+  auto b() const { return b_.view(); }
+  auto e() const { return e_.view(); }
+  auto magnitude() const { return magnitude_.view(); }
+  bool has_e() const { return e_.rows() > 0; }
+  bool has_magnitude() const { return magnitude_.rows() > 0; }
+};
+
+template <class A>
+record_extra held_by(A const& adapter) {
+  if constexpr (requires { adapter.holds(); }) return adapter.holds();
+  else if constexpr (requires { A::holds; }) return A::holds;
+  else return record_extra::none;
+}
+
+}  // namespace detail
+
 /// A and B of a record become the adapter's, as a new start, and so do E and a magnitude: gradients go. Where W is the
 /// record's base, the layer then computes what the record says.
 /// A plain record may go into any adapter: DoRA's next pass measures the magnitude, AdaLoRA splits off E, LoRA-SB R.
@@ -161,37 +204,22 @@ template <Backend B, class A>
 void put_record(B& be, adapter_record const& r, A& adapter) {
   using T = typename A::value_type;
   std::string const where = "put_record(" + r.module + ")";
-  constexpr bool takes_magnitude = requires(A const& a) { a.magnitude(); }
-  , takes_e = requires(A const& a) { a.e(); };
+  auto const extra = detail::held_by(adapter);
   check_record(r, "put_record");
   adapter.check_start();
   if (r.anchored()) raise<state_error>(where, "record", "anchored: it holds A0 and B0", "a plain one; see widened");
-  if (r.has_magnitude() && !takes_magnitude)
+  if (r.has_magnitude() && extra != record_extra::magnitude)
     raise<state_error>(where, "record", "DoRA's: it holds a magnitude", "a plain one, or a dora for it");
-  if (r.has_e() && !takes_e)
+  if (r.has_e() && extra != record_extra::e)
     raise<state_error>(where, "record", "AdaLoRA's: it holds E", "a plain one (see without_e), or an adalora for it");
   if (std::abs(adapter.scale() - r.scale) > 1e-12 * std::abs(r.scale))
     raise<value_error>(where, "the adapter's scale", std::to_string(adapter.scale()), std::to_string(r.scale));
   if (r.a.cols != adapter.in() || r.b.rows != adapter.out() || r.rank() != adapter.rank())
     raise<shape_error>(where, "record", shape_text(r.b.rows, r.a.cols) + " of rank " + std::to_string(r.rank()),
                        shape_text(adapter.out(), adapter.in()) + " of rank " + std::to_string(adapter.rank()));
-  auto const a = uploaded<T>(be, r.a.view().transposed()), b = uploaded<T>(be, r.b.view());
-  if constexpr (takes_e) {
-    auto const e = r.has_e() ? uploaded<T>(be, r.e.view()) : matrix<T, B>();
-    adapter.start(be, a.view().transposed(), b.view());
-    if (!r.has_e()) return;
-    be.copy(a.view().transposed(), adapter.a());  // the start has made other factors of them
-    be.copy(b.view(), adapter.b());
-    be.copy(e.view(), adapter.e());
-    adapter.values_changed(be);
-  } else if constexpr (takes_magnitude) {
-    using C = compute_t<T>;
-    auto const g = r.has_magnitude() ? uploaded<C>(be, r.magnitude.view()) : matrix<C, B>();
-    adapter.start(be, a.view().transposed(), b.view());
-    if (r.has_magnitude()) adapter.set_magnitude(be, g.view());
-  } else {
-    adapter.start(be, a.view().transposed(), b.view());
-  }
+  detail::record_reader<T, B> const reader(be, r);
+  if constexpr (requires { adapter.read_record(be, reader); }) adapter.read_record(be, reader);
+  else adapter.start(be, reader.a(), reader.b());
 }
 /// errors  also value_error if the record is of another kind of layer
 template <Backend B, class A>

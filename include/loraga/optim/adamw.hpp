@@ -88,6 +88,7 @@ class adamw {
   matrix<index_t, B> clock_;
 
  public:
+  using parameter_type = parameter<T, space>;
   /// errors  as the schedule's check
   explicit adamw(B& be, S schedule = {}) : schedule_(schedule), clock_(be, 1, 1) {
     schedule_.check();
@@ -174,7 +175,13 @@ class adamw {
   }
 
   /// Steps every parameter by its gradient; gradients are left as they are.
+  /// errors  state_error without parameters, or if the adapter a parameter belongs to is gone; nothing changes then
   void step(B& be) {
+    if (entries_.empty()) raise<state_error>("adamw::step", "optimiser", "without parameters", "add_adapter before it");
+    for (auto const& e : entries_)
+      if (e.p.alive && !*e.p.alive)
+        raise<state_error>("adamw::step", e.p.name, "of an adapter that is gone",
+                           "adapters that outlive the optimiser, at one place");
     auto const clock = clock_.view();
     for (std::size_t g = 0; g < groups_.size(); ++g) {
       auto const out = constants_[g].view();
@@ -208,8 +215,12 @@ void add_adapter(B& be, Optimiser& optimiser, A& adapter, adamw_group settings, 
   auto const others = optimiser.group(be, settings);
   settings.ratio *= lora_plus_ratio;
   auto const factor_b = optimiser.group(be, settings);
-  for (auto const& p : adapter.parameters())
-    optimiser.add(be, p.kind == parameter_kind::factor_b ? factor_b : others, p);
+  using theirs = std::remove_cvref_t<decltype(adapter.parameters()[0])>;
+  static_assert(std::is_same_v<theirs, typename Optimiser::parameter_type>,
+                "the optimiser's element type and backend are the adapter's: adamw<bf16, cpu> for lora<bf16, cpu>");
+  if constexpr (std::is_same_v<theirs, typename Optimiser::parameter_type>)
+    for (auto const& p : adapter.parameters())
+      optimiser.add(be, p.kind == parameter_kind::factor_b ? factor_b : others, p);
 }
 
 }  // namespace loraga

@@ -1,16 +1,8 @@
 #pragma once
 #include <cmath>
-#include <concepts>
-#include <loraga/core/error.hpp>
+#include <loraga/concepts.hpp>
 
 namespace loraga {
-
-/// A schedule gives the factor on the learning rate of step t = 0, 1, ...; device code calls it.
-template <class S>
-concept Schedule = requires(S const& s, index_t t) {
-  { s.factor(t) } -> std::same_as<double>;
-  { s.check() } -> std::same_as<void>;
-};
 
 struct constant_schedule {
   void check() const {}

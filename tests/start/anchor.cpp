@@ -1,6 +1,6 @@
-#include <loraga/anchor.hpp>
+#include <loraga/start/anchor.hpp>
 
-#include "init/checks.hpp"
+#include "../init/checks.hpp"
 
 using namespace loraga;
 using test::download;
@@ -76,7 +76,7 @@ TEST_CASE("without an anchor the model starts changed by s*B*A, and no pair is k
   f.be.gemm(1.0, f.weight.view(), x.view(), 0.0, y.view());
   host const before = download(f.be, y.view());
   lora<float, test::backend> ad(f.be, 20, 15, 3, rank_stable_scaling{});
-  initialise(f.be, ad, lora_ga_init{}, gram{}, f.gradient, no_anchor{});
+  initialise(f.be, ad, lora_ga_init{}, gram{}, f.gradient, unanchored{});
   CHECK(!ad.paired());
   lora<float, test::backend>::tape t;
   ad.forward(f.be, f.weight.view(), x.view(), y.view(), t);

@@ -1,0 +1,163 @@
+#pragma once
+#include <loraga/adapter/difference.hpp>
+#include <loraga/adapter/low_rank_factors.hpp>
+
+namespace loraga {
+
+/// What LoRA's passes are made of, for every adapter whose passes are LoRA's with another B or other rows. It has no
+/// pass of its own: an adapter's public ones are its class's alone, so that nothing can be called as the wrong one.
+template <Element T, class B>
+class lora_passes : public low_rank_factors<T, B> {
+  using base = low_rank_factors<T, B>;
+
+ public:
+  using typename base::compute;
+  using typename base::space;
+
+  /// What backward needs from forward. One per use of the layer in a step; keep it from step to step.
+  struct tape {
+    bool keep = false;  ///< let backward go through one pass more than once (the gradients add up)
+
+    matrix<compute, B> h;  // A*drop(X), r x (at least tokens)
+    index_t tokens = 0;    // -1: a merged pass
+    bool dropped = false, training = true, used = false;
+    void const* adapter = nullptr;
+    matrix<std::uint64_t, B> pass;  // number of the dropout mask, 1x1
+  };
+
+ protected:
+  using base::base;
+
+  /// While it lives, passes are those of an evaluation.
+  class evaluation_pass {
+    bool& training_;
+    bool const before_;
+
+   public:
+    explicit evaluation_pass(lora_passes& adapter) : training_(adapter.training_), before_(training_) {
+      training_ = false;
+    }
+    ~evaluation_pass() { training_ = before_; }
+    evaluation_pass(evaluation_pass const&) = delete;
+    evaluation_pass& operator=(evaluation_pass const&) = delete;
+  };
+
+  /// forward with this B.
+  template <class F, class X, class Y>
+  void forward_through(B& be, F b, X x, Y y, tape& t) {
+    this->check_activations(x, y, "lora::forward", "Y");
+    this->require_started("lora::forward");
+    index_t const r = this->rank();
+    if (t.h.rows() != r || t.h.cols() < x.cols) t.h = matrix<compute, B>(be, r, x.cols);
+    t.adapter = this->lifetime_.identity();
+    t.tokens = this->merged() ? -1 : x.cols;
+    t.dropped = !this->merged() && this->training_ && this->dropout_.active();
+    t.training = this->training_;
+    t.used = false;
+    if (this->merged()) return;
+    if (t.dropped) this->dropout_.count(be, t.pass);
+    auto const h = t.h.view().columns(0, t.tokens);
+    scratch<B> temporary(be);
+    if (t.dropped) be.gemm(1.0, this->a(), dropped(be, temporary, x, t), 0.0, h);
+    else be.gemm(1.0, this->a(), x, 0.0, h);
+    if (!this->paired()) return be.gemm(this->scale_, b, h, 1.0, y);
+    auto const h0 = temporary.template matrix<compute>(r, x.cols);
+    be.gemm(1.0, this->start_a(), x, 0.0, h0);
+    add_product_difference(be, this->scale_, b, h, this->start_b(), h0, 1.0, y);
+  }
+
+  /// backward with this B, whose gradient is added to `db`.
+  template <class F, class G, class X, class Y, class D>
+  void backward_through(B& be, F b, G db, X x, Y dy, tape& t, double beta, D dx) {
+    check_backward(x, dy, t, dx);
+    double const s = this->scale_;
+    auto const h = t.h.view().columns(0, t.tokens);
+    scratch<B> temporary(be);
+    auto const dh = temporary.template matrix<compute>(this->rank(), x.cols);
+    be.gemm(s, dy, h.transposed(), 1.0, db);
+    be.gemm(s, b.transposed(), dy, 0.0, dh);
+    auto const add_to_a = [&](auto input) { be.gemm(1.0, dh, input.transposed(), 1.0, this->factors_.da); };
+    if (t.dropped) add_to_a(dropped(be, temporary, x, t));
+    else add_to_a(x);
+    backward_inputs(be, dh, dy, t, beta, dx);
+    t.used = true;
+  }
+
+  /// dX = beta*dX + AT*dH through the mask, minus the frozen start's share. An empty dX is skipped.
+  template <class H, class Y, class D>
+  void backward_inputs(B& be, H dh, Y dy, tape& t, double beta, D dx) {
+    if (dx.rows * dx.cols == 0) return;
+    double const s = this->scale_;
+    scratch<B> rest(be);
+    auto const at = this->a().transposed();
+    auto const a0t = this->start_a().transposed();
+    bool const paired = this->paired();
+    auto const dh0 = paired ? rest.template matrix<compute>(this->rank(), dy.cols) : dh;
+    if (paired) be.gemm(s, this->start_b().transposed(), dy, 0.0, dh0);
+    if (t.dropped) {
+      auto const through = rest.template matrix<compute>(this->in(), dy.cols);
+      be.gemm(1.0, at, dh, 0.0, through);
+      this->dropout_.apply(be, through, beta, dx, t.pass);
+      if (paired) be.gemm(-1.0, a0t, dh0, 1.0, dx);
+    } else if (paired) {
+      add_product_difference(be, 1.0, at, dh, a0t, dh0, beta, dx);
+    } else {
+      be.gemm(1.0, at, dh, beta, dx);
+    }
+  }
+
+  template <class X, class Y, class D>
+  void check_backward(X const& x, Y const& dy, tape const& t, D const& dx) const {
+    char const* const where = "lora::backward";
+    this->check_activations(x, dy, where, "dY");
+    if (dx.rows * dx.cols > 0) {
+      require_shape(dx, this->in(), x.cols, where, "dX");
+      require_matrix(dx, where, "dX");
+      require_distinct(dx, dy, where, "dX", "dY");
+      require_distinct(dx, x, where, "dX", "X");
+    }
+    if (this->merged()) raise<state_error>(where, "adapter", "merged", "unmerged in training");
+    check_tape(t, x.cols, where);
+  }
+  void check_tape(tape const& t, index_t tokens, char const* where) const {
+    auto const refuse = [&](std::string const& found, std::string const& expected) {
+      raise<state_error>(where, "tape", found, expected);
+    };
+    if (!t.adapter) refuse("empty", "one that this adapter's forward filled");
+    if (t.adapter != this->lifetime_.identity()) refuse("of another adapter", "one that this adapter's forward filled");
+    if (t.tokens != tokens)
+      refuse(t.tokens < 0 ? "of a merged pass" : "of " + std::to_string(t.tokens) + " tokens",
+             "the one forward filled for these " + std::to_string(tokens));
+    if (t.training != this->training_)
+      refuse(t.training ? "of a training pass" : "of an evaluation pass",
+             "of a pass since train(" + std::string(this->training_ ? "true" : "false") + ")");
+    if (t.used && !t.keep)
+      refuse("used by a backward already", "filled by a new forward; set its `keep` to go back through one pass twice");
+  }
+
+  /// W += factor*(s*b*a, minus the frozen start where there is one)
+  template <class F, class G, class W>
+  void add_product(B& be, F a, G b, W w, double factor) const {
+    require_shape(w, this->out(), this->in(), "lora::add_change", "W");
+    require_matrix(w, "lora::add_change", "W");
+    this->require_started("lora::add_change");
+    [[maybe_unused]] auto const precise = be.full_precision();
+    if (!this->paired()) return be.gemm(factor * this->scale_, b, a, 1.0, w);
+    scratch<B> temporary(be);  // so that W is rounded once
+    auto const change = temporary.template matrix<compute>(this->out(), this->in());
+    add_product_difference(be, this->scale_, b, a, this->start_b(), this->start_a(), 0.0, change);
+    axpby(be, factor, change, 1.0, w);
+  }
+
+  /// drop(X) as the tape's pass had it.
+  template <class X>
+  matrix_view<compute, space> dropped(B& be, scratch<B>& temporary, X x, tape const& t) const {
+    auto const result = temporary.template matrix<compute>(this->in(), x.cols);
+    this->dropout_.apply(be, x, 0.0, result, t.pass);
+    return result;
+  }
+
+  tape evaluation_;
+};
+
+}  // namespace loraga

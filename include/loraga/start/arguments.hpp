@@ -1,0 +1,144 @@
+#pragma once
+#include <loraga/start/anchor.hpp>
+#include <loraga/start/needs.hpp>
+
+// The arguments of `initialise` behind the initialiser, told apart by what they are, so that their order is free; and
+// whether they go together, with a sentence where they do not.
+
+namespace loraga::detail {
+
+enum class argument { weight, svd, source, anchor, unknown };
+
+template <class X, class B>
+inline constexpr argument argument_kind = [] {
+  if constexpr (std::is_same_v<X, no_weight> || requires(X const& x) { x.data, x.rows, x.row_stride; })
+    return argument::weight;
+  else if constexpr (Anchor<X>) return argument::anchor;
+  else if constexpr (Source<X>) return argument::source;  // which may have a `top` of its own
+  else if constexpr (SvdMethod<X, B>) return argument::svd;
+  else return argument::unknown;
+}();
+
+template <argument K, class B, class... X>
+inline constexpr int count_of = (0 + ... + (argument_kind<X, B> == K ? 1 : 0));
+
+/// The first argument of that kind, or `otherwise`.
+template <argument K, class B, class D>
+D const& pick(D const& otherwise) {
+  return otherwise;
+}
+template <argument K, class B, class D, class First, class... Rest>
+auto const& pick(D const& otherwise, First const& first, Rest const&... rest) {
+  if constexpr (argument_kind<First, B> == K) return first;
+  else return pick<K, B>(otherwise, rest...);
+}
+
+struct anchor_not_given {
+  static constexpr bool changes_weight = false;
+};
+
+/// What an initialiser needs, as a tuple.
+template <class... N>
+std::tuple<N...> as_tuple(std::tuple<N...> needs) {
+  return needs;
+}
+template <class N>
+std::tuple<N> as_tuple(N need) {
+  return {need};
+}
+template <class I>
+auto needs_of(I const& init, layer_facts const& facts) {
+  if constexpr (requires { init.needs(facts); }) return as_tuple(init.needs(facts));
+  else return std::tuple<>();
+}
+template <class I>
+using needs_t = decltype(needs_of(std::declval<I const&>(), layer_facts{}));
+
+template <class Needs, class B, class L, class Svd>
+struct all_needs;
+template <class... N, class B, class L, class Svd>
+struct all_needs<std::tuple<N...>, B, L, Svd> {
+  static constexpr bool met = (N::template met<B, L, Svd> && ...);
+  static constexpr void explain() { (N::template explain<B, L, Svd>(), ...); }
+};
+
+/// The first source that has what the initialiser needs, else the first one.
+template <class B, class I, class A, class W, class Svd, class First, class... Rest>
+auto const& pick_source(First const& first, Rest const&... rest) {
+  using meets = all_needs<needs_t<I>, B, layer<A, W, First>, Svd>;
+  if constexpr (meets::met || sizeof...(Rest) == 0) return first;
+  else if constexpr (requires { requires(all_needs<needs_t<I>, B, layer<A, W, Rest>, Svd>::met || ...); })
+    return pick_source<B, I, A, W, Svd>(rest...);
+  else return first;
+}
+
+/// The same of all arguments; no_source where none is one.
+template <class B, class I, class A, class W, class Svd, class... Sources>
+auto const& pick_among(std::tuple<Sources const&...> sources) {
+  static constexpr no_source none;
+  if constexpr (sizeof...(Sources) == 0) return none;
+  else
+    return std::apply(
+        [](auto const&... s) -> auto const& { return pick_source<B, I, A, W, Svd>(s...); }, sources);
+}
+template <class B, class X>
+auto source_or_nothing(X const& x) {
+  if constexpr (argument_kind<X, B> == argument::source) return std::tuple<X const&>(x);
+  else return std::tuple<>();
+}
+template <class B, class I, class A, class W, class Svd, class... X>
+auto const& pick_source_of(X const&... arguments) {
+  return pick_among<B, I, A, W, Svd>(std::tuple_cat(source_or_nothing<B>(arguments)...));
+}
+
+/// What separates the random streams of adapters that are started one by one.
+template <class A>
+std::uint64_t seed_of(A const& adapter) {
+  if constexpr (requires { adapter.seed(); }) return adapter.seed();
+  else return 0;
+}
+
+/// Whether an initialiser, an adapter with its W, and an anchor go together.
+template <class B, class L, class I, class Svd, class X>
+struct start_types {
+  using A = typename layer_parts<L>::adapter;
+  using W = typename layer_parts<L>::weight;
+  using needs = all_needs<needs_t<I>, B, L, Svd>;
+  static constexpr bool moves = I::starts != start_kind::at_zero;
+  static constexpr bool here = std::is_same_v<W, no_weight> || ViewIn<W, typename B::space>;
+  static constexpr bool anchored = !moves || !std::is_same_v<X, anchor_not_given>;
+  static constexpr bool meant = I::starts != start_kind::offset || !std::is_same_v<X, no_anchor>;
+  static constexpr bool changes = moves && X::changes_weight;
+  static constexpr bool writable = !changes || MutableViewIn<W, typename B::space> || !here;
+  static constexpr bool in_place = [] {
+    if constexpr (requires { A::takes_changed_weight; }) return A::takes_changed_weight || !changes;
+    else return true;
+  }();
+  static constexpr bool trainable = [] {
+    if constexpr (requires { A::trains_factors, I::disjoint_triplets; })
+      return A::trains_factors || !I::disjoint_triplets;
+    else return true;
+  }();
+  static constexpr bool fit = here && anchored && meant && writable && in_place && trainable && needs::met;
+
+  static constexpr void explain() {
+    static_assert(here, "W lies in another memory than the backend's; row_major<device_space>(...) views a GPU's");
+    static_assert(anchored,
+                  "this start changes the model: say how that is undone, by in_place_anchor{} or frozen_pair_anchor{}; "
+                  "no_anchor{} goes with LoRA-One, GoRA and LoRA-SB, which mean it");
+    static_assert(
+        meant,
+        "this start is to be anchored, by in_place_anchor{} or frozen_pair_anchor{}; an ablation that lets the "
+        "model start changed says unanchored{}");
+    static_assert(
+        writable,
+        "this anchor writes W: give a view of W that is not const, or use frozen_pair_anchor{}, which needs no "
+        "W");
+    static_assert(in_place, "this adapter prunes its start, so W cannot hold it: use frozen_pair_anchor{}");
+    static_assert(trainable,
+                  "LoRA-GA gives A and B different triplets, so R's gradient BT*G*AT is 0 and lora_sb never trains: "
+                  "start it with lora_sb_init, lora_one_init or pissa_init");
+  }
+};
+
+}  // namespace loraga::detail
