@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-// Ranks per layer from what was measured of the layers. Host numbers only; alpha stays the caller's: with
-// rank_stable_scaling it may stay as it is, with classic_scaling alpha*r_l/r keeps every layer's s (EVA's choice).
+// Ranks per layer from what was measured of the layers, on host numbers only. alpha stays the caller's. With
+// rank_stable_scaling it may stay as it is; with classic_scaling alpha*r_l/r keeps every layer's s, as EVA does.
 
 namespace loraga {
 
@@ -16,14 +16,15 @@ namespace loraga {
 struct layer_spectrum {
   index_t out, in;            ///< of W: a rank costs out + in parameters
   std::vector<double> sigma;  ///< leading singular values of the mean gradient, descending
-  /// What sigma^2 is measured against: ||G||_F^2 (svd_result::energy), so that coverage counts, every layer alike; or
-  /// 1, so that layers with larger gradients count for more.
+  /// What sigma^2 is measured against. ||G||_F^2 (svd_result::energy): coverage counts, and every layer alike. 1:
+  /// layers with larger gradients count for more.
   double energy = 1;
   std::string name = {};  ///< for messages
 
   std::string label(std::size_t position) const { return layer_label(name, position); }
 };
 
+/// What allocate_ranks may spend, and within which bounds.
 struct rank_budget {
   index_t parameters;             ///< of all adapters together; parameters_at gives those of a common rank
   index_t least = 1, most = 256;  ///< ranks of every layer
@@ -73,12 +74,13 @@ inline void check_allocation(std::span<layer_spectrum const> layers, rank_budget
 }
 
 /// Ranks that cover the most of the layers' gradients for the parameters they cost.
+/// Every layer gets `least`. Then the rank with the largest gain per parameter is given next, until none fits. Ties go
+/// to the earlier layer; ranks that gain nothing are not given.
+/// Greedy is right because sigma descends, and so do a layer's gains. What was given gains more per parameter than what
+/// was not, so no other choice covers more with the parameters spent. When the next rank no longer fits, the rest goes
+/// to cheaper layers; that last part may miss the best choice by less than one rank's gain.
 /// math    maximise sum_l sum_{i < t*r_l} sigma_li^2/energy_l subject to sum_l r_l*(out_l + in_l) <= parameters,
-///         t = triplets_per_rank: from `least` on, the rank with the largest gain per parameter is given next
-/// Why greedy is right: sigma descends, so a layer's gains descend and its ranks are taken in the order in which they
-/// can be. Everything given then gains more per parameter than anything not given, so no other choice covers more with
-/// the parameters spent. What remains when the next rank no longer fits goes to cheaper layers; that last part may miss
-/// the best choice by less than that one rank's gain. Ties go to the earlier layer; ranks that gain nothing stay out.
+///         t = triplets_per_rank
 /// errors  value_error for a budget below `least` on every layer, for bounds no layer can meet, and for spectra that
 ///         are not finite, not negative and descending; shape_error for an empty shape
 inline std::vector<index_t> allocate_ranks(std::span<layer_spectrum const> layers, rank_budget const& budget) {
@@ -114,8 +116,8 @@ struct layer_importance {
   std::string name = {};  ///< for messages
 };
 
-/// GoRA's rule: what `rank` on every layer would cost is shared out by importance, where a rank costs the square root
-/// of its parameters.
+/// GoRA's rule: ranks are shared out by importance. Together they cost what `rank` on every layer would, where a rank
+/// costs the square root of its parameters.
 /// math    r_l = round(share_l*rank*sum_k sqrt(out_k + in_k)/sqrt(out_l + in_l)), halves up, then into [least, most]
 ///         and to at most min(out_l, in_l); share_l = importance_l/sum_k importance_k
 /// Bounds move ranks up or down without others making up for it, and a rank of a wide layer costs more than its root:
@@ -152,11 +154,11 @@ inline std::vector<index_t> ranks_by_importance(std::span<layer_importance const
   return ranks;
 }
 
-/// EVA's redistribution: as many ranks as `rank` on every layer would be go to the directions that explain most of
-/// their layer's variance. A layer may get 0: it gets no adapter.
+/// EVA's redistribution: `rank` times the number of layers is how many ranks there are. They go to the directions that
+/// explain most of their layer's variance. A layer may get 0: it gets no adapter.
+/// `explained` holds each layer's shares of variance, descending: eva_convergence::explained, at least round(rho*rank)
+/// of them, or all there are. Ties go to the earlier direction, then to the earlier layer.
 /// math    the rank*layers largest of all explained_li, i < round(rho*rank)
-/// explained: per layer, shares of variance, descending (eva_convergence::explained, at least round(rho*rank) of them,
-/// or all there are). Ties go to the earlier direction, then the earlier layer.
 /// errors  value_error if rank < 1, rho < 1, or shares are not finite, not negative and descending
 /// source  arXiv:2410.07170; rho = 2 there
 inline std::vector<index_t> redistribute_ranks(std::span<std::vector<double> const> explained, index_t rank,

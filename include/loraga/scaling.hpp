@@ -5,14 +5,16 @@
 
 namespace loraga {
 
-/// A scaling gives s in y = W x + s*B*A*x. alpha = 0 is allowed (the adapter then does nothing).
+/// A scaling gives s in y = W*x + s*B*A*x. alpha = 0 is allowed: the adapter then does nothing.
 /// errors  value_error if alpha or value is not finite
 template <class S>
 concept Scaling = requires(S const& s, index_t n) {
   { s.scale(n, n, n) } -> std::same_as<double>;  // (out, in, rank)
 };
 
-/// LoRA: s = alpha/r.  source arXiv:2106.09685
+/// LoRA's scale.
+/// math    s = alpha/r
+/// source  arXiv:2106.09685
 struct classic_scaling {
   double alpha = 16;
   double scale(index_t, index_t, index_t rank) const {
@@ -21,7 +23,9 @@ struct classic_scaling {
   }
 };
 
-/// rsLoRA, and the scaling LoRA-GA is derived for: s = alpha/sqrt(r).  source arXiv:2312.03732
+/// rsLoRA's scale, for which LoRA-GA is derived.
+/// math    s = alpha/sqrt(r)
+/// source  arXiv:2312.03732
 struct rank_stable_scaling {
   double alpha = 16;
   double scale(index_t, index_t, index_t rank) const {
@@ -30,9 +34,11 @@ struct rank_stable_scaling {
   }
 };
 
-/// AdaLoRA's in huggingface/peft: s = alpha/(r + 1e-5), r the rank before pruning.
+/// AdaLoRA's scale, as huggingface/peft has it.
+/// math    s = alpha/(r + 1e-5), r the rank before pruning
+/// source  github.com/huggingface/peft
 struct adalora_scaling {
-  static constexpr double epsilon = 1e-5;
+  static constexpr double epsilon = 1e-5;  ///< added to the rank
   double alpha = 16;
   double scale(index_t, index_t, index_t rank) const {
     require_value(is_finite(alpha), alpha, "adalora_scaling", "alpha", "a finite number");
@@ -40,9 +46,10 @@ struct adalora_scaling {
   }
 };
 
-/// s given as it is.
+/// A scale that is given as it is.
+/// math    s = value
 struct constant_scaling {
-  double value = 1;
+  double value = 1;  ///< s
   double scale(index_t, index_t, index_t) const {
     require_value(is_finite(value), value, "constant_scaling", "value", "a finite number");
     return value;
