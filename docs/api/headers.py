@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TAGS = ("math", "shapes", "units", "errors", "cost", "memory", "loss", "source")
+TAGS = ("math", "shapes", "units", "errors", "cost", "memory", "loss", "returns", "source")
 INTERNAL = ("detail", "format", "gpu", "eigen", "reductions")  # namespaces that hold what users never call
 
 
@@ -245,15 +245,14 @@ class Reader:
                     behind = re.sub(r"^/<? ?", "", comment).strip()
                     if comment.startswith("/<") and item.members:
                         item.members[-1].doc.append(behind)
-                    else:
-                        ahead.append(behind)
+                    elif not comment.startswith("/<"):
+                        ahead = [behind]
                 continue
             names = re.findall(r"(\w+)(?:\s*=\s*[^,]+)?\s*(?:,|$)", text.strip())
-            for name in names:
+            for name in names:  # a line above counts for all up to the next comment
                 item.members.append(Name("enumerator", name, name, self.header, self.line_of(body), ahead, owner=item.full))
-            ahead = []
             if comment.startswith("/<"):
-                item.members[-1].doc = item.members[-1].doc + [comment[2:].strip()]
+                item.members[-1].doc = [comment[2:].strip()]
 
 
 def strip_template(text):

@@ -66,6 +66,10 @@ class Explanations:
             return "", "class"  # what a class is made of and how it is used is in the class's docstring
         if not n.owner:
             return None
+        if n.kind == "enumerator":
+            owner = self.top.get(n.owner)
+            named = owner is not None and any(f"`{n.name}`" in line for line in owner.doc)
+            return ("", "class") if named else None
         if c := self.concept_of(n):
             return c, "concept"
         if n.name in self.glossary:
