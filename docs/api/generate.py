@@ -59,7 +59,7 @@ def read_not_yet():
 def read_snippets():
     """{name: [(title, code)]} from docs/snippets, and each concept's smallest class from docs/contract.md."""
     shown, files = {}, {}
-    for path in sorted((ROOT / "docs/snippets").glob("*.cpp")):
+    for path in sorted((ROOT / "docs/snippets").glob("*.c*")):
         first, code = path.read_text().split("\n", 1)
         found = re.match(r"// shows (.+)", first)
         names = re.split(r",? +", found[1].strip()) if found else []
@@ -158,7 +158,8 @@ class Pages:
         index = ["<p>Every public name of namespace <code>loraga</code>. What the namespaces <code>detail</code>, <code>format</code>, "
                  "<code>gpu</code>, <code>eigen</code> and <code>reductions</code> within it hold is not for users and may change.</p>"
                  "<p>Letters are the same everywhere: W is out x in, X in x tokens, Y out x tokens, A r x in, B out x r, G out x in; "
-                 "derivatives are d + letter; xT is the transposed of x.</p><input placeholder='a name, or a word of what it does'>"]
+                 "derivatives are d + letter; xT is the transposed of x. Snippets leave out their #include (it stands above them) and "
+                 "<code>using namespace loraga;</code>; the tests compile and run all of them.</p><input placeholder='a name, or a word of what it does'>"]
         for key, title, what, _ in PARTS:
             body, rows = [f"<p>{what}</p>"], []
             for header, names in self.headers.items():
@@ -226,7 +227,7 @@ def check(headers):
         wrong += [f"docs/snippets/{file}: shows {n}, which no header has" for n in names if n not in known]
         if not names:
             wrong.append(f"docs/snippets/{file}: the first line is not // shows NAME ...")
-        if f'#include "{file}"' not in main:
+        if file.endswith(".cpp") and f'#include "{file}"' not in main:
             wrong.append(f"docs/snippets/{file}: not included by tests/docs/snippets_main.cpp")
     for entry in sorted(not_yet - used):
         wrong.append(f"docs/api/not_yet.txt: '{' '.join(entry)}' is not needed any more")
@@ -237,7 +238,8 @@ if __name__ == "__main__":
     all_headers = read_headers(ROOT / "include")
     if sys.argv[1:] == ["--check"]:
         problems = check(all_headers)
-        print("\n".join(problems) if problems else "every public name is documented")
+        owed = len(read_not_yet())
+        print("\n".join(problems) or "every public name is documented" + (f", but for what not_yet.txt owes ({owed} entries)" if owed else ""))
         sys.exit(1 if problems else 0)
     if len(sys.argv) != 2:
         sys.exit(__doc__)

@@ -8,8 +8,10 @@ CONCEPTS = {
     "backend/": ["Backend", "ForkableBackend"],
 }
 # What a user chooses from: each of these needs a snippet.
-CHOICES = re.compile(r"_(init|scaling|anchor|schedule|gradient|svd|options)$")
+CHOICES = re.compile(r"_(init|scaling|anchor|schedule|gradient|svd)$")
 CHOICE_FOLDERS = ("svd/", "adapter/", "gradient/", "optim/")
+# Named like a choice, but a base of some, or a mark.
+NO_CHOICES = ("low_rank_factors", "folded_lora", "no_gradient", "no_svd")
 
 
 def short(header):
@@ -106,5 +108,5 @@ def choices(headers):
                                            (short(header).startswith(CHOICE_FOLDERS) and n.name == stem))
             if n.kind == "concept" and short(header) in ("concepts.hpp", "scaling.hpp", "anchor.hpp", "optim/schedule.hpp"):
                 yield n
-            elif named and not n.name.endswith("_options"):
+            elif named and n.name not in NO_CHOICES and not n.name.startswith("needs_"):
                 yield n
