@@ -166,6 +166,7 @@ inline std::vector<index_t> redistribute_ranks(std::span<std::vector<double> con
   char const* const where = "redistribute_ranks";
   require_value(rank >= 1, static_cast<double>(rank), where, "rank", "at least 1");
   require_value(is_finite(rho) && rho >= 1, rho, where, "rho", "at least 1");
+  // Both are positive, so this rounds.  NOLINTNEXTLINE(bugprone-incorrect-roundings)
   auto const most = static_cast<std::size_t>(rho * static_cast<double>(rank) + 0.5);
   struct direction {
     double share;

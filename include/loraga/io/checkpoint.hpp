@@ -204,6 +204,7 @@ class checkpoint_reading : public checkpoint_visitor<B, checkpoint_reading<B>> {
   void number(std::string const& name, T& value, bool fixed) {
     T const found = element<T>(fetch(name, dtype_of<T>, {}), 0);
     auto const text = [](T x) { return std::is_floating_point_v<T> ? nlohmann::json(x).dump() : std::to_string(x); };
+    // Bits, not values: NaN is the same NaN.  NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
     if (fixed && std::memcmp(&found, &value, sizeof(T)) != 0) refuse("'" + name + "'", text(found), text(value));
     if (!look_only_) value = found;
   }

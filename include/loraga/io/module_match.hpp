@@ -11,6 +11,7 @@ namespace loraga {
 /// Leading words of a name and what stands for them: {"model.language_model", "model"}.
 struct name_change {
   std::string from, to;  ///< either may be empty
+  // clang-tidy 14 takes the comparison with 0 for a pointer.  NOLINTNEXTLINE(modernize-use-nullptr)
   auto operator<=>(name_change const&) const = default;
 };
 
@@ -133,6 +134,7 @@ inline module_match match_modules(safetensors_model const& base, std::vector<std
   module_match match;
   std::optional<format::names_by_end> ends;  // only if it is needed
   std::map<std::string, std::string> taken, changes;
+  // Called once, on the way to an exception.  NOLINTNEXTLINE(performance-unnecessary-value-param)
   auto const refuse = [&](std::string const& name, std::string found) {
     if (auto const form = quantised_form(base); !form.empty() && !base.contains(name))
       raise<value_error>("match_modules", "'" + name + "'",
