@@ -7,6 +7,7 @@ generate.py --check       fails, with names, for what docs/contributing.md asks 
 import html
 import re
 import sys
+import zlib
 from pathlib import Path
 
 import rules
@@ -118,7 +119,10 @@ class Pages:
 
     def members(self, n):
         rows = []
-        for m in n.members:
+        declared = {}
+        for m in n.members:  # names of one declaration are one row
+            if m.kind == "field" and declared.setdefault((m.line, m.signature), m) is not m and m.doc:
+                continue
             text = m.name if m.kind == "enumerator" else m.signature
             if m.kind == "class":
                 text = "struct " + m.name
@@ -145,7 +149,13 @@ class Pages:
         for x in same:
             out.append(self.members(x))
             for title, code in self.shown.get(x.name, []):
-                out.append(f"<details{' open' if 'snippets' in title else ''}><summary>{title}</summary><pre>{html.escape(code)}</pre></details>")
+                mark = re.sub(r"\W", "-", title + str(hash_of(code)))
+                if mark in self.on_page:  # once on a page
+                    out.append(f'<p>Used in <a href="#{mark}">{title}</a>.</p>')
+                    continue
+                self.on_page.add(mark)
+                out.append(f"<details{' open' if 'snippets' in title else ''} id=\"{mark}\"><summary>{title}</summary>"
+                           f"<pre>{html.escape(code)}</pre></details>")
         return "".join(out)
 
     def page(self, title, body):
@@ -161,8 +171,8 @@ class Pages:
                  "derivatives are d + letter; xT is the transposed of x. Snippets leave out their #include (it stands above them) and "
                  "<code>using namespace loraga;</code>; the tests compile and run all of them.</p><input placeholder='a name, or a word of what it does'>"]
         for key, title, what, _ in PARTS:
-            body, rows = [f"<p>{what}</p>"], []
-            for header, names in self.headers.items():
+            body, rows, self.on_page = [f"<p>{what}</p>"], [], set()
+            for header, names in sorted(self.headers.items(), key=lambda h: place_in_part(h[0])):
                 if part_of(header) is None or part_of(header)[0] != key or not names:
                     continue
                 body.append(f"<h2>#include &lt;{header}&gt;</h2>")
@@ -182,6 +192,15 @@ def part_of(header):
     return None
 
 
+def place_in_part(header):
+    part = part_of(header)
+    return next((i for i, p in enumerate(part[3]) if rules.short(header).startswith(p)), 0) if part else 0
+
+
+def hash_of(code):
+    return zlib.crc32(code.encode())
+
+
 def together(names):
     groups = []
     for n in names:
@@ -195,7 +214,7 @@ def together(names):
 def summary(doc):
     paragraphs, tagged = split_doc(doc)
     text = " ".join(l.strip() for l in paragraphs[0]) if paragraphs else tagged[0][1] if tagged else ""
-    found = re.match(r"(.*?[.:])(?: [A-Z]|$)", text)
+    found = re.match(r"(.*?\.)(?: [A-Z`]|$)", text)
     return found[1] if found else text
 
 

@@ -1,5 +1,4 @@
-// shows allocate_ranks, layer_spectrum, rank_budget, parameters_at, redistribute_ranks, ranks_by_importance,
-// layer_importance
+// shows allocate_ranks, layer_spectrum, rank_budget, parameters_at, redistribute_ranks, ranks_by_importance, layer_importance
 /// Ranks for two layers that cost together what rank 8 on both would.
 inline std::vector<index_t> ranks_by_spectrum(std::vector<double> const& sigma_q, std::vector<double> const& sigma_v) {
   std::vector<layer_spectrum> const layers{{.out = 512, .in = 512, .sigma = sigma_q, .name = "q"},
