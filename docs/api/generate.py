@@ -102,7 +102,8 @@ class Pages:
 
     def doc(self, lines):
         paragraphs, tagged = split_doc(lines)
-        out = ["<p>" + self.words(" ".join(l.strip() for l in p)) + "</p>" for p in paragraphs]
+        out = [f"<pre>{html.escape(p[0].strip())}</pre>" if p[0].startswith("  ") else
+               "<p>" + self.words(" ".join(l.strip() for l in p)) + "</p>" for p in paragraphs]
         if tagged:
             out.append("<dl>" + "".join(f"<dt>{t}</dt><dd>{self.words(x)}</dd>" for t, x in tagged) + "</dl>")
         return "".join(out)

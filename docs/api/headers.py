@@ -59,7 +59,10 @@ def split_doc(lines):
             tagged.append(entry)
     paragraphs, current = [], []
     for line in prose + [""]:
-        if line.strip():
+        if re.match(r"  +\S", line):  # code: a paragraph of its own
+            paragraphs += ([current] if current else []) + [[line]]
+            current = []
+        elif line.strip():
             current.append(line)
         elif current:
             paragraphs.append(current)

@@ -118,10 +118,10 @@ struct layer_importance {
 
 /// GoRA's rule: ranks are shared out by importance. Together they cost what `rank` on every layer would, where a rank
 /// costs the square root of its parameters.
+/// Where bounds move a rank up or down, no other rank makes up for it. So the ranks may cost more or fewer parameters
+/// than `rank` everywhere would.
 /// math    r_l = round(share_l*rank*sum_k sqrt(out_k + in_k)/sqrt(out_l + in_l)), halves up, then into [least, most]
 ///         and to at most min(out_l, in_l); share_l = importance_l/sum_k importance_k
-/// Bounds move ranks up or down without others making up for it, and a rank of a wide layer costs more than its root:
-/// what the ranks cost in parameters may lie on either side of what `rank` everywhere would.
 /// errors  value_error if rank < 1, least < 1, most < least, an importance is negative or not finite, or all are 0;
 ///         shape_error if `least` exceeds min(out, in)
 /// source  arXiv:2502.12171, with rank 8, least 4, most 32 there; the authors' code rounds down

@@ -256,11 +256,11 @@ class checkpoint_reading : public checkpoint_visitor<B, checkpoint_reading<B>> {
 }  // namespace format
 
 /// Writes a checkpoint. The file before it stays until the new one is whole and on disk.
-/// `items` is called twice with a visitor c and names everything: c("adapter.0", adapter), c("optimiser", optimiser),
-/// c("gradient.0", accumulator), c("step", step), ... Adapters, optimisers and accumulators of this library, numbers,
-/// strings, std::vectors of numbers, views of matrices, and classes of your own with
-///   template <class C> void visit_state(C& c) { c("name", member); ... c.same("name", number that must agree);
-///   }
+/// `items` is called twice with a visitor c and names everything:
+///   c("adapter.0", adapter), c("optimiser", optimiser), c("gradient.0", accumulator), c("step", step);
+/// What can be named: this library's adapters, optimisers and accumulators; numbers, strings, std::vectors of numbers;
+/// views of matrices; and classes of your own with
+///   template <class C> void visit_state(C& c) { c("name", member), c.same("name", a_number_that_must_agree); }
 /// Both visits must name the same things. Loading visits twice as well, and members take what the file holds in the
 /// second visit only. c.stores() is true in that one: what follows from members may change then.
 /// errors  file_error; state_error for a merged adapter; value_error for a name given twice
