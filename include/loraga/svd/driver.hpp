@@ -38,9 +38,9 @@ std::vector<int> unusable_members(B& be, L const& a, std::vector<double> const& 
   return flags;
 }
 
-/// What all SVD methods share. It measures every matrix once and sets aside what cannot be factored. On the rest it runs
-/// method.run optimistically: in whole batches on a GPU, matrix by matrix in parallel on a CPU. Then it looks at the
-/// answers, repeats with caution what broke down, and applies the sign rule.
+/// What all SVD methods share. It measures every matrix once and sets aside what cannot be factored. On the rest it
+/// runs method.run optimistically: in whole batches on a GPU, matrix by matrix in parallel on a CPU. Then it looks at
+/// the answers, repeats with caution what broke down, and applies the sign rule.
 /// errors  shape_error for bad views or k; numeric faults become flags
 template <Backend B, class Method, class T>
 svd_result<compute_t<std::remove_const_t<T>>, B> factor_batch(B& be, Method const& method,
