@@ -137,10 +137,11 @@ class Pages:
         """One section for names that share a docstring."""
         n = same[0]
         out = []
-        for i, s in enumerate(dict.fromkeys(x.name for x in same)):
-            out.append(f'<a id="{s}"></a>' if i else "")
-        title = ", ".join(dict.fromkeys(x.name for x in same))
-        out.append(f'<h3 id="{n.name}">{html.escape(title)} <small>{KINDS[n.kind]}</small></h3>')
+        names = list(dict.fromkeys(x.name for x in same))
+        fresh = [s for s in names if s not in self.on_page]  # overloads further down need no place of their own
+        self.on_page.update(fresh)
+        out += [f'<a id="{s}"></a>' for s in fresh]
+        out.append(f'<h3>{html.escape(", ".join(names))} <small>{KINDS[n.kind]}</small></h3>')
         out.append(self.doc(n.doc))
         if n.kind == "concept":
             out += [f"<pre>{html.escape(x.signature)}</pre>" for x in same]
