@@ -1,6 +1,8 @@
 """What the reference demands of the headers: every public name is documented, and what users choose from is shown."""
 import re
 
+from headers import split_doc
+
 # Members that a concept asks for are explained by it, in the classes that meet it.
 CONCEPTS = {
     "scaling.hpp": ["Scaling"], "svd/": ["SvdMethod"], "gradient/": ["GradientAccumulator", "ReadableGradient"],
@@ -110,3 +112,11 @@ def choices(headers):
                 yield n
             elif named and n.name not in NO_CHOICES and not n.name.startswith("needs_"):
                 yield n
+
+
+def without_cost(headers):
+    """Choices that do work and do not say what it costs."""
+    for n in choices(headers):
+        works = short(n.header).startswith(("svd/", "gradient/", "init/", "adapter/", "anchor.hpp"))
+        if n.kind == "class" and works and not {"cost", "memory"} & {tag for tag, _ in split_doc(n.doc)[1]}:
+            yield n

@@ -14,6 +14,7 @@ enum class svd_quality {
 /// Chooses a method by shape and number of triplets. To override it, pass another method in its place.
 /// loss    see svd_quality; exact where the smaller side is at most 64, or the basis would be as large as half of it
 /// errors  as the chosen method's
+/// cost    as the chosen method's
 struct automatic_svd {
   svd_quality quality = svd_quality::balanced;  ///< how much energy it may miss
   std::uint64_t seed = 0;
