@@ -170,6 +170,9 @@ class Pages:
         folder.mkdir(parents=True, exist_ok=True)
         index = ["<p>Every public name of namespace <code>loraga</code>. What the namespaces <code>detail</code>, <code>format</code>, "
                  "<code>gpu</code>, <code>eigen</code> and <code>reductions</code> within it hold is not for users and may change.</p>"
+                 "<p><code>#include &lt;loraga/cpu.hpp&gt;</code> has every policy and the CPU backend, <code>&lt;loraga/cuda.cuh&gt;</code> every "
+                 "policy and the CUDA backend. <code>&lt;loraga/svd/eigen.hpp&gt;</code> and the headers of <code>loraga/io</code> are included one by one. "
+                 "Functors of your own that shall run on a GPU are marked <code>LORAGA_HD</code>.</p>"
                  "<p>Letters are the same everywhere: W is out x in, X in x tokens, Y out x tokens, A r x in, B out x r, G out x in; "
                  "derivatives are d + letter; xT is the transposed of x. Snippets leave out their #include (it stands above them) and "
                  "<code>using namespace loraga;</code>; the tests compile and run all of them.</p><input placeholder='a name, or a word of what it does'>"]
