@@ -8,12 +8,12 @@ import plan
 import verdicts
 from markdown import cell, grid, listing, number, pick, rate, sets_of, wrapped
 
+MAIN_JOB = ("vision", "finetune")  # what its folder of results is called, the first that is there
 PROTOCOLS = {"common": "one common rate", "best": "each method's own best rate"}
 INTRO = """# Evidence
 
 LoRA-GA against full fine-tuning and its peers: first on a real pre-trained transformer and real text, run through the
-public headers by `examples/sentiment`, then on a small vision transformer (`examples/finetune`). `bash bench/run.sh
-evidence` made this page and its pictures from the records in `bench/results`; no figure in it is written by hand, but for
+public headers by `examples/sentiment`, then on a small vision transformer. `bash bench/run.sh evidence` made this page and its pictures from the records in `bench/results`; no figure in it is written by hand, but for
 those of the next paragraph. Losses and accuracies are of the test part, mean ± standard deviation (n − 1) over seeds
 {seeds}. Every method, set, seed and failure of the plan appears.
 """
@@ -26,8 +26,8 @@ HEADS = ("**The comparison at each method's own best rate is confounded**: in bo
 
 
 class Document:
-    def __init__(self, evidence, pictures, folder, finetune=None):
-        self.finetune = finetune
+    def __init__(self, evidence, pictures, folder, main=None):
+        self.main, self.main_record = main or (None, None)
         self.e, self.setup, self.parts = evidence, evidence["setup"], []
         self.pictures = {name: os.path.relpath(path, folder) for name, path in pictures.items()}
 
@@ -320,9 +320,9 @@ class Document:
 
     def main_job(self):
         """The other example, from its summary.json."""
-        if not self.finetune:
+        if not self.main:
             return
-        s, panels, cover = self.finetune["settings"], self.finetune["panels"], self.finetune["coverage"]
+        s, panels, cover = self.main["settings"], self.main["panels"], self.main["coverage"]
         best = {r["name"]: r for r in panels["best"]}
         self.say("## The main job: images", "",
                  f"`bash examples/run.sh` pre-trains a small vision transformer on five classes of Fashion-MNIST and fine-tunes it to the five "
@@ -330,8 +330,8 @@ class Document:
                  f"losses on {s['held_out_images']:,} held-out images, mean ± standard deviation. Left one common rate, as in the paper; right "
                  "each method at its own best of five rates, chosen on validation images. \"minus LoRA's\" is the difference seed by seed. "
                  "`ga-random` is LoRA-GA's form with a random matrix in the gradient's place: the scale without the direction. Its record is "
-                 "`bench/results/finetune`, written with `--out bench/results/finetune`.")
-        self.picture("finetune", "loss curves of the main job")
+                 f"`{self.main_record}`, written with `--out {self.main_record}`.")
+        self.picture("main job", "loss curves of the main job")
 
         def values(row, key, digits=3):
             return f"{row[key]['mean']:.{digits}f} ± {row[key]['sd']:.{digits}f}"
@@ -383,14 +383,17 @@ def lowest(row):
     return at[1]
 
 
-def text(evidence, pictures, folder, finetune=None):
-    return Document(evidence, pictures, folder, finetune).text()
+def text(evidence, pictures, folder, main=None):
+    return Document(evidence, pictures, folder, main).text()
 
 
-def finetune_of(results):
-    """The main job's summary and its picture, where there are any."""
-    path = os.path.join(results, "finetune", "summary.json")
-    return (json.load(open(path)), {"finetune": os.path.join(results, "finetune", "curves.png")}) if os.path.exists(path) else (None, {})
+def main_job_of(results):
+    """The main job's summary with the name of its folder, and its picture; nothing where there is none."""
+    for name in MAIN_JOB:
+        path = os.path.join(results, name, "summary.json")
+        if os.path.exists(path):
+            return (json.load(open(path)), "bench/results/" + name), {"main job": os.path.join(results, name, "curves.png")}
+    return None, {}
 
 
 def main():
@@ -400,9 +403,9 @@ def main():
     evidence = json.load(open(os.path.join(results, "evidence.json")))
     pictures = {os.path.splitext(name)[0]: os.path.join(results, "evidence", name)
                 for name in os.listdir(os.path.join(results, "evidence")) if name.endswith(".png")}
-    finetune, picture = finetune_of(results)
+    main_job, picture = main_job_of(results)
     with open(os.path.join(folder, "evidence.md"), "w") as out:
-        out.write(text(evidence, {**pictures, **picture}, folder, finetune))
+        out.write(text(evidence, {**pictures, **picture}, folder, main_job))
 
 
 if __name__ == "__main__":
