@@ -13,9 +13,10 @@ PROTOCOLS = {"common": "one common rate", "best": "each method's own best rate"}
 INTRO = """# Evidence
 
 LoRA-GA against full fine-tuning and its peers: first on a real pre-trained transformer and real text, run through the
-public headers by `examples/sentiment`, then on a small vision transformer. `bash bench/run.sh evidence` made this page and its pictures from the records in `bench/results`; no figure in it is written by hand, but for
-those of the next paragraph. Losses and accuracies are of the test part, mean ± standard deviation (n − 1) over seeds
-{seeds}. Every method, set, seed and failure of the plan appears.
+public headers by `examples/sentiment`, then on a small vision transformer. `bash bench/run.sh evidence` made this page and
+its pictures from the records in `bench/results`; no figure in it is written by hand, but for those of the next paragraph.
+Losses and accuracies are of the test part, mean ± standard deviation (n − 1) over seeds {seeds}. Every method, set, seed and
+failure of the plan appears.
 """
 # Measured with a changed copy of examples/sentiment; the next record will replace it.
 HEADS = ("**The comparison at each method's own best rate is confounded**: in both examples the fresh classification head trains in the "
