@@ -1,4 +1,4 @@
-"""Measures what the headers cost to compile, as ratios to #include <Eigen/Core> in the same run (docs/house.md has the
+"""Measures what the headers cost to compile, as ratios to #include <Eigen/Core> in the same run (docs/performance.md has the
 budgets): every header alone, and a user's whole training file (the README's program), with g++ -O2; the CUDA roof with
 nvcc, where there is one. CPU seconds, medians of interleaved runs. Ends with status 1 if a budget is missed."""
 import argparse

@@ -258,5 +258,6 @@ def write(args, settings, records):
         evidence["not_run"].append({"stage": "svd_presets", "why": why, "count": 0, "ids": []})
     replace(os.path.join(args.results, "evidence.json"), json_lines(evidence))
     pictures = plots.draw(evidence, os.path.join(args.results, "evidence"))
-    replace(args.document, document.text(evidence, pictures, os.path.dirname(os.path.abspath(args.document))))
+    main_job, picture = document.main_job_of(args.results)
+    replace(args.document, document.text(evidence, {**pictures, **picture}, os.path.dirname(os.path.abspath(args.document)), main_job))
     print("written:", os.path.join(args.results, "evidence.json"), args.document)

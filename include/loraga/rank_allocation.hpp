@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-// Ranks per layer from what was measured of the layers. Host numbers only; alpha stays the caller's: with
-// rank_stable_scaling it may stay as it is, with classic_scaling alpha*r_l/r keeps every layer's s (EVA's choice).
+// Ranks per layer from what was measured of the layers, on host numbers only. alpha stays the caller's. With
+// rank_stable_scaling it may stay as it is; with classic_scaling alpha*r_l/r keeps every layer's s, as EVA does.
 
 namespace loraga {
 
@@ -16,14 +16,15 @@ namespace loraga {
 struct layer_spectrum {
   index_t out, in;            ///< of W: a rank costs out + in parameters
   std::vector<double> sigma;  ///< leading singular values of the mean gradient, descending
-  /// What sigma^2 is measured against: ||G||_F^2 (svd_result::energy), so that coverage counts, every layer alike; or
-  /// 1, so that layers with larger gradients count for more.
+  /// What sigma^2 is measured against. ||G||_F^2 (svd_result::energy): coverage counts, and every layer alike. 1:
+  /// layers with larger gradients count for more.
   double energy = 1;
   std::string name = {};  ///< for messages
 
   std::string label(std::size_t position) const { return layer_label(name, position); }
 };
 
+/// What allocate_ranks may spend, and within which bounds.
 struct rank_budget {
   index_t parameters;             ///< of all adapters together; parameters_at gives those of a common rank
   index_t least = 1, most = 256;  ///< ranks of every layer
@@ -73,12 +74,13 @@ inline void check_allocation(std::span<layer_spectrum const> layers, rank_budget
 }
 
 /// Ranks that cover the most of the layers' gradients for the parameters they cost.
+/// Every layer gets `least`. Then the rank with the largest gain per parameter is given next, until none fits. Ties go
+/// to the earlier layer; ranks that gain nothing are not given.
+/// Greedy is right because sigma descends, and so do a layer's gains. What was given gains more per parameter than what
+/// was not, so no other choice covers more with the parameters spent. When the next rank no longer fits, the rest goes
+/// to cheaper layers; that last part may miss the best choice by less than one rank's gain.
 /// math    maximise sum_l sum_{i < t*r_l} sigma_li^2/energy_l subject to sum_l r_l*(out_l + in_l) <= parameters,
-///         t = triplets_per_rank: from `least` on, the rank with the largest gain per parameter is given next
-/// Why greedy is right: sigma descends, so a layer's gains descend and its ranks are taken in the order in which they
-/// can be. Everything given then gains more per parameter than anything not given, so no other choice covers more with
-/// the parameters spent. What remains when the next rank no longer fits goes to cheaper layers; that last part may miss
-/// the best choice by less than that one rank's gain. Ties go to the earlier layer; ranks that gain nothing stay out.
+///         t = triplets_per_rank
 /// errors  value_error for a budget below `least` on every layer, for bounds no layer can meet, and for spectra that
 ///         are not finite, not negative and descending; shape_error for an empty shape
 inline std::vector<index_t> allocate_ranks(std::span<layer_spectrum const> layers, rank_budget const& budget) {
@@ -114,12 +116,12 @@ struct layer_importance {
   std::string name = {};  ///< for messages
 };
 
-/// GoRA's rule: what `rank` on every layer would cost is shared out by importance, where a rank costs the square root
-/// of its parameters.
+/// GoRA's rule: ranks are shared out by importance. Together they cost what `rank` on every layer would, where a rank
+/// costs the square root of its parameters.
+/// Where bounds move a rank up or down, no other rank makes up for it. So the ranks may cost more or fewer parameters
+/// than `rank` everywhere would.
 /// math    r_l = round(share_l*rank*sum_k sqrt(out_k + in_k)/sqrt(out_l + in_l)), halves up, then into [least, most]
 ///         and to at most min(out_l, in_l); share_l = importance_l/sum_k importance_k
-/// Bounds move ranks up or down without others making up for it, and a rank of a wide layer costs more than its root:
-/// what the ranks cost in parameters may lie on either side of what `rank` everywhere would.
 /// errors  value_error if rank < 1, least < 1, most < least, an importance is negative or not finite, or all are 0;
 ///         shape_error if `least` exceeds min(out, in)
 /// source  arXiv:2502.12171, with rank 8, least 4, most 32 there; the authors' code rounds down
@@ -152,11 +154,11 @@ inline std::vector<index_t> ranks_by_importance(std::span<layer_importance const
   return ranks;
 }
 
-/// EVA's redistribution: as many ranks as `rank` on every layer would be go to the directions that explain most of
-/// their layer's variance. A layer may get 0: it gets no adapter.
+/// EVA's redistribution: `rank` times the number of layers is how many ranks there are. They go to the directions that
+/// explain most of their layer's variance. A layer may get 0: it gets no adapter.
+/// `explained` holds each layer's shares of variance, descending: eva_convergence::explained, at least round(rho*rank)
+/// of them, or all there are. Ties go to the earlier direction, then to the earlier layer.
 /// math    the rank*layers largest of all explained_li, i < round(rho*rank)
-/// explained: per layer, shares of variance, descending (eva_convergence::explained, at least round(rho*rank) of them,
-/// or all there are). Ties go to the earlier direction, then the earlier layer.
 /// errors  value_error if rank < 1, rho < 1, or shares are not finite, not negative and descending
 /// source  arXiv:2410.07170; rho = 2 there
 inline std::vector<index_t> redistribute_ranks(std::span<std::vector<double> const> explained, index_t rank,
@@ -164,6 +166,7 @@ inline std::vector<index_t> redistribute_ranks(std::span<std::vector<double> con
   char const* const where = "redistribute_ranks";
   require_value(rank >= 1, static_cast<double>(rank), where, "rank", "at least 1");
   require_value(is_finite(rho) && rho >= 1, rho, where, "rho", "at least 1");
+  // Both are positive, so this rounds.  NOLINTNEXTLINE(bugprone-incorrect-roundings)
   auto const most = static_cast<std::size_t>(rho * static_cast<double>(rank) + 0.5);
   struct direction {
     double share;

@@ -4,7 +4,9 @@
 
 namespace loraga {
 
-/// LoRA: s = alpha/r.  source arXiv:2106.09685
+/// LoRA's scale.
+/// math    s = alpha/r
+/// source  arXiv:2106.09685
 struct classic_scaling {
   double alpha = 16;
   double scale(index_t, index_t, index_t rank) const {
@@ -13,7 +15,9 @@ struct classic_scaling {
   }
 };
 
-/// rsLoRA, and the scaling LoRA-GA is derived for: s = alpha/sqrt(r).  source arXiv:2312.03732
+/// rsLoRA's scale, for which LoRA-GA is derived.
+/// math    s = alpha/sqrt(r)
+/// source  arXiv:2312.03732
 struct rank_stable_scaling {
   double alpha = 16;
   double scale(index_t, index_t, index_t rank) const {
@@ -22,9 +26,11 @@ struct rank_stable_scaling {
   }
 };
 
-/// AdaLoRA's in huggingface/peft: s = alpha/(r + 1e-5), r the rank before pruning.
+/// AdaLoRA's scale, as huggingface/peft has it.
+/// math    s = alpha/(r + 1e-5), r the rank before pruning
+/// source  github.com/huggingface/peft
 struct adalora_scaling {
-  static constexpr double epsilon = 1e-5;
+  static constexpr double epsilon = 1e-5;  ///< added to the rank
   double alpha = 16;
   double scale(index_t, index_t, index_t rank) const {
     require_value(is_finite(alpha), alpha, "adalora_scaling", "alpha", "a finite number");
@@ -32,9 +38,10 @@ struct adalora_scaling {
   }
 };
 
-/// s given as it is.
+/// A scale that is given as it is.
+/// math    s = value
 struct constant_scaling {
-  double value = 1;
+  double value = 1;  ///< s
   double scale(index_t, index_t, index_t) const {
     require_value(is_finite(value), value, "constant_scaling", "value", "a finite number");
     return value;

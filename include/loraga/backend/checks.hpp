@@ -6,6 +6,7 @@
 namespace loraga {
 
 /// Throws unless c = a*b can be formed: usable views, shapes that fit, c in memory of its own.
+/// errors  shape_error, alias_error
 template <class A, class Bv, class C>
 void require_product(A const& a, Bv const& b, C const& c, std::string_view where) {
   require_matrix(a, where, "a");
@@ -17,14 +18,14 @@ void require_product(A const& a, Bv const& b, C const& c, std::string_view where
   require_distinct(c, b, where, "c", "b");
 }
 
-/// Throws unless a batch has `count` members.
+/// Throws shape_error unless a batch has `count` members.
 template <class L>
 void require_count(L const& l, index_t count, std::string_view where, std::string_view name) {
   if (l.count != count) raise<shape_error>(where, name, std::to_string(l.count) + " matrices", std::to_string(count));
 }
 
-/// True when a view's columns are contiguous as BLAS understands it; false when its rows are. Single rows and columns
-/// count as whichever their stride allows.
+/// True when a view's columns are contiguous as BLAS understands it, false when its rows are. A single row or column
+/// counts as what its stride allows.
 template <class V>
 bool by_columns(V const& v) {
   return (v.row_stride == 1 || v.rows == 1) && (v.col_stride >= v.rows || v.cols == 1);

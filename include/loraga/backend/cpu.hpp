@@ -11,7 +11,7 @@
 
 namespace loraga {
 
-/// The CPU through Eigen. One object serves one calling thread; inside a call it uses `threads` threads over fixed
+/// The CPU through Eigen. One object serves one calling thread. Inside a call it uses `threads` threads over fixed
 /// tiles, so results depend on shapes and never on the number of threads.
 /// errors  value_error if threads < 1
 class cpu {
@@ -48,6 +48,7 @@ class cpu {
     require_value(threads >= 1, threads, "cpu", "threads", "at least 1");
     packing_.resize(static_cast<std::size_t>(threads));
   }
+  /// How many threads it uses.
   int threads() const { return threads_; }
   auto& memory() { return memory_; }
   /// Gives back scratch memory that is not in use.

@@ -11,13 +11,14 @@
 
 namespace loraga {
 
+/// Settings of a cuda backend.
 struct cuda_options {
-  float_products products = float_products::fp32;
+  float_products products = float_products::fp32;  ///< what products of float matrices may round
 };
 
 /// A GPU through CUDA: one stream of the device that was current when the object was made. Calls are asynchronous on
-/// that stream unless they say otherwise; one object serves one host thread, with that device current.
-/// A stream or a handle that is given is borrowed: it must outlive this object and all memory taken from it. A stream
+/// that stream unless they say otherwise. One object serves one host thread, with that device current.
+/// A stream or a handle that you give is borrowed: it must outlive this object and all memory taken from it. A stream
 /// of its own lives as long as any of that memory.
 /// errors  backend_error naming the CUDA call that failed; state_error if a borrowed handle is on another stream
 class cuda {
@@ -52,24 +53,29 @@ class cuda {
   cuda(cuda const&) = delete;
   cuda& operator=(cuda const&) = delete;
 
+  /// The stream that everything runs on.
   cudaStream_t stream() const { return stream_->get(); }
+  /// The cuBLAS handle.
   cublasHandle_t blas() const { return blas_.get(); }
+  /// The same with its owner.
   gpu::handle<cublasHandle_t> const& blas_handle() const { return blas_; }
-  /// For one call; a borrowed handle's stream is looked at each time.
+  /// The cuSOLVER handle, for one call: a borrowed handle's stream is looked at each time.
   cusolverDnHandle_t solver() const {
     if (!solver_.owned()) require_stream_of_solver();
     return solver_.get();
   }
+  /// Parameters of cuSOLVER's 64-bit interface.
   cusolverDnParams_t solver_parameters() const { return parameters_.get(); }
   auto& memory() { return memory_; }
   /// Gives back scratch memory that is not in use, but for what a captured step works in.
   void trim() { memory_.trim(); }
+  /// Whether the stream is being captured into a graph.
   bool capturing() const {
     auto status = cudaStreamCaptureStatusNone;
     gpu::check(cudaStreamIsCapturing(stream(), &status), "cudaStreamIsCapturing");
     return status != cudaStreamCaptureStatusNone;
   }
-  /// At least that many bytes of host memory for a cuSOLVER call.
+  /// At least that many bytes of host memory, for a cuSOLVER call.
   void* host_work(std::size_t bytes) {
     if (host_work_.size() < bytes) {
       synchronize();  // a call before this one may still copy from it
@@ -92,7 +98,9 @@ class cuda {
   /// Later work on this stream waits for the event; the host does not.
   void wait(event const& e) { gpu::check(cudaStreamWaitEvent(stream(), e.get(), 0), "cudaStreamWaitEvent"); }
 
+  /// Sets what products of float matrices may round.
   void products(float_products how) { options_.products = how; }
+  /// What products of float matrices may round.
   float_products products() const { return options_.products; }
   /// While the returned object lives, products round no operand.
   auto full_precision() {

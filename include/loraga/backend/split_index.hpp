@@ -3,8 +3,8 @@
 
 namespace loraga {
 
-/// Splits a running number e = i + j*rows into row and column with a multiplication: a 64 bit division costs a GPU
-/// some 70 instructions per element, more than the element's work.
+/// Splits a running number e = i + j*rows into row and column by a multiplication. A 64-bit division costs a GPU some
+/// 70 instructions per element, more than the element's work.
 /// math    j = floor(e*m/2^64), m = ceil(2^64/rows): exact while rows^2*cols < 2^64; beyond that it divides
 class split_index {
   index_t rows_;
@@ -17,6 +17,7 @@ class split_index {
     if (rows > 1 && r * r * static_cast<wide>(cols) < (static_cast<wide>(1) << 64))
       multiplier_ = ~std::uint64_t{0} / static_cast<std::uint64_t>(rows) + 1;
   }
+  /// j
   LORAGA_HD index_t column(index_t e) const {
     __extension__ using wide = unsigned __int128;
     if (multiplier_ == 0) return rows_ == 1 ? e : e / rows_;

@@ -6,11 +6,11 @@
 
 namespace loraga::eigen {
 
-/// c += alpha*a*b for a c of few columns: what SVD iterations do with tall blocks and adapters with activations. A
-/// general product first copies a into packed blocks, which for a few columns costs more than multiplying; here a is
-/// read once, where it lies, and b is packed. Sums run over `depth_block` terms before they are added up, in an order
-/// that depends on layout and shape alone.
-/// a has a unit stride either way; b and c may have any strides. Written in Eigen's packets, for any vector width.
+/// c += alpha*a*b for a c of few columns: SVD iterations with tall blocks, adapters with activations. A general product
+/// first copies a into packed blocks, which for few columns costs more than multiplying. Here a is read once, where it
+/// lies, and b is packed. Sums run over `depth_block` terms before they are added up, in an order that depends on
+/// layout and shape alone. a has a unit stride either way; b and c may have any strides. It is written in Eigen's
+/// packets, for any vector width.
 template <class T>
 class thin_product {
   using packet = typename Eigen::internal::packet_traits<T>::type;

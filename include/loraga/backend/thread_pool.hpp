@@ -11,8 +11,8 @@
 
 namespace loraga {
 
-/// Threads that wait for one parallel loop after another. Which thread runs which task is left to chance, so tasks
-/// must not share results; then the outcome does not depend on the number of threads.
+/// Threads that wait for one parallel loop after another. Chance decides which thread runs which task. If tasks share
+/// no results, the outcome does not depend on the number of threads.
 class thread_pool {
   std::mutex mutex_;
   std::condition_variable wake_, done_;
@@ -60,8 +60,8 @@ class thread_pool {
   thread_pool(thread_pool const&) = delete;
   thread_pool& operator=(thread_pool const&) = delete;
 
-  /// task(i, worker) for every i in [0, n), worker in [0, helpers]; returns when all are done. If tasks throw, the
-  /// exception of the lowest i is thrown here after the loop.
+  /// Calls task(i, worker) for every i in [0, n), worker in [0, helpers], and returns when all are done. If tasks
+  /// throw, the exception of the lowest i is thrown here after the loop.
   template <class F>
   void run(index_t n, F const& task) {
     std::atomic<index_t> next{0};

@@ -44,15 +44,15 @@ struct slab_view {
   }
 };
 
-/// `count` equal shapes anywhere in memory: framework weights and gradients, which are not contiguous. Stacking them
-/// would copy the model, so they stay where they are. The list itself is host memory.
+/// `count` matrices of one shape anywhere in memory: a framework's weights and gradients, which are not contiguous.
+/// Nothing is stacked, because that would copy the model. The list itself is host memory.
 template <class T, class Space>
 struct view_list {
   using value_type = std::remove_const_t<T>;
   using space = Space;
-  matrix_view<T, Space> const* items = nullptr;
+  matrix_view<T, Space> const* items = nullptr;  ///< one view per matrix, on the host
   index_t count = 0, rows = 0, cols = 0;
-  bool flipped = false;
+  bool flipped = false;  ///< whether every view counts as its transposed
 
   view_list() = default;
   view_list(matrix_view<T, Space> const* p, index_t n)
@@ -65,6 +65,7 @@ struct view_list {
     r.flipped = !flipped;
     return r;
   }
+  /// n matrices from `first` on.
   view_list matrices(index_t first, index_t n) const {
     auto r = *this;
     r.items += first;
@@ -73,7 +74,7 @@ struct view_list {
   }
 };
 
-/// Anything that yields equal-shaped views of one space: what the batched products take.
+/// A batch: anything that yields views of one shape and one space. The batched products take it.
 template <class L, class Space>
 concept BatchIn = std::same_as<typename L::space, Space> && requires(L const& l, index_t b) {
   { l.count } -> std::convertible_to<index_t>;

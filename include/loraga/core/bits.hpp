@@ -9,8 +9,8 @@ LORAGA_HD constexpr To bits_as(From x) {
   return __builtin_bit_cast(To, x);
 }
 
-/// Read from the bits, because compilers drop std::isfinite and x != x under -ffast-math, which training code is often
-/// compiled with: checks must not vanish.
+/// Whether x is a finite number, and whether it is NaN. Both read the bits. Training code is often compiled with
+/// -ffast-math, under which compilers drop std::isfinite and x != x, and with them the checks.
 LORAGA_HD constexpr bool is_finite(double x) {
   return (bits_as<std::uint64_t>(x) & 0x7ff0000000000000u) != 0x7ff0000000000000u;
 }

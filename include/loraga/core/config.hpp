@@ -10,10 +10,10 @@
 
 namespace loraga {
 
-/// Signed, 64 bit: a 7B model's embedding has more than 2^31 bytes.
+/// The type of sizes and positions. Signed, 64 bit: a 7B model's embedding has more than 2^31 bytes.
 using index_t = std::int64_t;
 
-/// Where memory lives. Part of every view's type, so that mixing spaces does not compile.
+/// Where memory lives: on the host or on a GPU. It is part of every view's type, so mixing spaces does not compile.
 struct host_space {};
 struct device_space {};
 

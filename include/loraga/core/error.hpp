@@ -46,14 +46,15 @@ struct format_error : error {
   using error::error;
 };
 
-/// Throws E with the house's message. Kept out of line of the check, so that a passing check builds no string.
+/// Throws E with the message "where: argument is found, expected expected". It stands outside of the check, so that a
+/// check that passes builds no string.
 template <class E>
 [[noreturn]] void raise(std::string_view where, std::string_view argument, std::string const& found,
                         std::string_view expected) {
   throw E(std::string(where) + ": " + std::string(argument) + " is " + found + ", expected " + std::string(expected));
 }
 
-/// Throws value_error unless `ok`.
+/// Throws value_error, naming the value, unless `ok`.
 inline void require_value(bool ok, double value, std::string_view where, std::string_view argument,
                           std::string_view expected) {
   if (!ok) raise<value_error>(where, argument, std::to_string(value), expected);

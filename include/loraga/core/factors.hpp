@@ -11,9 +11,9 @@ struct svd_factors {
   matrix_view<T, Space> u, s, v;
 };
 
-/// What an SVD method found out about a matrix beside its triplets. Bits; 0 is a usable, full answer.
+/// What an SVD method found out about a matrix beside its triplets, as bits.
 enum svd_flag : int {
-  svd_usable = 0,
+  svd_usable = 0,           ///< a full answer
   svd_not_finite = 1,       ///< NaN or infinity in the input; the triplets are meaningless
   svd_zero = 2,             ///< the input is zero: sigma = 0, u and v orthonormal but arbitrary
   svd_not_converged = 4,    ///< the eigensolver gave up; the triplets are meaningless
@@ -22,6 +22,7 @@ enum svd_flag : int {
   svd_out_of_range = 32     ///< finite, but its norm leaves the type's range, or its squares double's; sigma = 0
 };
 
+/// The gravest of these flags in words, for messages.
 inline std::string describe_flags(int flags) {
   if (flags & svd_not_finite) return "not finite (NaN or infinity)";
   if (flags & svd_zero) return "zero";
@@ -31,12 +32,13 @@ inline std::string describe_flags(int flags) {
   return "usable";
 }
 
-/// Owned triplets of a batch of equal-shaped matrices. Flags and energies (squared Frobenius norms) are on the host.
+/// Owned triplets of a batch of matrices of one shape. Flags and energies are on the host.
 template <class T, class B>
 struct svd_result {
   slab<T, B> u, s, v;
-  std::vector<int> flags;
-  /// Of each whole matrix; sum of s^2 over it is the captured share. NaN where it is not known (incremental_gradient).
+  std::vector<int> flags;  ///< svd_flag bits of each matrix
+  /// The squared Frobenius norm of each whole matrix; the sum of s^2 divided by it is the captured share. NaN where it
+  /// is not known (incremental_gradient).
   std::vector<double> energy;
 
   svd_result(B& be, index_t count, index_t rows, index_t cols, index_t k)
@@ -46,6 +48,7 @@ struct svd_result {
         flags(static_cast<std::size_t>(count)),
         energy(static_cast<std::size_t>(count)) {}
   index_t count() const { return u.count(); }
+  /// How many triplets each matrix has.
   index_t triplets() const { return u.cols(); }
   svd_factors<T, typename B::space> operator[](index_t b) { return {u.view()[b], s.view()[b], v.view()[b]}; }
   svd_factors<T const, typename B::space> operator[](index_t b) const {

@@ -5,9 +5,9 @@
 namespace loraga {
 
 /// bfloat16 as storage: 8 exponent bits, 7 mantissa bits; same bytes as CUDA's __nv_bfloat16.
-/// Arithmetic happens in float; the conversion rounds to nearest even and keeps NaN a NaN.
+/// Arithmetic happens in float. The conversion rounds to nearest even and keeps NaN a NaN.
 struct bf16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  ///< the number's own
   bf16() = default;
   LORAGA_HD explicit bf16(float x) {
     auto const u = bits_as<std::uint32_t>(x);
@@ -19,7 +19,7 @@ struct bf16 {
 
 /// IEEE binary16 as storage; same bytes as CUDA's __half. Rounds to nearest even, overflows to infinity.
 struct fp16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  ///< the number's own
   fp16() = default;
   LORAGA_HD explicit fp16(float x) {
     auto const u = bits_as<std::uint32_t>(x);
@@ -46,10 +46,11 @@ struct fp16 {
   }
 };
 
+/// Whether T is one of the two 16-bit types.
 template <class T>
 inline constexpr bool is_16bit = std::is_same_v<T, bf16> || std::is_same_v<T, fp16>;
 
-/// The type products and sums of T are carried out in: float for 16-bit storage, else T itself.
+/// The type that products and sums of T are carried out in: float for 16-bit storage, else T itself.
 template <class T>
 using compute_t = std::conditional_t<is_16bit<T>, float, T>;
 
@@ -63,7 +64,7 @@ LORAGA_HD double as_double(T x) {
   return value_as<double>(x);
 }
 
-/// What a matrix may hold.
+/// The types that a matrix may hold: float, double, bf16 and fp16.
 template <class T>
 concept Element = std::is_same_v<T, float> || std::is_same_v<T, double> || is_16bit<T>;
 

@@ -6,7 +6,7 @@
 namespace loraga {
 
 /// `count` column-major matrices back to back, owned; move-only. Not zeroed.
-/// errors  shape_error if a size is negative; whatever the backend throws when memory runs out
+/// errors  shape_error if a size is negative; what the backend throws when memory runs out
 template <class T, class B>
 class slab {
   using buffer = decltype(std::declval<B&>().template allocate<T>(index_t{}));

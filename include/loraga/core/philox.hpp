@@ -5,13 +5,14 @@
 namespace loraga {
 
 /// A reproducible source of randomness as a value: a seed and the number of a stream under it. Random number e of a
-/// stream is a function of (seed, id, e) alone, so it does not matter who computes it, where, or in which order.
+/// stream is a function of (seed, id, e) alone. So it does not matter who computes it, where, or in which order.
 struct random_stream {
-  std::uint64_t seed = 0, id = 0;
+  std::uint64_t seed = 0, id = 0;  ///< id is the stream's number
 };
 
+/// 128 random bits.
 struct philox_block {
-  std::uint32_t word[4];
+  std::uint32_t word[4];  ///< 32 bits each
 };
 
 /// Philox4x32-10: 128 random bits for a 128 bit counter and a 64 bit key.
@@ -34,7 +35,7 @@ LORAGA_HD inline philox_block philox(std::uint64_t key, std::uint64_t low, std::
   return {{c0, c1, c2, c3}};
 }
 
-/// 128 random bits number `block` of a stream.
+/// Block number `block` of a stream: 128 random bits.
 LORAGA_HD inline philox_block random_bits(random_stream s, std::uint64_t block) { return philox(s.seed, block, s.id); }
 
 /// Another stream, for `purpose`, that shares nothing with this one in practice (its id is a 64 bit hash).
@@ -55,8 +56,8 @@ LORAGA_HD inline double random_uniform(random_stream s, std::uint64_t e) {
   return e & 1 ? unit_interval(b.word[2], b.word[3]) : unit_interval(b.word[0], b.word[1]);
 }
 
-/// Standard normal number e of a stream (Box-Muller, one pair per block). The integers behind it are the same on
-/// every machine; log and cos are the platform's, so values agree to about 1e-15 relative, not bit for bit.
+/// Standard normal number e of a stream, by Box-Muller, one pair per block. The integers behind it are the same on
+/// every machine. log and cos are the platform's, so values agree to about 1e-15 relative, not bit for bit.
 LORAGA_HD inline double random_normal(random_stream s, std::uint64_t e) {
   auto const b = random_bits(s, e >> 1);
   double const radius = std::sqrt(-2.0 * std::log(1.0 - unit_interval(b.word[0], b.word[1])));

@@ -7,17 +7,23 @@
 
 namespace loraga {
 
+/// "3x4", for messages.
 inline std::string shape_text(index_t rows, index_t cols) { return std::to_string(rows) + "x" + std::to_string(cols); }
 
-// Messages and checks below are no templates where they need not be: they would be compiled once per view type.
+// Messages and checks below are no templates where they need not be: those would be compiled once per view type.
+
+/// The shape_error of matrix_view::columns.
 [[noreturn]] inline void raise_range(index_t first, index_t n, index_t cols) {
   raise<shape_error>("matrix_view::columns", "range", std::to_string(first) + "+" + std::to_string(n),
                      "within " + std::to_string(cols) + " columns");
 }
+/// The shape_error of require_shape.
 [[noreturn]] inline void raise_shape(index_t rows, index_t cols, index_t wanted_rows, index_t wanted_cols,
                                      std::string_view where, std::string_view argument) {
   raise<shape_error>(where, argument, shape_text(rows, cols), shape_text(wanted_rows, wanted_cols));
 }
+/// What require_matrix asks, for any type of element.
+/// errors  shape_error
 inline void require_strides(bool null, index_t rows, index_t cols, index_t row_stride, index_t col_stride,
                             std::string_view where, std::string_view argument) {
   if (rows < 0 || cols < 0) raise<shape_error>(where, argument, shape_text(rows, cols), "no negative size");
@@ -31,9 +37,9 @@ inline void require_strides(bool null, index_t rows, index_t cols, index_t row_s
                        "a unit stride along rows or columns and no overlap between them");
 }
 
-/// A matrix someone else owns: element (i, j) is data[i*row_stride + j*col_stride].
-/// Transposition and layout are the same thing (two strides, one of them 1), so nothing here is ever copied to
-/// change either, and no function takes a "transpose" flag.
+/// A matrix that someone else owns: element (i, j) is data[i*row_stride + j*col_stride].
+/// Transposition and layout are the same thing: two strides, one of them 1. So nothing is ever copied to change either,
+/// and no function takes a "transpose" flag.
 template <class T, class Space>
 struct matrix_view {
   using value_type = std::remove_const_t<T>;
@@ -60,27 +66,28 @@ struct matrix_view {
   matrix_view row_range(index_t first, index_t n) const { return transposed().columns(first, n).transposed(); }
 };
 
+/// A view whose elements are only read.
 template <class T, class Space>
 using const_view = matrix_view<T const, Space>;
 
-/// V is some matrix_view of that space; functions take whole view types through these, so that a mutable view is
-/// accepted where a const one would do.
+/// V is a matrix_view of that space, and, for MutableViewIn, one that may be written. Functions take view types through
+/// these, so that a mutable view is accepted where a const one would do.
 template <class V, class Space>
 concept ViewIn = std::same_as<V, matrix_view<std::remove_pointer_t<decltype(V::data)>, Space>>;
 template <class V, class Space>
 concept MutableViewIn = ViewIn<V, Space> && !std::is_const_v<std::remove_pointer_t<decltype(V::data)>>;
 
-/// A framework's weight: rows contiguous, as PyTorch, llm.c and C arrays store out x in.
+/// A view of a framework's weight: rows contiguous, as PyTorch, llm.c and C arrays store out x in.
 template <class Space = host_space, class T>
 matrix_view<T, Space> row_major(T* p, index_t rows, index_t cols) {
   return {p, rows, cols, cols, 1};
 }
-/// Columns contiguous, as Eigen, BLAS and Fortran store.
+/// A view with contiguous columns, as Eigen, BLAS and Fortran store.
 template <class Space = host_space, class T>
 matrix_view<T, Space> col_major(T* p, index_t rows, index_t cols) {
   return {p, rows, cols, 1, rows};
 }
-/// A row-major tokens x features buffer is a column-major features x tokens matrix; no copy.
+/// A view of activations. A row-major tokens x features buffer is a column-major features x tokens matrix; no copy.
 template <class Space = host_space, class T>
 matrix_view<T, Space> activations(T* p, index_t tokens, index_t features) {
   return col_major<Space>(p, features, tokens);
@@ -92,14 +99,14 @@ void require_shape(V const& v, index_t rows, index_t cols, std::string_view wher
   if (v.rows != rows || v.cols != cols) raise_shape(v.rows, v.cols, rows, cols, where, argument);
 }
 
-/// Throws shape_error unless v is a matrix products can use: memory behind it, and one stride that is 1.
+/// Throws shape_error unless products can use v: there is memory behind it, and one of its strides is 1.
 template <class V>
 void require_matrix(V const& v, std::string_view where, std::string_view argument) {
   require_strides(v.data == nullptr, v.rows, v.cols, v.row_stride, v.col_stride, where, argument);
 }
 
-/// True when two views share an element. Exact for views with the same strides (slices of one buffer side by side do
-/// not overlap), cautious (any shared address range counts) otherwise.
+/// True when two views share an element. For views with the same strides this is exact: slices of one buffer side by
+/// side do not overlap. Otherwise any shared range of addresses counts.
 template <class V, class U>
 bool overlap(V const& a, U const& b) {
   if (a.rows * a.cols == 0 || b.rows * b.cols == 0) return false;
@@ -118,8 +125,8 @@ bool overlap(V const& a, U const& b) {
   return meets(row, col) || meets(row - ld, col + 1);
 }
 
-/// Throws alias_error if an output shares memory with an input, unless they are the same view (element by element
-/// operations may work in place).
+/// Throws alias_error if an output shares memory with an input, unless they are the same view: elementwise operations
+/// may work in place.
 template <class V, class U>
 void require_same_or_distinct(V const& out, U const& in, std::string_view where, std::string_view out_name,
                               std::string_view in_name) {

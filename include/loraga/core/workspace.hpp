@@ -6,11 +6,10 @@
 
 namespace loraga {
 
-/// Scratch memory of one backend, handed out like a stack and kept: once every buffer a step needs has been seen,
-/// the step allocates nothing more. `Buffer` is what the backend's allocate<std::byte> returns.
-/// While it grows it takes block after block. When all of them are free again they become one, a quarter larger than
-/// the most that was in use, so that it holds less than twice that. What a graph captured on a GPU uses stays where it
-/// is.
+/// Scratch memory of one backend, handed out like a stack and kept: after its first time a step allocates nothing.
+/// `Buffer` is what the backend's allocate<std::byte> returns.
+/// While it grows it takes block after block. When all blocks are free they become one, a quarter larger than the most
+/// that was in use. What a graph captured on a GPU uses is never moved.
 template <class Buffer>
 class workspace {
   struct block {
@@ -25,12 +24,14 @@ class workspace {
   bool captured_ = false;
 
  public:
-  static constexpr index_t alignment = 256;           // what CUDA's allocators give; covers every CPU vector width
-  static constexpr index_t smallest_block = 1 << 16;  // bytes
+  static constexpr index_t alignment = 256;           ///< bytes: what CUDA's allocators give, enough for any CPU vector
+  static constexpr index_t smallest_block = 1 << 16;  ///< bytes
+  /// A position of the stack.
   struct mark {
-    std::size_t block;
-    index_t used, before;
+    std::size_t block;     ///< the block in use
+    index_t used, before;  ///< bytes taken of it, and of the blocks before it
   };
+  /// Where the stack ends now, to go back to with release.
   mark position() const { return {block_, used_, before_}; }
   /// Bytes held, in use or not.
   index_t held() const {
@@ -39,6 +40,7 @@ class workspace {
     return sum;
   }
 
+  /// Memory for that many bytes, until a release.
   template <class B>
   std::byte* take(B& be, index_t bytes) {
     bytes = (bytes + alignment - 1) / alignment * alignment;
@@ -55,7 +57,7 @@ class workspace {
     peak_ = std::max(peak_, before_ + used_);
     return p;
   }
-  /// What was taken since `m` is free.
+  /// What was taken since `m` is free again.
   template <class B>
   void release(B& be, mark m) noexcept {
     block_ = m.block;
@@ -68,7 +70,7 @@ class workspace {
     } catch (...) {  // then the next call that needs memory says so
     }
   }
-  /// Gives back what is not in use. Not what a captured graph works in: that would be lost with it.
+  /// Gives back what is not in use, but for what a captured graph works in.
   void trim() {
     if (captured_) return;
     std::size_t const in_use = block_ + (used_ > 0);
@@ -97,11 +99,13 @@ class scratch {
   scratch(scratch const&) = delete;
   scratch& operator=(scratch const&) = delete;
 
+  /// `count` column-major matrices back to back.
   template <class T>
   slab_view<T, space> slab(index_t count, index_t rows, index_t cols) {
     index_t const bytes = static_cast<index_t>(sizeof(T)) * count * rows * cols;
     return {reinterpret_cast<T*>(be_.memory().take(be_, bytes)), count, rows, cols, 1, rows, rows * cols};
   }
+  /// One column-major matrix.
   template <class T>
   matrix_view<T, space> matrix(index_t rows, index_t cols) {
     return slab<T>(1, rows, cols)[0];

@@ -26,11 +26,13 @@ struct step_alignment {
   double attained;  ///< energy of G that direction captures, as a share of what any rank-2r step can; 1 for LoRA-GA
 };
 
+/// How well an adapter's first SGD step follows full fine-tuning's, from G and the start's A and B. Waits for the
+/// backend.
 /// math    one SGD step of rate lr changes s*B*A by -lr*s^2*(G*AT*A + B*BT*G) + O(lr^2), a matrix of rank 2r, so no
 ///         cosine can exceed sqrt(sum_{i<2r} sigma_i^2)/||G||; attained = (cosine/that)^2
 /// shapes  G out x in; a r x in, b out x r; `best` holds at least min(2r, out, in) triplets of G
 /// errors  shape_error; numeric_error if G or the step is zero or not finite
-/// cost    products of G with 4r columns, scratch of one out x in matrix; waits for the backend
+/// cost    products of G with 4r columns, scratch of one out x in matrix
 /// source  arXiv:2407.05000 section 3; docs/mathematics.md
 template <Backend B, ViewIn<typename B::space> G, ViewIn<typename B::space> VA, ViewIn<typename B::space> VB, class T>
 step_alignment first_step_alignment(B& be, G g, VA a, VB b, svd_result<T, B> const& best) {

@@ -47,15 +47,17 @@ double share_of_entries(B& be, X x, Y y, std::string_view where) {
   return sum / static_cast<double>(x.rows * x.cols);
 }
 
-/// Share of entries of two gradients with the same sign (0 counts as a sign of its own). Waits for the backend.
-/// errors  shape_error if shapes disagree; numeric_error if there is a NaN.  source arXiv:2407.05000, appendix on
-/// sampled batch size
+/// Share of entries of two gradients with the same sign; 0 counts as a sign of its own. Waits for the backend.
+/// errors  shape_error if shapes disagree; numeric_error if there is a NaN
+/// source  arXiv:2407.05000, appendix on sampled batch size
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 double sign_similarity(B& be, X x, Y y) {
   return share_of_entries<detail::same_sign>(be, x, y, "sign_similarity");
 }
 
-/// Share of entries within a factor 10 of each other in magnitude. Waits for the backend.  errors, source as above
+/// Share of entries within a factor 10 of each other in magnitude. Waits for the backend.
+/// errors  as sign_similarity
+/// source  as sign_similarity
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 double magnitude_similarity(B& be, X x, Y y) {
   return share_of_entries<detail::same_magnitude>(be, x, y, "magnitude_similarity");

@@ -4,11 +4,11 @@
 
 namespace loraga {
 
-/// Share of a matrix' energy in its k leading triplets, from an SVD's result (member b of the batch). Waits for it.
+/// Share of a matrix's energy in its k leading triplets, from member b of an SVD's result. Waits for the backend.
 /// math    sum_{i<k} sigma_i^2 / ||G||_F^2; LoRA-GA uses k = 2r
 /// errors  shape_error if the result holds no member b or fewer than k triplets; numeric_error if the matrix was not
-///         usable, or its energy is not known (incremental_gradient never sees it; see first_step_alignment instead),
-///         or more than all of it was captured: the triplets, or the energy, are another matrix'
+///         usable, if its energy is not known (incremental_gradient never sees it: use first_step_alignment), or if
+///         more than all of it was captured: the triplets or the energy are another matrix's
 template <Backend B, class T>
 double coverage(B& be, svd_result<T, B> const& result, index_t b, index_t k) {
   if (k < 0 || k > result.triplets())

@@ -13,12 +13,13 @@ namespace loraga {
 /// A matrix of a record, row-major, in float whatever it is stored as.
 struct record_matrix {
   index_t rows = 0, cols = 0;
-  std::vector<float> values;
+  std::vector<float> values;  ///< row by row
 
   record_matrix() = default;
   record_matrix(index_t r, index_t c) : rows(r), cols(c), values(static_cast<std::size_t>(r * c)) {}
   matrix_view<float, host_space> view() { return row_major(values.data(), rows, cols); }
   matrix_view<float const, host_space> view() const { return row_major(values.data(), rows, cols); }
+  /// Whether there is none.
   bool empty() const { return rows * cols == 0; }
 };
 
@@ -28,33 +29,38 @@ enum class layer_form {
   convolution,  ///< 2-D: W out x (channels*kernel_height*kernel_width), as PyTorch's weight lies in memory
   embedding     ///< W dim x vocabulary, which files hold transposed
 };
+/// What kind of layer a record is for.
 struct layer_kind {
-  layer_form form = layer_form::linear;
+  layer_form form = layer_form::linear;         ///< linear, convolution or embedding
   index_t kernel_height = 1, kernel_width = 1;  ///< of a convolution
 
   bool operator==(layer_kind const&) const = default;
 };
+/// The kind in words, for messages.
 inline std::string layer_text(layer_kind const& k) {
   if (k.form == layer_form::convolution) return "a convolution of " + shape_text(k.kernel_height, k.kernel_width);
   return k.form == layer_form::embedding ? "an embedding" : "a linear layer";
 }
 
-/// One layer's change of W: W + s*(B*A - B0*A0), the second product where the adapter was anchored.
-/// math    with E (AdaLoRA): B*diag(E)*A in B*A's place; with a magnitude g (DoRA): the rows of that sum, each brought
-///         to the length g_j
+/// One layer's change of W.
+/// math    W + s*(B*A - B0*A0), the second product where the adapter was anchored; with E (AdaLoRA) B*diag(E)*A in B*A's
+///         place; with a magnitude g (DoRA) each row j of the sum is brought to the length g_j
 struct adapter_record {
-  std::string module;  ///< the layer's dotted name in its model, without ".weight"
-  double scale = 1;    ///< s
-  record_matrix a, b;  ///< r x in, out x r
-  record_matrix start_a, start_b;
-  dtype type = dtype::F32;       ///< what A, B and E were rounded to: F32, BF16 or F16
-  record_matrix magnitude = {};  ///< out x 1, or empty
-  record_matrix e = {};          ///< r x 1, or empty
-  layer_kind layer = {};
+  std::string module;              ///< the layer's dotted name in its model, without ".weight"
+  double scale = 1;                ///< s
+  record_matrix a, b;              ///< r x in, out x r
+  record_matrix start_a, start_b;  ///< A0, B0 of an anchored adapter, or empty
+  dtype type = dtype::F32;         ///< what A, B and E were rounded to: F32, BF16 or F16
+  record_matrix magnitude = {};    ///< out x 1, or empty
+  record_matrix e = {};            ///< r x 1, or empty
+  layer_kind layer = {};           ///< what W is the weight of
 
   index_t rank() const { return a.rows; }
+  /// Whether it holds A0 and B0.
   bool anchored() const { return !start_a.empty(); }
+  /// Whether it is DoRA's.
   bool has_magnitude() const { return !magnitude.empty(); }
+  /// Whether it is AdaLoRA's.
   bool has_e() const { return !e.empty(); }
 };
 
@@ -194,9 +200,9 @@ record_extra held_by(A const& adapter) {
 
 }  // namespace detail
 
-/// A and B of a record become the adapter's, as a new start, and so do E and a magnitude: gradients go. Where W is the
-/// record's base, the layer then computes what the record says.
-/// A plain record may go into any adapter: DoRA's next pass measures the magnitude, AdaLoRA splits off E, LoRA-SB R.
+/// A and B of a record become the adapter's, as a new start, and so do E and a magnitude. Gradients become 0. Where W
+/// is the record's base, the layer then computes what the record says. A plain record may go into any adapter: DoRA's
+/// next pass measures the magnitude, AdaLoRA splits off E, LoRA-SB R.
 /// errors  shape_error; value_error if the adapter's scale is not the record's (build it with constant_scaling);
 ///         state_error if the adapter is merged or anchored in place, if the record is anchored (restore a checkpoint
 ///         instead, or widen it), or if it holds E or a magnitude and the adapter has none

@@ -9,7 +9,7 @@ namespace loraga {
 
 /// errors  format_error for a config.json that cannot be read
 struct base_facts {
-  bool has_config = false;
+  bool has_config = false;                      ///< whether there is a config.json
   std::vector<std::string> model_types;         ///< its own, and those of the models within it
   std::vector<std::string> architectures;       ///< its own
   std::vector<index_t> vocabularies;            ///< sizes, of the models within it as well
@@ -29,13 +29,14 @@ struct base_facts {
     for (auto const& a : *list)
       if (a.is_string()) architectures.push_back(a);
   }
+  /// Whether an architecture's name holds one of these.
   bool is_built_as(std::initializer_list<char const*> parts) const {
     return std::any_of(architectures.begin(), architectures.end(), [&](std::string const& name) {
       return std::any_of(parts.begin(), parts.end(), [&](char const* part) { return name.find(part) != name.npos; });
     });
   }
-  /// Whether its head is the embedding's weight: if it has a head, and says so of itself or of a part; or says nothing,
-  /// as many do, and the files hold no weight for the head.
+  /// Whether its head is the embedding's weight. It is if config.json says so, of the model or of a part. If it says
+  /// nothing, as many do, it is where the files hold no weight for the head.
   bool is_tied(bool files_hold_head) const {
     bool const has_head = files_hold_head || (architectures.empty() && says_tied) ||
                           is_built_as({"ForCausalLM", "LMHead", "ForConditionalGeneration", "ForMaskedLM",
@@ -68,7 +69,7 @@ inline bool is_called_conv1d(std::string_view module) {
   return word == "c_attn" || word == "c_proj" || word == "c_fc" || word == "q_attn";
 }
 
-/// Whether the base holds a linear layer's weight in x out: its shape tells, or for a square one config.json, or the
+/// Whether the base holds a linear layer's weight in x out. Its shape tells. For a square one config.json tells, or the
 /// adapter's fan_in_fan_out where nothing speaks against it.
 /// errors  value_error where that is not certain: a square weight, and what is known does not agree
 inline bool is_in_by_out(record_info const& r, stored_tensor const& w, bool fan_in_fan_out, base_facts const& base) {

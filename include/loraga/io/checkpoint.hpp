@@ -8,6 +8,7 @@
 
 namespace loraga {
 
+/// How strictly a checkpoint must fit the program that loads it.
 struct checkpoint_options {
   bool settings_may_change = false;  ///< go on with this program's rates and decays where the file has others
 };
@@ -203,6 +204,7 @@ class checkpoint_reading : public checkpoint_visitor<B, checkpoint_reading<B>> {
   void number(std::string const& name, T& value, bool fixed) {
     T const found = element<T>(fetch(name, dtype_of<T>, {}), 0);
     auto const text = [](T x) { return std::is_floating_point_v<T> ? nlohmann::json(x).dump() : std::to_string(x); };
+    // Bits, not values: NaN is the same NaN.  NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
     if (fixed && std::memcmp(&found, &value, sizeof(T)) != 0) refuse("'" + name + "'", text(found), text(value));
     if (!look_only_) value = found;
   }
@@ -253,14 +255,14 @@ class checkpoint_reading : public checkpoint_visitor<B, checkpoint_reading<B>> {
 
 }  // namespace format
 
-/// Writes a checkpoint; the file before it stays until the new one is whole and on disk.
-/// `items` is called twice with a visitor c and names everything: c("adapter.0", adapter), c("optimiser", optimiser),
-/// c("gradient.0", accumulator), c("step", step), ... Adapters, optimisers and accumulators of this library, numbers,
-/// strings, std::vectors of numbers, views of matrices, and classes of your own with
-///   template <class C> void visit_state(C& c) { c("name", member); ... c.same("name", number that must agree);
-///   }
-/// Both visits must name the same things. Loading visits twice as well; c.stores() says whether members take what the
-/// file holds just now, so that what follows from them may change: in the second visit of loading only.
+/// Writes a checkpoint. The file before it stays until the new one is whole and on disk.
+/// `items` is called twice with a visitor c and names everything:
+///   c("adapter.0", adapter), c("optimiser", optimiser), c("gradient.0", accumulator), c("step", step);
+/// What can be named: this library's adapters, optimisers and accumulators; numbers, strings, std::vectors of numbers;
+/// views of matrices; and classes of your own with
+///   template <class C> void visit_state(C& c) { c("name", member), c.same("name", a_number_that_must_agree); }
+/// Both visits must name the same things. Loading visits twice as well, and members take what the file holds in the
+/// second visit only. c.stores() is true in that one: what follows from members may change then.
 /// errors  file_error; state_error for a merged adapter; value_error for a name given twice
 template <Backend B, class Items>
 void save_checkpoint(B& be, std::filesystem::path const& path, Items const& items) {
@@ -276,8 +278,7 @@ void save_checkpoint(B& be, std::filesystem::path const& path, Items const& item
 /// compared with them before anything changes. W of adapters anchored in place comes from the caller: if it was read
 /// anew, call the adapter's anchor_again.
 /// errors  file_error; format_error for a broken file; state_error naming what is missing, left over, or of another
-/// type,
-///         shape or setting; nothing changes then
+///         type, shape or setting; nothing changes then
 template <Backend B, class Items>
 void load_checkpoint(B& be, std::filesystem::path const& path, Items const& items, checkpoint_options options = {}) {
   safetensors_file const file(path);

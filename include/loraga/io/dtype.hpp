@@ -7,8 +7,10 @@
 
 namespace loraga {
 
-/// Element types of safetensors files, in the format's own order (files list tensors from the last to the first).
+/// Element types of safetensors files, called as there: the letter of the kind, the bits, the form of 8 bits or fewer.
+/// They stand in the format's own order; files list tensors from the last type to the first.
 enum class dtype {
+  /// as the format calls it
   BOOL,
   F4,
   F6_E2M3,
@@ -45,7 +47,9 @@ inline constexpr std::array<dtype_facts, 22> dtypes{
      {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64}}};
 }  // namespace format
 
+/// The type's name in files.
 inline std::string_view dtype_name(dtype t) { return format::dtypes[static_cast<std::size_t>(t)].name; }
+/// Bits of an element.
 inline int dtype_bits(dtype t) { return format::dtypes[static_cast<std::size_t>(t)].bits; }
 
 /// The type of that name.  errors  format_error naming `where`
@@ -55,7 +59,7 @@ inline dtype parse_dtype(std::string_view name, std::string_view where) {
   raise<format_error>(where, "dtype", "'" + std::string(name) + "'", "a dtype of safetensors");
 }
 
-/// How files call T.
+/// What files call T.
 template <class T>
 inline constexpr dtype dtype_of = [] {
   static_assert(Element<T> || std::is_integral_v<T>, "no dtype for this type");
@@ -110,6 +114,7 @@ inline index_t element_count(std::span<index_t const> shape, std::string_view wh
   return n;
 }
 
+/// "[3, 4]", for messages.
 inline std::string shape_text(std::span<index_t const> shape) {
   std::string s = "[";
   for (index_t const d : shape) s += (s.size() > 1 ? ", " : "") + std::to_string(d);

@@ -20,9 +20,10 @@
 
 namespace loraga {
 
-/// Whether a file that is there already may be replaced.
+/// Whether a file that is there already may be replaced: `yes`, or `no`.
 enum class overwrite { no, yes };
 
+/// Throws file_error with the system's words for errno `code`.
 [[noreturn]] inline void raise_file_error(std::string_view where, std::filesystem::path const& path, int code) {
   throw file_error(
       std::string(where) + ": " + path.string() + " is not usable: " + std::generic_category().message(code), code);
@@ -35,7 +36,7 @@ inline void make_folder(std::filesystem::path const& path) {
   if (failure) raise_file_error("make_folder", path, failure.value());
 }
 
-/// A file mapped for reading. Nothing is read until it is looked at, and the system may forget it again, so files may
+/// A file mapped for reading. Nothing is read until it is looked at, and the system may forget it again. So files may
 /// be larger than memory. The file must not shrink meanwhile.
 /// errors  file_error
 class mapped_file {
@@ -73,9 +74,11 @@ class mapped_file {
     if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
   }
   std::filesystem::path const& path() const { return path_; }
+  /// The whole file.
   std::span<std::byte const> bytes() const { return {data_, size_}; }
 
-  /// The pages of this part may leave memory; they are read again when looked at. Keeps a pass over a large file small.
+  /// The pages of this part may leave memory, which keeps a pass over a large file small. They are read again when
+  /// looked at.
   void forget(std::span<std::byte const> part) const {
     if (part.empty()) return;
     auto const page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
@@ -85,8 +88,8 @@ class mapped_file {
   }
 };
 
-/// A file being written: under a temporary name beside its own until `commit`, which makes it durable and renames it.
-/// Whatever happens before leaves what stood there as it was, and no half file; a crash leaves the temporary file.
+/// A file that is being written. It has a temporary name beside its own until `commit` makes it durable and renames it.
+/// Until then what stood there stays as it was, and there is no half file. A crash leaves the temporary file.
 /// errors  file_error (disk full, no permission, EEXIST unless overwrite::yes)
 class output_file {
   std::filesystem::path path_;
@@ -140,7 +143,8 @@ class output_file {
     write(offset, std::as_bytes(std::span(text.data(), text.size())));
   }
 
-  /// On disk, and in its place.
+  /// Puts the file on disk and in its place.
+  /// errors  file_error
   void commit() {
     if (::fsync(fd_) < 0) raise_file_error("output_file::commit", path_, errno);
     if (may_replace_ == overwrite::yes) {

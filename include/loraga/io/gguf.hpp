@@ -5,8 +5,8 @@
 #include <loraga/io/record_algebra.hpp>
 #include <map>
 
-// LoRA adapters as llama.cpp loads them. Its own converter knows one lora_alpha for all layers, so that rank-stable
-// scales and patterns are lost; written here, every layer counts as it was trained.
+// LoRA adapters as llama.cpp loads them. Its own converter knows one lora_alpha for all layers, so rank-stable scales
+// and patterns are lost. Written here, every layer counts as it was trained.
 
 namespace loraga {
 
@@ -163,8 +163,8 @@ inline std::string gguf_tensor_name(std::string_view architecture, std::string_v
                      "a linear layer that llama.cpp applies adapters to");
 }
 
-/// Writes adapters as one GGUF file for llama.cpp (`--lora FILE`), sorted by name, so that the same records give the
-/// same bytes. Modules are called as in the Hugging Face model. AdaLoRA's E is folded into B.
+/// Writes adapters as one GGUF file for llama.cpp (`--lora FILE`). Tensors are sorted by name, so the same records give
+/// the same bytes. Modules are called as in the Hugging Face model. AdaLoRA's E is folded into B.
 /// math    llama.cpp adds (alpha/r)*B'*A with one alpha for all: alpha = max|s*r| and B' = B*s*r/alpha, so that B stays
 ///         as it is where all layers share s*r
 /// errors  file_error (EEXIST unless overwrite::yes); check_record's; numeric_error for numbers outside the type;

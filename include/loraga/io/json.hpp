@@ -78,9 +78,9 @@ class json_builder {
 
 }  // namespace format
 
-/// JSON, strictly: keys that appear twice are an error (the parser alone would keep the last), as are nesting deeper
-/// than `deepest`, a byte order mark and NUL bytes (at which the parser alone would stop and ignore the rest).
-/// Json is nlohmann::json, or nlohmann::ordered_json where the order of keys counts.
+/// Reads JSON strictly. Keys that appear twice are an error, of which the parser alone would keep the last. So are
+/// nesting deeper than `deepest`, a byte order mark, and NUL bytes, at which the parser alone would stop. Json is
+/// nlohmann::json, or nlohmann::ordered_json where the order of keys counts.
 /// errors  format_error naming `where`
 /// cost    linear in the text, whatever is in it
 template <class Json = nlohmann::json>

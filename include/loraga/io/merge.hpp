@@ -132,8 +132,8 @@ class changed_model_files {
 
 }  // namespace format
 
-/// Yields the records that change a weight, given its name in the base's files; none where it stays. Asked once for
-/// every tensor, when its turn comes, so that what it takes to make a record need not be there for all at once.
+/// A function that yields the records that change a weight, given its name in the base's files; none where it stays. It
+/// is asked once for every tensor, when its turn comes, so records need not all be there at once.
 template <class F>
 concept WeightChange = requires(F& f, std::string const& weight) {
   { f(weight) } -> std::same_as<std::vector<adapter_record>>;

@@ -9,10 +9,11 @@ namespace loraga {
 
 /// An adapter, and how strongly it counts.
 struct weighted_peft {
-  peft_adapter adapter;
-  double weight = 1;
+  peft_adapter adapter;  ///< as load_peft gives it
+  double weight = 1;     ///< factor of its change
 };
 
+/// What merge_peft does where files leave it open.
 struct peft_merge_options {
   /// How weights of linear layers lie in the base, if it is not to be found out: true for in x out (GPT-2's Conv1D).
   std::optional<bool> fan_in_fan_out = {};
@@ -218,7 +219,7 @@ class peft_merge {
 /// lies beside them. Layers that an adapter holds whole are copied, in the base's type; what the base lacks is added.
 /// Modules are found where the base's names have other leading words (match_modules), config.json decides how weights
 /// lie (is_in_by_out) and what is tied (tied_weights).
-/// returns sentences for the user: what was matched, replaced, added, untied, left out
+/// returns  sentences for the user: what was matched, replaced, added, untied, left out
 /// errors  as write_changed_model, match_modules and is_in_by_out; value_error and state_error for whole layers that
 ///         cannot be, for a tie that cannot be opened, and for weights other than 1 of a DoRA or a whole layer.
 ///         All of them before anything is written

@@ -10,9 +10,9 @@ inline std::string read_text(std::filesystem::path const& path) {
 }
 
 /// A model's weights on disk: one safetensors file, an index of several (`*.index.json`), or a folder that holds one or
-/// the other: model.safetensors[.index.json], or the only one there is (diffusion_pytorch_model....). Everything stays
-/// mapped; nothing is read before it is looked at.
-/// An index decides which tensors count: what its files hold beyond it, or hold again in another file, is left aside.
+/// the other. In a folder that is model.safetensors[.index.json], or the only one there is
+/// (diffusion_pytorch_model....). Everything stays mapped; nothing is read before it is looked at.
+/// An index decides which tensors count. What its files hold beyond it, or hold again in another file, is left aside.
 /// errors  file_error; format_error for an index that does not fit its files, or a folder of several models
 class safetensors_model {
   std::vector<safetensors_file> files_;
@@ -36,15 +36,18 @@ class safetensors_model {
   std::filesystem::path folder() const { return chosen_.has_parent_path() ? chosen_.parent_path() : "."; }
   /// The name of the weights' own file or index: "model.safetensors.index.json".
   std::string file_name() const { return chosen_.filename().string(); }
+  /// Whether an index lists its tensors.
   bool indexed() const { return chosen_.extension() == ".json"; }
   /// Whether it was given as one file: then its changed copy is one, too. Else that is a folder.
   bool is_single_file() const {
     std::error_code unknown;
     return !indexed() && !std::filesystem::is_directory(path_, unknown);
   }
+  /// Its files.
   std::vector<safetensors_file> const& files() const { return files_; }
   /// Tensors that the files hold and the index does not list, or lists in another file.
   std::vector<std::string> const& left_aside() const { return left_aside_; }
+  /// Whether it has a tensor of that name.
   bool contains(std::string_view name) const { return owners_.find(name) != owners_.end(); }
   /// Names of all tensors, sorted.
   std::vector<std::string> names() const {
@@ -52,6 +55,7 @@ class safetensors_model {
     for (auto const& [name, file] : owners_) all.push_back(name);
     return all;
   }
+  /// How many tensors it has.
   std::size_t size() const { return owners_.size(); }
   /// Names of the tensors that count in one of its files, as they lie there.
   std::vector<std::string> names_in(std::size_t file) const {
@@ -60,7 +64,8 @@ class safetensors_model {
       if (auto const p = owners_.find(t.name); p != owners_.end() && p->second == file) names.push_back(t.name);
     return names;
   }
-  /// errors  format_error if there is no tensor of that name
+  /// The tensor of that name.
+  /// errors  format_error if there is none
   stored_tensor operator[](std::string_view name) const { return owner(name)[name]; }
   /// The file that holds a tensor.
   safetensors_file const& owner(std::string_view name) const {

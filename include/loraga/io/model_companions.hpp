@@ -11,6 +11,7 @@ struct config_edits {
   bool untie = false;                  ///< tie_word_embeddings: false
   index_t old_rows = 0, new_rows = 0;  ///< of the embedding, where they differ: vocab_size
 
+  /// Whether there is anything to change.
   bool any() const { return untie || old_rows != new_rows; }
 };
 
@@ -50,12 +51,12 @@ inline bool is_other_work(std::filesystem::path const& folder, safetensors_model
 
 }  // namespace format
 
-/// Copies what lies beside a base's weights, with its sub-folders and what is in them, to where a changed copy of the
-/// weights is, so that this can be loaded from there. Other weights of the same model stay behind: those beside the
-/// base's files, and those of other frameworks; so do hidden files, adapters, checkpoints, other models made from this
-/// one, and the folders of `but_not`. What is there already stays, unless it may be replaced. A base that was given as
-/// one file has no companions.
-/// returns what stayed behind, by its path in the base's folder
+/// Copies what lies beside a base's weights to where a changed copy of the weights is, so that a model can be loaded
+/// from there. Sub-folders go too. Other weights of the same model stay behind: those beside the base's files, and
+/// those of other frameworks. So do hidden files, adapters, checkpoints, other models made from this one, and the
+/// folders of `but_not`. What is there already stays, unless it may be replaced. A base that was given as one file has
+/// no companions.
+/// returns  what stayed behind, by its path in the base's folder
 /// errors  file_error; format_error for a config.json that is to be edited and cannot be read
 inline std::vector<std::string> copy_companions(safetensors_model const& base, std::filesystem::path const& to,
                                                 overwrite may_replace, config_edits const& edits = {},

@@ -8,9 +8,10 @@
 
 namespace loraga {
 
-/// Leading words of a name and what stands for them: {"model.language_model", "model"}; either may be empty.
+/// Leading words of a name and what stands for them: {"model.language_model", "model"}.
 struct name_change {
-  std::string from, to;
+  std::string from, to;  ///< either may be empty
+  // clang-tidy 14 takes the comparison with 0 for a pointer.  NOLINTNEXTLINE(modernize-use-nullptr)
   auto operator<=>(name_change const&) const = default;
 };
 
@@ -120,11 +121,11 @@ struct module_match {
   std::map<name_change, std::string> changes;  ///< of leading words, each with a name that shows it
 };
 
-/// Finds tensors in a base: those of its own name; else, where the base's names have more, fewer or other leading words
-/// (AutoModel's, wrappers', a vision model's text part), those with the longest end in common, if that is certain: one
-/// for each, none for two, every change of leading words the same for all, and none but of wrappers' words (those
-/// known, and the base's `model_types`). `required` must all be found; `optional` names (a new head's) are looked up
-/// where a change fits them, too.
+/// Finds an adapter's tensors in a base: those of the same name, else those with the longest end in common. The base's
+/// names may have more, fewer or other leading words: AutoModel's, wrappers', a vision model's text part. Such a match
+/// must be certain: one tensor for each name and none for two names, the same change of leading words for all, and only
+/// of wrappers' words (those known, and the base's `model_types`). `required` names must all be found. `optional`
+/// names, as a new head's, are looked up where a change fits them.
 /// errors  value_error naming one that is not found, what comes near, and the way out
 /// cost    linear in the names
 inline module_match match_modules(safetensors_model const& base, std::vector<std::string> const& required,
@@ -133,6 +134,7 @@ inline module_match match_modules(safetensors_model const& base, std::vector<std
   module_match match;
   std::optional<format::names_by_end> ends;  // only if it is needed
   std::map<std::string, std::string> taken, changes;
+  // Called once, on the way to an exception.  NOLINTNEXTLINE(performance-unnecessary-value-param)
   auto const refuse = [&](std::string const& name, std::string found) {
     if (auto const form = quantised_form(base); !form.empty() && !base.contains(name))
       raise<value_error>("match_modules", "'" + name + "'",

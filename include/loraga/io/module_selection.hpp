@@ -10,8 +10,8 @@
 
 namespace loraga {
 
-/// A regular expression as Python's re and C++'s ECMAScript both read it, tried on whole names in time polynomial in
-/// their length (configurations come from strangers).
+/// A regular expression that Python's re and C++'s ECMAScript read alike, tried on whole names. It takes time
+/// polynomial in their length, because configurations come from strangers.
 /// errors  format_error naming `where` for syntax that C++ does not have, or more than 1000 characters
 class module_pattern {
   std::string text_;
@@ -38,6 +38,7 @@ class module_pattern {
       refuse(e.what());
     }
   }
+  /// The expression.
   std::string const& text() const { return text_; }
   /// Whether it is a name: nothing in it is special but dots, which fit any character.
   static bool is_plain(std::string_view text) {
@@ -97,6 +98,7 @@ struct module_selection {
   std::vector<index_t> layers;           ///< only these layer numbers, if any: the first "<word>.<number>." of a name
   std::vector<std::string> layer_words;  ///< words that come before a layer's number, if not any word
 
+  /// Whether a module is meant.
   bool selects(std::string_view module) const {
     if (!excluded_expression.empty() ? matches(excluded_expression, module) : listed(excluded, module)) return false;
     if (!expression.empty()) return matches(expression, module);
@@ -140,8 +142,8 @@ struct module_selection {
 
 /// What a family of models calls its linear layers.
 struct module_preset {
-  std::string_view family;
-  std::vector<std::string> names;
+  std::string_view family;         ///< llama, gpt2, ...
+  std::vector<std::string> names;  ///< ends of module names
   bool fan_in_fan_out;             ///< weights are stored in x out
   std::string_view module_prefix;  ///< in module names, where files of the bare model lack it
 };

@@ -8,9 +8,9 @@
 
 namespace loraga {
 
-/// Values by pattern, of which the first that fits a module counts: rank_pattern and alpha_pattern. A module is looked
-/// up in time that does not depend on how many names are listed, only on how many expressions.
-/// Keys are tried as PEFT tries them, on the end of a name. In a list of more than 256 plain names a dot is a dot.
+/// Values by pattern, of which the first that fits a module counts: rank_pattern and alpha_pattern. The time of a
+/// look-up depends on how many expressions are listed, not on how many names. Keys are tried as PEFT tries them, on the
+/// end of a name. In a list of more than 256 plain names a dot is a dot.
 template <class T>
 class pattern_table {
   std::vector<std::pair<module_pattern, T>> entries_;
@@ -44,6 +44,7 @@ class pattern_table {
       else if (plain <= 256 || !module_pattern::is_plain(text)) tried_.push_back(i);
     }
   }
+  /// The value of the first pattern that fits, or `otherwise`.
   T find(std::string_view module, T otherwise) const {
     std::size_t best = entries_.size();
     auto const look = [&](auto const& map, std::string_view name) {

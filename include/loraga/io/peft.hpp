@@ -5,8 +5,9 @@
 
 namespace loraga {
 
+/// What load_peft read.
 struct peft_adapter {
-  peft_config config;
+  peft_config config;                            ///< adapter_config.json
   std::vector<adapter_record> records;           ///< sorted by module
   std::vector<whole_parameter> whole;            ///< sorted by name; only where the caller takes them
   std::shared_ptr<safetensors_file const> file;  ///< which `whole` shows
@@ -24,11 +25,11 @@ inline bool is_base_copy(whole_parameter const& w, peft_config const& c) {
   return w.base_copy && !trained_bias;
 }
 
-/// Reads a LoRA, DoRA or AdaLoRA adapter that PEFT, or save_peft, wrote: of linear layers, embeddings and 2-D
-/// convolutions. A layer that AdaLoRA has pruned to rank 0 does nothing and is left out. An adapter whose configuration
-/// says that training began with a changed base (PiSSA, OLoRA, LoRA-GA saved unconverted) is relative to that base: it
-/// is read only where the caller says so with peft_base::anchored. Where init_lora_weights is nothing that this library
-/// knows, the caller must say which it is.
+/// Reads a LoRA, DoRA or AdaLoRA adapter that PEFT or save_peft wrote: of linear layers, embeddings and 2-D
+/// convolutions. A layer that AdaLoRA has pruned to rank 0 does nothing and is left out. An adapter whose training
+/// began with a changed base (PiSSA, OLoRA, LoRA-GA saved unconverted) is relative to that base. It is read only where
+/// the caller says so with peft_base::anchored. Where this library does not know what init_lora_weights says, the
+/// caller must say which base it is.
 /// errors  file_error; format_error for what is not supported, does not fit together, or is not finite; state_error as
 ///         said above, and for whole layers
 inline peft_adapter load_peft(std::filesystem::path const& folder, std::optional<peft_base> base = {},

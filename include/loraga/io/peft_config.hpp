@@ -10,18 +10,18 @@ namespace loraga {
 
 /// adapter_config.json of a LoRA, DoRA or AdaLoRA adapter, as Hugging Face PEFT reads and writes it.
 struct peft_config {
-  index_t r = 8;
+  index_t r = 8;  ///< the rank of layers without an exception
   double alpha = 8;
   bool rank_stable = false;  ///< s = alpha/sqrt(r) instead of alpha/r
-  /// Exceptions by module; the first that fits counts. Keys are regular expressions for the end of a name.
+  /// Exceptions from r by module; the first that fits counts. Keys are regular expressions for the end of a name.
   std::vector<std::pair<std::string, index_t>> rank_pattern;
-  std::vector<std::pair<std::string, double>> alpha_pattern;
-  module_selection targets;
-  double dropout = 0;
-  bool fan_in_fan_out = false;  ///< the base stores its weights in x out (GPT-2's Conv1D)
-  std::string base_model, task_type;
-  std::string init = "true";  ///< init_lora_weights as JSON text, without quotes
-  bool dora = false;          ///< use_dora
+  std::vector<std::pair<std::string, double>> alpha_pattern;  ///< exceptions from alpha, likewise
+  module_selection targets;                                   ///< target_modules and what goes with it
+  double dropout = 0;                                         ///< lora_dropout
+  bool fan_in_fan_out = false;                                ///< the base stores its weights in x out (GPT-2's Conv1D)
+  std::string base_model, task_type;                          ///< base_model_name_or_path, task_type
+  std::string init = "true";                                  ///< init_lora_weights as JSON text, without quotes
+  bool dora = false;                                          ///< use_dora
   /// Modules that were trained whole and are saved with the adapter: heads, resized embeddings.
   std::vector<std::string> modules_to_save;
   std::string bias = "none";         ///< which biases of the base were trained: none, all or lora_only
@@ -30,15 +30,15 @@ struct peft_config {
   bool adalora = false;
   std::map<std::string, index_t, std::less<>> kept_ranks;  ///< of pruned layers, by module; may be 0
 
-  /// Whether training began with a base that was changed by what A and B began with: they are relative to that one.
-  /// Writers spell methods as they like (lora_ga, lora-ga, LoRA-GA).
+  /// Whether training began with a base from which the start of A and B had been subtracted: they are relative to that
+  /// one. Writers spell methods as they like (lora_ga, lora-ga, LoRA-GA).
   bool changes_base() const {
     auto const method = plain_init();
     for (auto const* known : {"pissa", "milora", "olora", "corda", "loftq", "loraga", "loraone"})
       if (method.starts_with(known)) return true;
     return false;
   }
-  /// Whether this library can tell whether it is so.
+  /// Whether this library knows init, so that changes_base can tell.
   bool knows_init() const {
     auto const method = plain_init();
     for (auto const* known : {"true", "false", "null", "gaussian", "orthogonal", "eva", "mica"})
@@ -163,8 +163,8 @@ inline void write_adalora(peft_config const& c, nlohmann::json& config) {
 
 }  // namespace format
 
-/// Reads adapter_config.json. Settings that change what an adapter computes and that this library does not have are
-/// refused; all others it does not know are left aside.
+/// Reads adapter_config.json. A setting that this library does not have is refused if it changes what an adapter
+/// computes, and left aside if not.
 /// errors  format_error naming `where` and the key
 inline peft_config parse_peft_config(std::string_view text, std::string const& where) {
   auto const json = parse_json<nlohmann::ordered_json>(text, where);

@@ -14,19 +14,21 @@ enum class peft_base {
   anchored   ///< W - s*B0*A0, which save_anchored_base writes: rank r
 };
 
+/// For whom the files are written.
 enum class peft_profile {
   faithful,  ///< r, alpha, rsLoRA and patterns as trained: for going on in PEFT
   portable   ///< one rank, lora_alpha = r, s folded into B: for readers that know lora_alpha and r only (vLLM,
              ///< llama.cpp)
 };
 
+/// How an adapter is written.
 struct peft_options {
-  peft_profile profile = peft_profile::faithful;
-  std::optional<peft_base> base = {};  ///< must be named where an adapter is anchored
-  bool rank_stable = false;            ///< faithful: write alpha for s = alpha/sqrt(r)
-  std::string base_model = {};         ///< name or path of the base; must be named for peft_base::anchored
-  std::string task_type = {};          ///< CAUSAL_LM, SEQ_2_SEQ_LM, FEATURE_EXTRACTION, or empty
-  double dropout = 0;
+  peft_profile profile = peft_profile::faithful;    ///< for whom
+  std::optional<peft_base> base = {};               ///< must be named where an adapter is anchored
+  bool rank_stable = false;                         ///< faithful: write alpha for s = alpha/sqrt(r)
+  std::string base_model = {};                      ///< name or path of the base; must be named for peft_base::anchored
+  std::string task_type = {};                       ///< CAUSAL_LM, SEQ_2_SEQ_LM, FEATURE_EXTRACTION, or empty
+  double dropout = 0;                               ///< lora_dropout, for going on in PEFT
   bool fan_in_fan_out = false;                      ///< the base stores its weights in x out (GPT-2's Conv1D)
   std::string module_prefix = {};                   ///< what module names have before the names in the base's files
   std::map<std::string, weight_place> places = {};  ///< in the base, of modules for which these two are not right
@@ -43,14 +45,14 @@ struct peft_options {
 struct unchecked_names {};
 
 /// Writes an adapter as PEFT does, adapter_model.safetensors and adapter_config.json in `folder`, record by record and
-/// in any order. The folder is made if it is missing; each file appears whole or not at all, with `commit`, the
+/// in any order. The folder is made if it is missing. Each file appears whole or not at all, with `commit`, the
 /// configuration last.
 /// `base` is the model to look names and shapes up in, or unchecked_names.
 /// Records with a magnitude become a DoRA (use_dora), such with E AdaLoRA's form; the portable profile folds E into B.
 /// errors  value_error for no records, a task_type that wants a head where none is saved whole, a module given twice or
-/// unknown to the base, an anchored record without a named
-///         base, an anchored base without a name, records of several methods, DoRA's in the portable profile, scales
-///         that AdaLoRA's form does not have; shape_error; file_error (EEXIST unless overwrite::yes)
+///         unknown to the base, an anchored record without a named base, an anchored base without a name, records of
+///         several methods, DoRA's in the portable profile, scales that AdaLoRA's form does not have; shape_error;
+///         file_error (EEXIST unless overwrite::yes)
 /// source  github.com/huggingface/peft 0.21
 class peft_writer {
   peft_options options_;

@@ -4,6 +4,7 @@
 
 namespace loraga {
 
+/// What messages advise where a base is quantised.
 inline constexpr char const* full_precision_advice =
     "the same model in F32, F16 or BF16: merge into that one, and quantise it again if need be";
 

@@ -79,8 +79,8 @@ inline adapter_record folded(adapter_record const& r, index_t rank) {
 
 /// An adapter by a name of the caller's, and how strongly it counts.
 struct weighted_records {
-  std::vector<adapter_record> records;
-  double weight = 1;
+  std::vector<adapter_record> records;  ///< of one adapter
+  double weight = 1;                    ///< factor of its change
 };
 
 /// One adapter that does what the weighted sum of several does: their factors side by side, ranks added, scale 1.

@@ -9,16 +9,17 @@ namespace loraga {
 
 /// What the files say of a record beside its numbers: known before there are any.
 struct record_info {
-  std::string module;
+  std::string module;  ///< the layer's dotted name
   double scale = 1;
   index_t out = 0, in = 0, rank = 0;
-  index_t start_rank = 0;  ///< of A0 and B0; 0 where it is not anchored
-  dtype type = dtype::F32;
-  layer_kind layer = {};
+  index_t start_rank = 0;             ///< of A0 and B0; 0 where it is not anchored
+  dtype type = dtype::F32;            ///< of A, B and E
+  layer_kind layer = {};              ///< what W is the weight of
   bool magnitude = false, e = false;  ///< whether it holds them
 
   bool operator==(record_info const&) const = default;
 };
+/// What is known of a record that is there.
 inline record_info info_of(adapter_record const& r) {
   return {r.module,       r.scale, r.b.rows, r.a.cols,          r.rank(),
           r.start_a.rows, r.type,  r.layer,  r.has_magnitude(), r.has_e()};
@@ -38,8 +39,8 @@ inline std::string weight_name(std::string const& module, std::string const& pre
   return module.substr(prefix.size()) + ".weight";
 }
 
-/// Whether a base's file holds the transpose of the record's W: an embedding's vocabulary x dim, and where
-/// it is so a linear layer's in x out.
+/// Whether a base's file holds the transposed of the record's W: an embedding's vocabulary x dim, or a linear layer's
+/// in x out.
 inline bool is_stored_transposed(layer_kind const& layer, stored_tensor const& w, bool in_by_out) {
   return layer.form == layer_form::embedding || (layer.form == layer_form::linear && in_by_out && w.shape.size() == 2);
 }
@@ -50,8 +51,8 @@ struct weight_place {
   bool in_by_out = false;  ///< a linear layer's is in x out (GPT-2's Conv1D)
 };
 
-/// Options with `places` (by module), and module_prefix and fan_in_fan_out for all other modules, say where a weight
-/// is. errors  value_error as weight_name
+/// Where a module's weight is: as `places` of the options say, else by their module_prefix and fan_in_fan_out.
+/// errors  value_error as weight_name
 template <class Options>
 weight_place place_of(Options const& o, std::string const& module) {
   if (auto const known = o.places.find(module); known != o.places.end()) return known->second;
@@ -59,7 +60,8 @@ weight_place place_of(Options const& o, std::string const& module) {
 }
 
 /// Throws unless a weight has the record's shape. A record with E may say "linear" of a convolution, whose A is a
-/// matrix in AdaLoRA's files. errors  shape_error naming `where`
+/// matrix in AdaLoRA's files.
+/// errors  shape_error naming `where`
 inline void check_shape(record_info const& r, stored_tensor const& w, bool in_by_out, std::string const& where) {
   auto const& layer = r.layer;
   index_t const kernel = layer.kernel_height * layer.kernel_width;

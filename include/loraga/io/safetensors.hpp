@@ -12,16 +12,18 @@ namespace loraga {
 /// What a safetensors file says of one tensor; its bytes are file[begin, end).
 struct tensor_info {
   std::string name;
-  dtype type = dtype::F32;
+  dtype type = dtype::F32;  ///< of its elements
   std::vector<index_t> shape;
-  std::size_t begin = 0, end = 0;
+  std::size_t begin = 0, end = 0;  ///< of its bytes in the file
 };
 
+/// What a safetensors file says before its data.
 struct safetensors_header {
-  std::vector<tensor_info> tensors;  // as they lie in the file
-  std::map<std::string, std::string> metadata;
+  std::vector<tensor_info> tensors;             ///< as they lie in the file
+  std::map<std::string, std::string> metadata;  ///< __metadata__
 };
 
+/// How strictly a file is read.
 struct safetensors_options {
   bool tolerate_trailing_bytes = false;  ///< after the last tensor
 };
@@ -115,13 +117,13 @@ inline safetensors_header parse_safetensors(std::span<std::byte const> file, std
 
 /// A tensor in somebody's memory (a mapped file's): what it is, and its bytes, which need not be aligned.
 struct stored_tensor {
-  std::string label;  ///< for messages
-  dtype type = dtype::F32;
+  std::string label;        ///< for messages
+  dtype type = dtype::F32;  ///< of its elements
   std::vector<index_t> shape;
-  std::span<std::byte const> bytes;
+  std::span<std::byte const> bytes;  ///< row by row
 
-  /// Its sizes as a matrix: one dimension is a column; more than two are joined after the first (a convolution's
-  /// out x in*k*k).
+  /// Its rows and columns as a matrix. One dimension is a column; more than two are joined after the first, as a
+  /// convolution's out x in*k*k.
   index_t rows() const { return shape.empty() ? 1 : shape[0]; }
   index_t cols() const {
     index_t n = 1;
@@ -176,12 +178,17 @@ class safetensors_file {
     for (std::size_t i = 0; i < header_.tensors.size(); ++i) positions_[header_.tensors[i].name] = i;
   }
   std::filesystem::path const& path() const { return file_->path(); }
+  /// Its tensors, as they lie in the file.
   std::vector<tensor_info> const& tensors() const { return header_.tensors; }
+  /// Its __metadata__.
   std::map<std::string, std::string> const& metadata() const { return header_.metadata; }
+  /// Bytes of the whole file.
   std::size_t file_size() const { return file_->bytes().size(); }
+  /// Whether it has a tensor of that name.
   bool contains(std::string_view name) const { return positions_.find(name) != positions_.end(); }
 
-  /// errors  format_error if there is no tensor of that name
+  /// The tensor of that name.
+  /// errors  format_error if there is none
   stored_tensor operator[](std::string_view name) const {
     auto const p = positions_.find(name);
     if (p == positions_.end())

@@ -3,9 +3,10 @@
 
 namespace loraga {
 
+/// A tensor that is going to be written.
 struct tensor_spec {
   std::string name;
-  dtype type = dtype::F32;
+  dtype type = dtype::F32;  ///< of its elements
   std::vector<index_t> shape;
 };
 
@@ -35,9 +36,9 @@ inline std::string safetensors_head(std::vector<tensor_spec> const& specs, std::
 }
 }  // namespace format
 
-/// Writes a safetensors file tensor by tensor, in any order; the file takes its name when all are there (`commit`).
-/// Bytes are those of the Python package safetensors for the same content (which orders several metadata entries at
-/// random; here they are sorted).
+/// Writes a safetensors file tensor by tensor, in any order. The file takes its name when all are there (`commit`). Its
+/// bytes are those of the Python package safetensors for the same content, but that metadata entries are sorted, where
+/// the package orders them at random.
 /// errors  file_error; value_error for two tensors of one name, a name "__metadata__", text that is not UTF-8, or
 ///         sizes out of range
 class safetensors_writer {

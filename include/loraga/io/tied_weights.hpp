@@ -9,9 +9,9 @@ namespace loraga {
 
 /// What a merge makes of a tied head where an adapter changes it or the embedding, and not both alike.
 enum class tied_weights {
-  refuse,
-  untie,  ///< each gets a tensor of its own, and config.json says so: what the adapter was trained on
-  share   ///< the one tensor gets both changes
+  refuse,  ///< an error: the user decides
+  untie,   ///< each gets a tensor of its own, and config.json says so: what the adapter was trained on
+  share    ///< the one tensor gets both changes
 };
 
 namespace format {
@@ -65,15 +65,15 @@ inline bool same_change(adapter_record const& a, adapter_record const& b) {
 
 /// The two tensors of a tied model: `head` need not be in its files, and is empty where its name is not known.
 struct tied_pair {
-  std::string embedding, head;
+  std::string embedding, head;  ///< tensor names
   bool several = false;  ///< more modules share the embedding (T5's, BART's): it cannot be given to the head alone
 };
 
 /// A tensor's rows and columns, by its name.
 using touched_tensors = std::map<std::string, std::pair<index_t, index_t>>;
 
-/// Whether a tensor that an adapter speaks of is a tied model's head: it is called so, or the base has it not and it
-/// has the shape of one.
+/// Whether a tensor that an adapter speaks of is a tied model's head. It is if it is called so, or if the base lacks it
+/// and it has the shape of one.
 inline bool is_tied_head(std::string const& name, std::pair<index_t, index_t> shape, safetensors_model const& base,
                          base_facts const& facts) {
   if (!facts.is_tied(base.contains(name))) return false;
@@ -209,7 +209,7 @@ class tied_settlement {
 
 /// Puts into a merge what its model's tie asks for. `changes` and `options` are those of write_changed_model; a head
 /// that the files lack has its place in them already.
-/// returns what was done, in a sentence; empty if nothing had to be
+/// returns  what was done, in a sentence; empty if nothing had to be
 /// errors  value_error where `how` refuses, and where the tie cannot be opened
 inline std::string settle_tied(safetensors_model const& base, base_facts const& facts, tied_weights how,
                                std::set<std::string> const& untrained, std::vector<adapter_record>& changes,

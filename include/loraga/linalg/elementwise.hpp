@@ -59,7 +59,7 @@ struct scale_columns {
 
 }  // namespace detail
 
-/// Runs an elementwise operation along y's contiguous direction.
+/// Whether y's rows are contiguous, so that elementwise work runs along them.
 template <class V>
 bool runs_by_rows(V const& y) {
   return y.row_stride > y.col_stride && y.cols > 1;
@@ -72,7 +72,8 @@ void fill(B& be, Y y, double value) {
   be.for_each(y.rows, y.cols, detail::fill<Y>{y, static_cast<compute_t<typename Y::value_type>>(value)});
 }
 
-/// y = a*x + b*y, rounded once to y's type.  errors shape_error if shapes differ; alias_error
+/// y = a*x + b*y, rounded once to y's type. b = 0 never reads y.
+/// errors  shape_error if shapes differ; alias_error
 template <Backend B, ViewIn<typename B::space> X, MutableViewIn<typename B::space> Y>
 void axpby(B& be, double a, X x, double b, Y y) {
   require_shape(x, y.rows, y.cols, "axpby", "x");
@@ -82,7 +83,8 @@ void axpby(B& be, double a, X x, double b, Y y) {
   be.for_each(y.rows, y.cols, detail::axpby<X, Y>{static_cast<C>(a), x, static_cast<C>(b), y});
 }
 
-/// y = x, rounded to y's type.  errors shape_error if shapes differ; alias_error
+/// y = x, rounded to y's type.
+/// errors  shape_error if shapes differ; alias_error
 template <Backend B, ViewIn<typename B::space> X, MutableViewIn<typename B::space> Y>
 void convert(B& be, X x, Y y) {
   require_shape(x, y.rows, y.cols, "convert", "x");
@@ -91,7 +93,8 @@ void convert(B& be, X x, Y y) {
   be.for_each(y.rows, y.cols, detail::convert<X, Y>{x, y});
 }
 
-/// Column j of y times d(j, 0).  errors shape_error unless d is y.cols x 1
+/// Column j of y is multiplied by d(j, 0).
+/// errors  shape_error unless d is y.cols x 1
 template <Backend B, ViewIn<typename B::space> D, MutableViewIn<typename B::space> Y>
 void scale_columns(B& be, D d, Y y) {
   require_shape(d, y.cols, 1, "scale_columns", "d");

@@ -6,22 +6,23 @@
 #include <loraga/linalg/reductions.hpp>
 
 // Orthonormalisation of tall blocks. The fast way is CholeskyQR2 with a Gram matrix in double: a product, a small
-// factorisation, a product, with no look at the data from the host. It reports a breakdown in a flag; whoever reads
-// the flag repeats the block column by column, which looks at each outcome and works for anything finite.
+// factorisation, a product. The host never looks at the data; a breakdown is reported in a flag. Whoever reads the flag
+// repeats the block column by column, which looks at each outcome and works for anything finite.
 
 namespace loraga {
 
 /// When a Cholesky pivot (the squared distance of a column from the span of those before it) counts as a breakdown.
 struct pivot_limits {
-  double relative, absolute;
+  double relative, absolute;  ///< a pivot must be above both: relative times the column's squared length, and absolute
 };
-/// A first pass, of any block: relative to the column's length, what rounding of a Gram matrix in double leaves
-/// meaningful.
+/// The limits of a first pass, of any block: what rounding of a Gram matrix in double leaves meaningful, relative to
+/// the column's length.
 inline pivot_limits first_pass(index_t columns) {
   return {4 * std::numeric_limits<double>::epsilon() * static_cast<double>(std::max<index_t>(columns, 8)), 0};
 }
-/// A pass over a block that should be orthonormal already: a pivot far below 1 means that what went before did not
-/// work, or that the block lay mostly in a space it was just cleaned of (where rounding then grows by 1/sqrt(pivot)).
+/// The limits of a pass over a block that should be orthonormal already. A pivot far below 1 means that the pass before
+/// did not work, or that the block lay mostly in the space it was just cleaned of. Rounding then grows by
+/// 1/sqrt(pivot).
 inline pivot_limits repeated_pass() { return {0, 0.5}; }
 
 /// One CholeskyQR pass over a batch.
@@ -45,7 +46,9 @@ void cholesky_qr(B& be, slab_view<T, typename B::space> y, slab_view<T, typename
   }
 }
 
-/// Two CholeskyQR passes, in place: orthonormal to a few units of T's rounding unless a flag says otherwise.
+/// Two CholeskyQR passes, in place: y is orthonormal to a few units of T's rounding unless a flag says otherwise.
+/// cost    8*rows*cols^2 operations
+/// source  as cholesky_qr
 template <Backend B, class T>
 void cholesky_qr2(B& be, slab_view<T, typename B::space> y, slab_view<int, typename B::space> flags) {
   scratch<B> temporary(be);
@@ -54,7 +57,8 @@ void cholesky_qr2(B& be, slab_view<T, typename B::space> y, slab_view<int, typen
   cholesky_qr(be, q, y, repeated_pass(), flags);
 }
 
-/// CholeskyQR2 of one block, looked at: true if it worked. Where not, y still spans at least what it spanned.
+/// CholeskyQR2 of one block, looked at: true if it worked. If not, y still spans at least what it spanned. Waits for
+/// the backend.
 template <Backend B, class T>
 bool try_cholesky_qr2(B& be, matrix_view<T, typename B::space> y) {
   scratch<B> temporary(be);
@@ -64,11 +68,11 @@ bool try_cholesky_qr2(B& be, matrix_view<T, typename B::space> y) {
   return read_scalar(be, flag[0]) == 0;
 }
 
-/// column -= Q*(QT*column), again and again until that takes nothing more away; then unit length. False, with a column
-/// of no use, if nothing but rounding was left: rounding lies anywhere, also in Q, so it must not be scaled up.
-/// math    removed once, a column keeps an error of eps along Q, relative to its length before; where most of the
-/// length
-///         was still there after the last removal, it is orthogonal to a few eps
+/// Makes a column orthogonal to Q and of unit length: column -= Q*(QT*column), repeated until that takes nothing away.
+/// False, with a column of no use, if nothing but rounding was left. Rounding lies anywhere, also in Q, so it must not
+/// be scaled up.
+/// math    one removal leaves an error of eps along Q, relative to the length before; where the last removal left most
+///         of the length, the column is orthogonal to a few eps
 /// errors  numeric_error if the column holds NaN or infinity
 /// source  Giraud, Langou, Rozloznik, van den Eshof, "Rounding error analysis of the classical Gram-Schmidt
 ///         orthogonalization process", Numer. Math. 101, 2005 (twice is enough); Daniel, Gragg, Kaufman, Stewart 1976
@@ -107,11 +111,12 @@ bool separate_column(B& be, matrix_view<T const, typename B::space> q, matrix_vi
   return false;
 }
 
-/// Columns `first` and later of q become orthonormal, to one another and to those before, which are orthonormal
-/// already: one after the other, each looked at. A column in which nothing new is left is replaced by a random one, so
-/// that this works for every finite q; the span of the others stays, and so does their order. errors  shape_error if q
-/// has more columns than rows; numeric_error if it holds NaN or infinity cost    4*rows*cols^2 operations or more,
-/// column by column; waits for the backend some times per column
+/// Makes columns `first` and later of q orthonormal, to one another and to those before, which are orthonormal already.
+/// It goes column by column and looks at each outcome. A column in which nothing new is left is replaced by a random
+/// one, so this works for every finite q. The span and the order of the others stay. Waits for the backend some times
+/// per column.
+/// errors  shape_error if q has more columns than rows; numeric_error if it holds NaN or infinity
+/// cost    4*rows*cols^2 operations or more
 template <Backend B, class T>
 void orthonormalize_columns(B& be, matrix_view<T, typename B::space> q, index_t first, random_stream stream) {
   if (q.rows < q.cols)
@@ -129,8 +134,8 @@ void orthonormalize_columns(B& be, matrix_view<T, typename B::space> q, index_t 
   }
 }
 
-/// Orthonormal columns whose span holds y's, for any finite y: CholeskyQR2 where that works, else column by column.
-/// Columns keep their order. Waits for the backend at each step.
+/// Makes y's columns orthonormal, with a span that holds y's, for any finite y. CholeskyQR2 where that works, else
+/// column by column. Columns keep their order. Waits for the backend at each step.
 /// errors  numeric_error if y holds NaN or infinity; shape_error if y has more columns than rows
 template <Backend B, class T>
 void orthonormalize(B& be, matrix_view<T, typename B::space> y, random_stream stream) {
@@ -153,7 +158,7 @@ void orthonormalize(B& be, matrix_view<T, typename B::space> y, random_stream st
   orthonormalize_columns(be, y, 0, stream);
 }
 
-/// Orthonormal columns of a fixed random subspace: what stands in where there is nothing to find.
+/// y becomes orthonormal columns of a random subspace: they stand in where there is nothing to find.
 /// errors  shape_error if y has more columns than rows
 template <Backend B, class T>
 void random_orthonormal(B& be, matrix_view<T, typename B::space> y, random_stream stream) {

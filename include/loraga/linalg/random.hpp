@@ -48,20 +48,20 @@ struct test_matrix {
 
 }  // namespace detail
 
-/// y uniform in [low, high).
+/// Fills y with uniform numbers in [low, high).
 template <Backend B, MutableViewIn<typename B::space> Y>
 void fill_uniform(B& be, Y y, random_stream stream, double low, double high) {
   be.for_each(y.rows, y.cols, detail::uniform<Y>{y, stream, low, high});
 }
 
-/// y normal with mean 0 and the given standard deviation.
+/// Fills y with normal numbers of mean 0 and the given standard deviation.
 template <Backend B, MutableViewIn<typename B::space> Y>
 void fill_normal(B& be, Y y, random_stream stream, double deviation) {
   be.for_each(y.rows, y.cols, detail::normal<Y>{y, stream, deviation});
 }
 
-/// y uniform, with mean 0 and the given standard deviation: the test matrix of the randomised methods. (Random signs
-/// are cheaper, but a vector of few, equal entries is orthogonal to them in one case out of two.)
+/// Fills y with uniform numbers of mean 0 and the given standard deviation: the test matrix of the randomised methods.
+/// Random signs would be cheaper, but a vector of two equal entries is orthogonal to them in one case out of two.
 template <Backend B, MutableViewIn<typename B::space> Y>
 void fill_test_matrix(B& be, Y y, random_stream stream, double deviation = 1) {
   using C = compute_t<typename Y::value_type>;

@@ -3,7 +3,7 @@
 #include <loraga/concepts.hpp>
 
 // Sums and extremes over any backend's reduce_columns. Results stay in the backend's memory, as views of one or a few
-// numbers, so that nothing has to wait for them; read_scalar fetches one.
+// numbers, so nothing has to wait for them. read_scalar fetches one.
 
 namespace loraga {
 
@@ -55,7 +55,9 @@ struct max_abs {
 
 }  // namespace detail
 
-/// d_j = sum_i x_ij*y_ij, in double; d is cols x 1.  errors shape_error if shapes disagree
+/// Dot products of the columns of x and y.
+/// math    d_j = sum_i x_ij*y_ij, in double; d is cols x 1
+/// errors  shape_error if shapes disagree
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y, MutableViewIn<typename B::space> D>
 void column_dots(B& be, X x, Y y, D d) {
   require_shape(y, x.rows, x.cols, "column_dots", "y");
@@ -79,25 +81,31 @@ void sum_of_dots(B& be, X x, Y y, matrix_view<double, typename B::space> cell, s
 
 }  // namespace reductions
 
-/// cell = sum_ij x_ij*y_ij, in double.  errors shape_error if shapes disagree
+/// The dot product of two matrices as vectors.
+/// math    cell = sum_ij x_ij*y_ij, in double
+/// errors  shape_error if shapes disagree
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 void dot(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
   reductions::sum_of_dots<detail::column_dots>(be, x, y, cell, "dot");
 }
 
-/// cell = sum_ij |x_ij*y_ij|, in double.  errors shape_error if shapes disagree
+/// The same of magnitudes.
+/// math    cell = sum_ij |x_ij*y_ij|, in double
+/// errors  shape_error if shapes disagree
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 void abs_dot(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
   reductions::sum_of_dots<detail::column_abs_dots>(be, x, y, cell, "abs_dot");
 }
 
-/// cell = ||x||_F^2, in double: NaN or infinity in x (or magnitudes above 1e154) make it non-finite.
+/// The squared Frobenius norm. NaN or infinity in x, or magnitudes above 1e154, make it non-finite.
+/// math    cell = ||x||_F^2, in double
 template <Backend B, ViewIn<typename B::space> X>
 void sum_of_squares(B& be, X x, matrix_view<double, typename B::space> cell) {
   dot(be, x, x, cell);
 }
 
-/// cell = max |x_ij|; NaN if any entry is.
+/// The largest magnitude; NaN if any entry is NaN.
+/// math    cell = max |x_ij|
 template <Backend B, ViewIn<typename B::space> X>
 void max_abs(B& be, X x, matrix_view<double, typename B::space> cell) {
   if (x.row_stride > x.col_stride && x.cols > 1) return max_abs(be, x.transposed(), cell);

@@ -3,7 +3,7 @@
 #include <loraga/linalg/reductions.hpp>
 #include <string>
 
-// Columns picked by ids, and sums into columns by ids: what a product with a one-hot matrix is, without that matrix.
+// Columns picked by ids, and sums into columns by ids: products with a one-hot matrix, without that matrix.
 
 namespace loraga {
 
@@ -97,7 +97,8 @@ struct add_sorted_columns {
 
 }  // namespace detail
 
-/// Throws value_error, naming the first one, if an id is none of 0 ... bound-1. One reduction; waits for the backend.
+/// Throws value_error if an id is none of 0 ... bound-1, naming the first such id. Waits for the backend.
+/// cost    one reduction
 template <Backend B, IdsIn<typename B::space> I>
 void require_ids(B& be, I ids, index_t bound, std::string_view where) {
   require_shape(ids, 1, ids.cols, where, "ids");
@@ -111,7 +112,8 @@ void require_ids(B& be, I ids, index_t bound, std::string_view where) {
                        "0 ... " + std::to_string(bound - 1));
 }
 
-/// y(:, t) = x(:, ids(t)). An id that names no column gives a column of NaN; nothing else is read.
+/// Picks columns. An id that names no column gives a column of NaN; nothing outside x is read.
+/// math    y(:, t) = x(:, ids(t))
 /// errors  shape_error
 template <Backend B, ViewIn<typename B::space> X, IdsIn<typename B::space> I, MutableViewIn<typename B::space> Y>
 void gather_columns(B& be, X x, I ids, Y y) {
@@ -120,8 +122,9 @@ void gather_columns(B& be, X x, I ids, Y y) {
   be.for_each(y.rows, y.cols, detail::gather_columns<X, I, Y>{x, ids, y});
 }
 
-/// y(:, ids(t)) += x(:, t) for all t, each column of y in the order of tokens: the same bits every time, without
+/// Adds columns by id. Each column of y is summed in the order of tokens, so the bits are the same every time, without
 /// atomics. Ids that name no column are left out.
+/// math    y(:, ids(t)) += x(:, t) for all t
 /// cost    a merge sort of the ids, tokens*log^2(tokens)/2 steps in log(tokens) passes, and 16 bytes per token
 /// errors  shape_error; also for 2^32 tokens or 2^32 - 1 columns, which the sort's keys do not hold
 template <Backend B, ViewIn<typename B::space> X, IdsIn<typename B::space> I, MutableViewIn<typename B::space> Y>

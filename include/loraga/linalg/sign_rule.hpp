@@ -29,9 +29,9 @@ struct column_sign {
 
 }  // namespace detail
 
-/// The library's one sign rule: column j of u and of v are negated together where u's entry of largest magnitude
-/// (the first, on a tie) is negative. The product B*A of LoRA-GA depends on signs, because its columns of u and v
-/// come from different triplets.
+/// The library's one sign rule. Where the entry of largest magnitude in a column of u is negative (the first such
+/// entry, on a tie), that column of u and of v is negated. LoRA-GA's product B*A depends on signs, because its columns
+/// of u and v come from different triplets.
 template <Backend B, class T>
 void apply_sign_rule(B& be, matrix_view<T, typename B::space> u, matrix_view<T, typename B::space> v) {
   scratch<B> temporary(be);

@@ -22,44 +22,48 @@ struct image_view {
   requires std::same_as<U const, T> image_view(image_view<U, Space> o)
       : image_view(o.data, o.count, o.channels, o.height, o.width, o.image_stride, o.channel_stride, o.pixel_stride) {}
 
+  /// Pixel number `pixel` of channel c of image n.
   LORAGA_HD T& at(index_t n, index_t c, index_t pixel) const {
     return data[n * image_stride + c * channel_stride + pixel * pixel_stride];
   }
+  /// Pixels of one channel of one image.
   LORAGA_HD index_t pixels() const { return height * width; }
+  /// Elements of all images.
   index_t size() const { return count * channels * height * width; }
   /// n images from `first` on.
   image_view images(index_t first, index_t n) const {
     return {data + first * image_stride, n, channels, height, width, image_stride, channel_stride, pixel_stride};
   }
-  /// Elements from the first to behind the last.
+  /// Elements of memory from the first to behind the last.
   index_t extent() const {
     if (size() == 0) return 0;
     return (count - 1) * image_stride + (channels - 1) * channel_stride + (pixels() - 1) * pixel_stride + 1;
   }
-  /// Whether all images are one matrix a product can use: channels last, or a single image.
+  /// Whether all images are one matrix that a product can use: channels last, or a single image.
   bool is_matrix() const {
     return (count <= 1 || image_stride == pixels() * pixel_stride) && (channel_stride == 1 || pixel_stride == 1);
   }
-  /// Then this: channels x (count*pixels).
+  /// That matrix: channels x (count*pixels).
   matrix_view<T, Space> matrix() const { return {data, channels, count * pixels(), channel_stride, pixel_stride}; }
 };
 
-/// PyTorch's and cuDNN's default memory: image by image, channel by channel, row by row.
+/// A view of images in PyTorch's and cuDNN's default layout: image by image, channel by channel, row by row.
 template <class Space = host_space, class T>
 image_view<T, Space> nchw(T* p, index_t count, index_t channels, index_t height, index_t width) {
   return {p, count, channels, height, width, channels * height * width, height * width, 1};
 }
-/// "Channels last": image by image, pixel by pixel.
+/// A view of images with "channels last": image by image, pixel by pixel.
 template <class Space = host_space, class T>
 image_view<T, Space> nhwc(T* p, index_t count, index_t channels, index_t height, index_t width) {
   return {p, count, channels, height, width, channels * height * width, 1, channels};
 }
 
+/// "2 images of 3 channels of 8x8", for messages.
 inline std::string images_text(index_t count, index_t channels, index_t height, index_t width) {
   return std::to_string(count) + " images of " + std::to_string(channels) + " channels of " + shape_text(height, width);
 }
 
-/// Throws shape_error unless v is such images, in memory where no two elements share a place.
+/// Throws shape_error unless v has these sizes and no two of its elements share a place.
 template <class V>
 void require_images(V const& v, index_t count, index_t channels, index_t height, index_t width, std::string_view where,
                     std::string_view argument) {
@@ -92,25 +96,27 @@ void require_distinct_images(V const& out, U const& in, std::string_view where, 
 
 /// A kernel's movement along one axis, in pixels.
 struct convolution_axis {
-  index_t kernel = 1, stride = 1, padding = 0, dilation = 1;
+  index_t kernel = 1, stride = 1, padding = 0, dilation = 1;  ///< as in PyTorch's Conv2d
 
-  /// floor((length + 2*padding - dilation*(kernel - 1) - 1)/stride) + 1; 0 where the kernel does not fit.
+  /// Outputs along an axis of that length; 0 where the kernel does not fit.
+  /// math    floor((length + 2*padding - dilation*(kernel - 1) - 1)/stride) + 1
   index_t outputs(index_t length) const {
     index_t const room = length + 2 * padding - dilation * (kernel - 1) - 1;
     return room < 0 ? 0 : room / stride + 1;
   }
 };
 
-/// PyTorch's Conv2d(channels, ..., kernel_size, stride, padding, dilation) with groups = 1; padding is zeros.
+/// A 2-D convolution's sizes, as in PyTorch's Conv2d with groups = 1; padding is zeros.
 struct convolution_geometry {
   index_t channels = 1;  ///< of its input
   convolution_axis height, width;
 
-  /// Rows of the unfolded matrix, which is the "in" of the layer's W: entry (c*kernel_height + i)*kernel_width + j.
+  /// Rows of the unfolded matrix, which are the inputs of the layer's W. Channel c and entry (i, j) of the kernel make
+  /// row (c*kernel_height + i)*kernel_width + j.
   index_t in() const { return channels * height.kernel * width.kernel; }
 
-  /// Throws value_error unless channels, kernels, strides and dilations are at least 1, paddings at least 0, and all
-  /// below 2^20 (so that no size overflows).
+  /// Throws value_error unless channels, kernels, strides and dilations are at least 1 and paddings at least 0. All
+  /// must be below 2^20, so that no size overflows.
   void check(std::string_view where) const {
     auto const in_range = [&](index_t value, index_t least, char const* name) {
       require_value(value >= least && value < (index_t{1} << 20), static_cast<double>(value), where, name,
@@ -211,8 +217,8 @@ image_view<T, typename B::space> scratch_images(scratch<B>& temporary, index_t c
   return {memory.data, count, channels, height, width, pixels, count * pixels, 1};
 }
 
-/// Windows of every image (im2col). `windows` has g.in() channels and the size of the convolution's output; entry
-/// `tap` of a window is a channel, so that windows.matrix() is what W (out x g.in()) is multiplied with.
+/// Windows of every image (im2col). `windows` has g.in() channels and the size of the convolution's output. Entry `tap`
+/// of a window is a channel, so W (out x g.in()) is multiplied with windows.matrix().
 /// errors  shape_error
 template <Backend B, class X, class U>
 void unfold(B& be, convolution_geometry const& g, X image, U windows) {
@@ -223,8 +229,9 @@ void unfold(B& be, convolution_geometry const& g, X image, U windows) {
               detail::unfold<X, U>{image, windows, g.height, g.width});
 }
 
-/// image = beta*image + the transposed of unfold (col2im): each pixel gets the sum of its places in all windows, in a
-/// fixed order.  errors  shape_error
+/// The transposed of unfold (col2im): each pixel gets the sum of its places in all windows, in a fixed order.
+/// math    image = beta*image + that sum
+/// errors  shape_error
 template <Backend B, class U, class X>
 void fold(B& be, convolution_geometry const& g, U windows, double beta, X image) {
   require_images(image, windows.count, g.channels, image.height, image.width, "fold", "image");

@@ -3,26 +3,28 @@
 
 namespace loraga {
 
-/// How much of the optimal energy the answer may miss: 1 - captured/optimal at k triplets, where sigma_16 <=
-/// 0.4*sigma_1. Flatter matrices have no few directions that stand out; there it is up to 0.1 (balanced) and 0.05
-/// (tight) for pure noise (bench/results/svd_properties.json).
+/// How much of the optimal energy the answer may miss: 1 - captured/optimal at k triplets. The bounds below hold where
+/// sigma_16 <= 0.4*sigma_1. In flatter matrices no few directions stand out; there it is up to 0.1 (balanced) and 0.05
+/// (tight), for pure noise (bench/results/svd_properties.json).
 enum class svd_quality {
   balanced,  ///< at most about 1e-3: changes nothing visible in training
   tight      ///< at most about 1e-4: as good as torch.svd_lowrank(q = 2k, niter = 4)
 };
 
-/// Chooses a method by shape and number of triplets. Override it by passing another method in its place.
+/// Chooses a method by shape and number of triplets. To override it, pass another method in its place.
 /// loss    see svd_quality; exact where the smaller side is at most 64, or the basis would be as large as half of it
 /// errors  as the chosen method's
+/// cost    as the chosen method's
 struct automatic_svd {
-  svd_quality quality = svd_quality::balanced;
+  svd_quality quality = svd_quality::balanced;  ///< how much energy it may miss
   std::uint64_t seed = 0;
 
-  /// The choice, to look at or to start from: exact through the Gram matrix, or block Krylov with these fields.
+  /// A choice: exact through the Gram matrix, or block Krylov.
   struct plan {
-    bool exact;
-    block_krylov krylov;
+    bool exact;           ///< by `gram`
+    block_krylov krylov;  ///< else by this
   };
+  /// The choice for a shape, to look at or to start from.
   plan choose(index_t rows, index_t cols, index_t k) const {
     index_t const small = std::min(rows, cols), large = std::max(rows, cols);
     index_t const r = (k + 1) / 2;

@@ -19,13 +19,13 @@ struct flag_repeated_values {
 
 }  // namespace detail
 
-/// Randomised block Krylov iteration with one orthonormal basis (of the smaller side) and its image kept explicitly.
-/// math    basis of span{Y, M*Y, ..., M^(depth-1)*Y}, M = A*AT, Y = A*Omega, fully reorthogonalised; Rayleigh-Ritz
-/// Reaches subspace iteration's accuracy with about the square root of its products. A basis as large as the smaller
+/// Randomised block Krylov iteration. One orthonormal basis of the smaller side and its image are kept explicitly.
+/// It reaches subspace iteration's accuracy with about the square root of its products. A basis as large as the smaller
 /// side spans everything; the answer is then exact and `gram` computes it.
+/// The method starts again with block = k after a breakdown, and where block < k and a singular value is repeated more
+/// than `block` times.
+/// math    basis of span{Y, M*Y, ..., M^(depth-1)*Y}, M = A*AT, Y = A*Omega, fully reorthogonalised; Rayleigh-Ritz
 /// loss    by block, depth and spectrum: with the defaults up to 1e-1 of the optimal energy, for k <= 2
-/// Where block < k, a singular value that is repeated more than `block` times, and any breakdown, make the method start
-/// again with block = k.
 /// errors  shape_error for k outside 1..min(m, n) or block*depth below k; numeric faults are flags of the result
 /// cost    2*depth passes over A, `block` columns each; basis and image: block*depth*(m + n) numbers
 /// source  Musco, Musco, NeurIPS 2015; small blocks: Meyer, Musco, Musco, arXiv:2305.02535
@@ -47,6 +47,7 @@ struct block_krylov {
     return factor_batch(be, *this, a, k, {seed, 0}, "block_krylov::top");
   }
 
+  /// One attempt at the triplets of an operator, for factor_batch.
   template <Backend B, class Op, class T>
   void run(B& be, Op const& op, triplet_slabs<T, typename B::space> out, slab_view<int, typename B::space> flags,
            caution how) const {

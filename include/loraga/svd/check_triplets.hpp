@@ -45,9 +45,9 @@ struct check_values {
 
 }  // namespace detail
 
-/// Looks at a batch of triplets before anybody uses them: U and V orthonormal to 1e-5 (1e-12 in double), values in
-/// order and finite and, where energies are known (count x 1, else empty), no more captured than there is. What is
-/// wrong raises a flag: svd_ill_conditioned for an optimistic answer, which is then made again safely; after that
+/// Looks at a batch of triplets before anybody uses them. U and V must be orthonormal to 1e-5 (1e-12 in double), values
+/// finite and in order. Where energies are known (count x 1, else empty), no more may be captured than there is. What
+/// is wrong raises a flag. An optimistic answer gets svd_ill_conditioned and is made again safely; a safe one gets
 /// svd_inaccurate.
 /// math    max |QT*Q - I|, the product in double: in float, rounding of many equal terms adds up to more than the limit
 /// cost    2*k^2*(rows + cols) operations

@@ -6,6 +6,7 @@
 
 namespace loraga {
 
+/// Which of cuSOLVER's decompositions.
 enum class cusolver_driver {
   gesvd,   ///< exact, by QR iteration
   gesvdj,  ///< exact, by Jacobi rotations
@@ -60,9 +61,9 @@ void with_buffers(cuda& be, char const* name, Sizes const& sizes, Call const& ca
 /// cost    one copy of a matrix, all its triplets for the exact drivers; one matrix after another but for gesvda
 /// source  cuSOLVER's documentation of the routines of these names
 struct cusolver_svd {
-  cusolver_driver driver = cusolver_driver::gesvdp;
-  index_t oversampling = 0;  ///< of gesvdr: columns beyond k; 0 means k, cut to what fits
-  int iterations = 2;        ///< of gesvdr: power iterations
+  cusolver_driver driver = cusolver_driver::gesvdp;  ///< which decomposition
+  index_t oversampling = 0;                          ///< of gesvdr: columns beyond k; 0 means k, cut to what fits
+  int iterations = 2;                                ///< of gesvdr: power iterations
 
   template <class T>
   auto top(cuda& be, view_list<T, device_space> a, index_t k) const {
@@ -75,6 +76,7 @@ struct cusolver_svd {
     return factor_batch(be, *this, a, k, random_stream{}, "cusolver_svd::top");
   }
 
+  /// One attempt at the triplets of an operator, for factor_batch.
   template <class Op, class T>
   void run(cuda& be, Op const& op, triplet_slabs<T, device_space> out, slab_view<int, device_space> flags,
            caution how) const {

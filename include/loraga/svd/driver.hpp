@@ -5,7 +5,7 @@
 
 namespace loraga {
 
-/// Throws unless `a` is a batch of equal usable views with at least k singular triplets.
+/// Throws shape_error unless `a` is a batch of usable views of one shape with at least k singular triplets.
 template <class L>
 void require_batch(L const& a, index_t k, std::string_view where) {
   for (index_t b = 0; b < a.count; ++b) {
@@ -17,7 +17,8 @@ void require_batch(L const& a, index_t k, std::string_view where) {
                        "1.." + std::to_string(std::min(a.rows, a.cols)) + " for " + shape_text(a.rows, a.cols));
 }
 
-/// Flags of what cannot be factored, told by squared norms; where one left double's range, the entries tell why.
+/// Flags of the matrices that cannot be factored. Squared norms tell which; where one left double's range, the entries
+/// tell why.
 template <class C, Backend B, class L>
 std::vector<int> unusable_members(B& be, L const& a, std::vector<double> const& energy) {
   std::vector<int> flags;
@@ -37,9 +38,9 @@ std::vector<int> unusable_members(B& be, L const& a, std::vector<double> const& 
   return flags;
 }
 
-/// What all SVD methods share: measures every matrix once (that read also yields the energy), sorts out what cannot
-/// be factored, runs method.run on the rest, optimistically, in whole batches on a GPU and matrix by matrix in
-/// parallel on a CPU, looks at the answers, repeats with caution what broke down, and applies the sign rule.
+/// What all SVD methods share. It measures every matrix once and sets aside what cannot be factored. On the rest it
+/// runs method.run optimistically: in whole batches on a GPU, matrix by matrix in parallel on a CPU. Then it looks at
+/// the answers, repeats with caution what broke down, and applies the sign rule.
 /// errors  shape_error for bad views or k; numeric faults become flags
 template <Backend B, class Method, class T>
 svd_result<compute_t<std::remove_const_t<T>>, B> factor_batch(B& be, Method const& method,

@@ -5,12 +5,11 @@
 
 namespace loraga {
 
-/// Exact triplets, small ones too: computed in double, finished by Eigen's Jacobi rotations. In its own header because
-/// these take seconds to compile.
+/// Exact triplets, small singular values too: computed in double, finished by Eigen's Jacobi rotations. It has a header
+/// of its own because these take seconds to compile. Eigen's divide and conquer would be faster on large matrices. That
+/// of 3.4.0 reads out of bounds on matrices of low rank and on those with repeated singular values.
 /// math    for m >= n: AT*A = V diag VT; U = orth(A*V); UT*A*V is diagonal but for what the Gram matrix cannot tell,
 ///         which two-sided Jacobi finds: |s_i - sigma_i| <= about 1e-14*sigma_1
-/// Eigen's divide and conquer would be faster on large matrices, but that of 3.4.0 reads out of bounds on matrices of
-/// low rank and such with repeated singular values.
 /// errors  shape_error for k outside 1..min(m, n); numeric faults are flags of the result
 /// cost    two to three times that of `gram`: 0.8 s for a 1024x1024 matrix, 8 s for 2048x2048, on two cores
 struct eigen_svd {
@@ -19,6 +18,7 @@ struct eigen_svd {
     return factor_batch(be, *this, a, k, random_stream{}, "eigen_svd::top");
   }
 
+  /// One attempt at the triplets of an operator, for factor_batch.
   template <class Op, class T>
   void run(cpu& be, Op const& op, triplet_slabs<T, host_space> out, slab_view<int, host_space> flags, caution) const {
     if (op.rows() < op.cols()) return run(be, op.transposed(), out.transposed(), flags, caution::safe);

@@ -5,17 +5,17 @@ namespace loraga {
 
 /// Exact triplets through the Gram matrix of the smaller side, formed and diagonalised in double.
 /// math    for m <= n: A*AT = W diag(s^2) WT; U = W, V = AT*W/s, made orthonormal once more
-/// loss    rounding, and what the last line says
+/// loss    rounding: s_i is exact to eps_double*(s_1/s_i)^2 relative; below 1.5e-8*s_1*sqrt(m) (1.2e-7 in float) it means
+///         nothing and is reported as 0
 /// errors  shape_error for k outside 1..min(m, n); numeric faults are flags of the result
 /// cost    2*m^2*n operations in double and an m x m eigenproblem (about 10*m^3): for small sides, up to about 1024
-/// s_i is exact to eps_double*(s_1/s_i)^2 relative: below 1.5e-8*s_1*sqrt(m) (1.2e-7 in float) it means nothing and is
-/// reported as 0.
 struct gram {
   template <Backend B, class T>
   auto top(B& be, view_list<T, typename B::space> a, index_t k) const {
     return factor_batch(be, *this, a, k, random_stream{}, "gram::top");
   }
 
+  /// One attempt at the triplets of an operator, for factor_batch.
   template <Backend B, class Op, class T>
   void run(B& be, Op const& op, triplet_slabs<T, typename B::space> out, slab_view<int, typename B::space> flags,
            caution how) const {

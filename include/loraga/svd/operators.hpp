@@ -8,15 +8,15 @@
 
 namespace loraga {
 
-/// Power of two that brings a matrix of that squared norm to norm 1, or as near as float's powers of two reach; 1 where
-/// products with it are safe as they are.
+/// The power of two that brings a matrix of that squared norm to a norm near 1, as far as float's powers of two reach.
+/// 1 where products with it are safe as they are.
 inline double safe_scale(double energy) {
   int const exponent = std::ilogb(energy) / 2;
   return std::abs(exponent) <= 40 ? 1.0 : std::ldexp(1.0, std::clamp(-exponent, -126, 126));
 }
 
-/// scale*A*x by multiply(x', alpha), which stores alpha*A*x'. Half of the scale goes to x, half to alpha: all of it in
-/// one place would leave the type's range.
+/// scale*A*x by calls multiply(x', alpha), which store alpha*A*x'. Half of the scale goes to x, half to alpha: all of
+/// it in one place would leave the type's range.
 template <class B, class X, class F>
 void scaled_product(B& be, double scale, X const& x, F const& multiply) {
   if (scale == 1.0) return multiply(x, 1.0);
@@ -38,6 +38,7 @@ struct dense_operator {
   index_t rows() const { return a.rows; }
   index_t cols() const { return a.cols; }
   dense_operator transposed() const { return {a.transposed(), scale}; }
+  /// n matrices from `first` on.
   dense_operator matrices(index_t first, index_t n) const { return {a.matrices(first, n), scale}; }
   /// y = scale*A*x
   template <class B, class X>
@@ -62,14 +63,14 @@ void add_low_rank(B& be, svd_factors<T const, Space> base, matrix_view<T, Space>
   be.gemm(1.0, base.u, inner, 1.0, y);
 }
 
-/// weight*left*rightT on top of a base known by its triplets, for one layer: a micro-batch's gradient (left = dY,
-/// right = X, both with tokens as columns) and what came before it.
+/// weight*left*rightT plus a base that is known by its triplets, for one layer: a micro-batch's gradient and what came
+/// before it. left = dY and right = X, both with tokens as columns.
 template <class L, class R, class T, class Space>
 struct outer_operator {
-  L left;
-  R right;
-  double weight;
-  svd_factors<T const, Space> base;
+  L left;                            ///< dY
+  R right;                           ///< X
+  double weight;                     ///< of the product
+  svd_factors<T const, Space> base;  ///< empty if there is none
 
   /// y = this*x, for batches of one
   template <class B>
@@ -80,24 +81,27 @@ struct outer_operator {
     be.gemm(weight, left, inner, 0.0, y[0]);
     add_low_rank(be, base, x[0], y[0]);
   }
+  /// y = thisT*x, for batches of one
   template <class B>
   void apply_transposed(B& be, slab_view<T, Space> x, slab_view<T, Space> y) const {
     outer_operator<R, L, T, Space>{right, left, weight, {base.v, base.s, base.u}}.apply(be, x, y);
   }
 };
 
-/// weight*a on top of a base known by its triplets, for one layer.
+/// weight*a plus a base that is known by its triplets, for one layer.
 template <class V, class T, class Space>
 struct sum_operator {
-  V a;
-  double weight;
-  svd_factors<T const, Space> base;
+  V a;                               ///< a gradient
+  double weight;                     ///< of it
+  svd_factors<T const, Space> base;  ///< empty if there is none
 
+  /// y = this*x, for batches of one
   template <class B>
   void apply(B& be, slab_view<T, Space> x, slab_view<T, Space> y) const {
     be.gemm(weight, a, x[0], 0.0, y[0]);
     add_low_rank(be, base, x[0], y[0]);
   }
+  /// y = thisT*x, for batches of one
   template <class B>
   void apply_transposed(B& be, slab_view<T, Space> x, slab_view<T, Space> y) const {
     sum_operator{a.transposed(), weight, {base.v, base.s, base.u}}.apply(be, x, y);
@@ -107,13 +111,15 @@ struct sum_operator {
 /// scale*op, for batches of one.
 template <class Op>
 struct scaled_operator {
-  Op op;
-  double scale;
+  Op op;         ///< the operator
+  double scale;  ///< its factor
 
+  /// y = scale*op*x
   template <class B, class T>
   void apply(B& be, slab_view<T, typename B::space> x, slab_view<T, typename B::space> y) const {
     multiply(be, x, y, [&](auto const& v) { op.apply(be, v, y); });
   }
+  /// y = scale*opT*x
   template <class B, class T>
   void apply_transposed(B& be, slab_view<T, typename B::space> x, slab_view<T, typename B::space> y) const {
     multiply(be, x, y, [&](auto const& v) { op.apply_transposed(be, v, y); });

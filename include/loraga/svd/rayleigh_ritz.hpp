@@ -8,13 +8,14 @@ template <class T, class Space>
 struct triplet_slabs {
   slab_view<T, Space> u, s, v;
   triplet_slabs transposed() const { return {v, s, u}; }
+  /// Those of n matrices from `first` on.
   triplet_slabs matrices(index_t first, index_t n) const {
     return {u.matrices(first, n), s.matrices(first, n), v.matrices(first, n)};
   }
 };
 
-/// How a method orthonormalises: optimistically for the whole batch, leaving flags; or, when a flag made the method
-/// repeat one matrix, safely and with a look at each outcome.
+/// How a method orthonormalises. `optimistic`: the whole batch at once, leaving flags. `safe`: one matrix, which a flag
+/// made the method repeat, with a look at each outcome.
 enum class caution { optimistic, safe };
 
 /// One orthonormalisation pass from y to q: CholeskyQR, or column by column.
@@ -65,9 +66,9 @@ struct normalise_ritz_vectors {
 }  // namespace detail
 
 /// The triplets of A within a subspace, from the Gram matrix of its image.
+/// `left(w, u)` writes Q*w to u, `right(w, v)` writes Z*w to v; gram is destroyed. Directions with
+/// s <= max(eps, 1.5e-8)*s_1*sqrt(l) are rounding: s becomes 0 and v is completed to an orthonormal set.
 /// math    S = ZT*Z for Z = AT*Q, Q orthonormal; S = W diag(s^2) WT; U = Q*W, V = Z*W/s, made orthonormal once more
-/// Directions with s <= max(eps, 1.5e-8)*s_1*sqrt(l) are rounding: s becomes 0 and v is completed to an orthonormal
-/// set. `left(w, u)` writes Q*w to u, `right(w, v)` writes Z*w to v; gram is destroyed.
 template <Backend B, class T, class Left, class Right>
 void rayleigh_ritz(B& be, slab_view<double, typename B::space> gram, triplet_slabs<T, typename B::space> out,
                    caution how, random_stream stream, slab_view<int, typename B::space> flags, Left const& left,

@@ -4,18 +4,19 @@
 namespace loraga {
 
 /// Randomised subspace iteration.
-/// math    Y = (A*AT)^iterations * A*Omega, Q = orth(Y), then Rayleigh-Ritz; Omega random by the seed
 /// A width as large as the smaller side spans everything; the answer is then exact and `gram` computes it.
+/// math    Y = (A*AT)^iterations * A*Omega, Q = orth(Y), then Rayleigh-Ritz; Omega random by the seed
 /// loss    by width, iterations and spectrum: with the defaults up to 2e-1 of the optimal energy, for k <= 2
 /// errors  shape_error for k outside 1..min(m, n) or a width below k; numeric faults are flags of the result
 /// cost    2 + 2*iterations passes over A, `width` columns each
 /// source  Halko, Martinsson, Tropp, SIAM Review 2011, Alg. 4.4; orthonormalised once per pair of passes, which fp32
 ///         allows because the last pass is taken with an orthonormal Q
 struct subspace {
-  index_t width = 0;  ///< columns; 0 means 2k
-  int iterations = 4;
+  index_t width = 0;   ///< columns; 0 means 2k
+  int iterations = 4;  ///< pairs of passes over A
   std::uint64_t seed = 0;
 
+  /// The columns it takes for k triplets.
   index_t columns(index_t k, index_t small_side) const { return std::min(width ? width : 2 * k, small_side); }
 
   template <Backend B, class T>
@@ -27,6 +28,7 @@ struct subspace {
     return factor_batch(be, *this, a, k, {seed, 0}, "subspace::top");
   }
 
+  /// One attempt at the triplets of an operator, for factor_batch.
   template <Backend B, class Op, class T>
   void run(B& be, Op const& op, triplet_slabs<T, typename B::space> out, slab_view<int, typename B::space> flags,
            caution how) const {

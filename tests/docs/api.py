@@ -1,0 +1,121 @@
+"""The reference's generator on small headers: what it finds, what it refuses, what it shows."""
+import os
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/api"))
+import generate
+import rules
+from headers import TAGS, read_headers, split_doc
+
+HEADER = '''#pragma once
+#include <vector>
+
+namespace loraga {
+
+namespace detail {
+struct hidden {};
+}  // namespace detail
+
+/// What kinds there are: `one`, and others.
+enum class kind {
+  one,
+  two,   ///< the second
+  three
+};
+
+/// Throws if x is bad.  errors  value_error
+/// cost    nothing;
+///         really
+template <class T>
+requires std::same_as<T, float>
+inline void check_it(T x, char const* text = "a; {b}") {
+  if (x > 0) return;
+}
+/// Marks.
+struct first_mark {};
+struct second_mark {};  ///< the other one
+
+struct naked {
+  int loose = 0, more = 1;
+  int rows = 3;
+  /// Adds.
+  template <class B>
+  void add(B& be) requires requires(B& b) { b.add(); }
+  {
+    be.add();
+  }
+  void add(int) {}
+  bool operator==(naked const&) const = default;
+  naked() : loose{0}, more(1) {}
+
+ private:
+  int secret_ = 0;
+};
+
+/// A concept.
+template <class T>
+concept Thing = requires(T t) {
+  { t.run() } -> std::same_as<void>;  // runs
+};
+
+}  // namespace loraga
+'''
+
+
+class Generator(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def read(self, text, name="core/test.hpp"):
+        path = Path(self.folder.name) / "loraga" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return read_headers(Path(self.folder.name))
+
+    def lacking(self, headers, glossary=()):
+        explain = rules.Explanations(headers, dict(glossary))
+        return [n.full for n in rules.undocumented(headers, explain)]
+
+    def test_names(self):
+        names = self.read(HEADER)["loraga/core/test.hpp"]
+        self.assertEqual([(n.kind, n.name) for n in names],
+                         [("enum", "kind"), ("function", "check_it"), ("class", "first_mark"), ("class", "second_mark"),
+                          ("class", "naked"), ("concept", "Thing")])
+        self.assertEqual([m.name for m in names[4].members], ["loose", "more", "rows", "add", "add", "naked"])
+        self.assertEqual(names[3].doc, ["the other one"])
+        self.assertTrue(names[4].members[4].shared)
+
+    def test_lacking(self):
+        headers = self.read(HEADER)
+        self.assertEqual(self.lacking(headers), ["kind::three", "naked", "naked::loose", "naked::more", "naked::rows"])
+        self.assertEqual(self.lacking(headers, {"rows": "r"}), ["kind::three", "naked", "naked::loose", "naked::more"])
+
+    def test_concepts_explain_members(self):
+        text = "#pragma once\nnamespace loraga {\n\n/// Does.\nstruct exact {\n  int top(int k) const { return k; }\n  int other() const { return 0; }\n};\n\n" \
+               "/// A method.\ntemplate <class S>\nconcept SvdMethod = requires(S const& s) {\n  { s.top(1) } -> std::same_as<int>;\n};\n\n}  // namespace loraga\n"
+        self.assertEqual(self.lacking(self.read(text, "svd/exact.hpp")), ["exact::other"])
+
+    def test_tags(self):
+        prose, tagged = split_doc(["Throws if x is bad.  errors  value_error", "cost    nothing;", "        really", "More."])
+        self.assertEqual(tagged, [("errors", "value_error"), ("cost", "nothing; really")])
+        self.assertEqual(prose, [["Throws if x is bad.", "More."]])
+        broken = self.read("namespace loraga {\n\n/// The order stays. errors  shape_error\ninline void f() {}\n\n}  // namespace loraga\n")
+        self.assertEqual([n.name for n, _ in rules.broken_tags(broken, TAGS)], ["f"])
+
+    def test_pages(self):
+        out = Path(self.folder.name) / "out"
+        generate.Pages(self.read(HEADER)).write(out)
+        page = (out / "core.html").read_text()
+        self.assertIn("<dt>cost</dt><dd>nothing; really</dd>", page)
+        self.assertIn("{ t.run() } -&gt; std::same_as&lt;void&gt;;  // runs", page)
+        self.assertNotIn("hidden", page)
+        self.assertNotIn("secret_", page)
+        self.assertIn('<a href="core.html#check_it">', (out / "index.html").read_text())
+
+
+if __name__ == "__main__":
+    unittest.main()

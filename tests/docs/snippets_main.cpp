@@ -1,0 +1,105 @@
+// The reference's snippets, run on small data: each says something that can be checked.
+#include <cstdio>
+#include <filesystem>
+#include <loraga/cpu.hpp>
+#include <loraga/io/checkpoint.hpp>
+#include <loraga/io/gguf.hpp>
+#include <loraga/io/merge_peft.hpp>
+#include <loraga/svd/eigen.hpp>
+
+#include "../support/folder.hpp"
+
+using namespace loraga;
+
+#include "checkpoint.cpp"
+#include "cpu_backend.cpp"
+#include "diagnostics.cpp"
+#include "elementwise.cpp"
+#include "errors.cpp"
+#include "gguf.cpp"
+#include "gradient_background.cpp"
+#include "gradient_dense.cpp"
+#include "gradient_incremental.cpp"
+#include "gradient_sign.cpp"
+#include "input_statistics.cpp"
+#include "merge_files.cpp"
+#include "merge_folder.cpp"
+#include "optimiser.cpp"
+#include "random_numbers.cpp"
+#include "rank_allocation.cpp"
+#include "safetensors.cpp"
+#include "save_and_load_peft.cpp"
+#include "scalings.cpp"
+#include "svd_exact.cpp"
+#include "svd_methods.cpp"
+#include "views.cpp"
+
+namespace {
+
+int failed = 0;
+void expect(bool ok, char const* what) {
+  if (!ok) std::printf("%s\n", what), ++failed;
+}
+bool near(double x, double y) { return std::abs(x - y) <= 1e-4 * std::max(1.0, std::abs(y)); }
+
+}  // namespace
+
+int main() {
+  index_t const out = 20, in = 16, tokens = 40, r = 4;
+  cpu be;
+  matrix<float, cpu> w(be, out, in), noise(be, out, in), x(be, in, tokens), dy(be, out, tokens), dw(be, out, in);
+  random_weights(be, w.view(), noise.view());
+  fill_normal(be, x.view(), {1, 1}, 1);
+  fill_normal(be, dy.view(), {1, 2}, 1);
+  be.gemm(1, dy.view(), x.view().transposed(), 0, dw.view());
+  matrix_view<float const, host_space> const g = dw.view();
+
+  expect(look_at(w.view().data, x.view().data, out, in, tokens) == row_major(w.view().data, out, in)(1, 2), "views");
+  expect(squared_output(be, w.view(), x.view()) > 0, "cpu");
+  positive_part(be, w.view(), noise.view());
+  expect(noise.view()(0, 0) >= 0, "elementwise");
+  expect(what_is_wrong(be, w.view(), w.view(), dy.view()).find("cpu::gemm") == 0, "errors");
+  double const first = leading_value(be, g, 2 * r);
+  expect(near(gradient_triplets(be, dy.view(), x.view(), r)[0].s(0, 0), first), "gradient_dense");
+  expect(near(streamed_triplets(be, dy.view(), x.view(), r)[0].s(0, 0), first), "gradient_incremental");
+  expect(feed_in_background(be, dy.view(), x.view(), r) == 2 * r + 1, "gradient_background");
+  expect(sign_triplets(be, dw.view(), r).flags[0] == svd_usable, "gradient_sign");
+  expect(tokens_seen(be, x.view()) == tokens, "input_statistics");
+  matrix<double, cpu> identity(be, 5, 3);
+  be.for_each(5, 3, [v = identity.view()](index_t i, index_t j) { v(i, j) = i == j; });
+  expect(near(smallest_value(be, matrix_view<double const, host_space>(identity.view())), 1), "svd_exact");
+  expect(near(difference_of_scales(out, in, r), 4), "scalings");
+  std::vector<double> sigma(64);
+  for (std::size_t i = 0; i < sigma.size(); ++i) sigma[i] = 1.0 / static_cast<double>(i + 1);
+  expect(ranks_by_spectrum(sigma, sigma).size() == 2, "rank_allocation");
+  expect(ranks_by_other_rules() > 4, "rank_allocation, other rules");
+
+  lora<float, cpu> adapter(be, out, in, r, rank_stable_scaling{.alpha = 8});
+  fill_normal(be, adapter.a(), {1, 3}, 0.1);
+  fill_normal(be, adapter.b(), {1, 4}, 0.1);
+  dense_gradient<cpu> G(be, out, in);
+  G.add(be, dw.view());
+  expect(look_at_gradient(be, G, g, adapter.a(), adapter.b()) <= 1.0001, "diagnostics");
+  expect(near(optimise(be, adapter), 1), "optimiser");
+  adamw<float, cpu> optimiser(be);
+  add_adapter(be, optimiser, adapter, {});
+
+  test::folder folder;
+  expect(save_and_resume(be, adapter, optimiser, folder / "state") == 100, "checkpoint");
+  expect(write_and_read(folder / "w.safetensors", w.view()) == w.view()(0, 0), "safetensors");
+  expect(near(through_a_folder(be, adapter, folder / "adapter"), 4), "save_and_load_peft");
+  auto record = take_record(be, adapter, "model.layers.0.self_attn.v_proj");
+  for_llama_cpp(folder / "adapter.gguf", {record});
+  expect(std::filesystem::file_size(folder / "adapter.gguf") > 500, "gguf");
+  std::filesystem::create_directory(folder / "base");
+  std::string const weight = "encoder.layer.0.attention.self.query.weight";
+  safetensors_writer writer(folder / "base" / "model.safetensors", {{weight, dtype::F32, {out, in}}});
+  writer.write(weight, w.view());
+  writer.commit();
+  record.module = "encoder.layer.0.attention.self.query";
+  merge_file(be, folder / "base", folder / "merged", {record});
+  expect(std::filesystem::exists(folder / "merged" / "model.safetensors"), "merge_files");
+  merge_folder(be, folder / "base", folder / "merged too", folder / "adapter");
+  expect(std::filesystem::exists(folder / "merged too" / "model.safetensors"), "merge_folder");
+  return failed;
+}

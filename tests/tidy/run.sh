@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# clang-tidy over every .hpp of include/loraga, with templates instantiated by the reference's snippets: some two minutes.
+# (The .cuh headers need the CUDA toolkit and are left out.)
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source cmake/setup.sh
+need_packages clang-tidy-14 libeigen3-dev nlohmann-json3-dev
+all=build/tidy/all.cpp
+mkdir -p build/tidy
+{
+  find include/loraga -name '*.hpp' | sort | sed 's|^include/\(.*\)$|#include <\1>|'
+  echo '#include "../../tests/docs/snippets_main.cpp"'
+} > $all
+clang-tidy-14 --quiet --config-file=.clang-tidy $all -- -std=c++20 -Iinclude -Idocs/snippets -isystem /usr/include/eigen3 -w
+echo "clang-tidy: clean"
