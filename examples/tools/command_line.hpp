@@ -6,7 +6,7 @@
 
 #include "progress.hpp"
 
-namespace adapters {
+namespace tools {
 
 /// An option that takes one of a few words.
 template <class T>
@@ -46,8 +46,8 @@ inline CLI::Validator positive_number() {
           "POSITIVE"};
 }
 
-/// Parses, or ends the program: with 0 after --help, with 2 where the command line is wrong.
-inline void parse_or_exit(CLI::App& app, int argc, char** argv) {
+/// Parses, or ends the program: with 0 after --help and --version, with 2 where the command line is wrong.
+inline void parse_or_exit(CLI::App& app, int argc, char const* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (CLI::ParseError const& end) {
@@ -71,4 +71,4 @@ int run_main(char const* program, F&& work) try {
   return 1;
 }
 
-}  // namespace adapters
+}  // namespace tools

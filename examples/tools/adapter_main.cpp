@@ -1,18 +1,18 @@
 // loraga_adapter: looks at, merges, combines and converts adapters in PEFT's form. See --help.
 #include "command_line.hpp"
-#include "tool_jobs.hpp"
+#include "adapter_jobs.hpp"
 
 namespace {
 
-using namespace adapters;
+using namespace tools;
 
 struct command_line {
   CLI::App app{"Looks at, merges, combines and converts low-rank adapters in Hugging Face PEFT's form."};
-  tool_options o;
+  adapter_options o;
   bool replace = false;
-  std::vector<std::pair<CLI::App*, void (*)(tool_options const&)>> commands;
+  std::vector<std::pair<CLI::App*, void (*)(adapter_options const&)>> commands;
 
-  CLI::App* add(std::string const& name, std::string const& what, void (*job)(tool_options const&), int most) {
+  CLI::App* add(std::string const& name, std::string const& what, void (*job)(adapter_options const&), int most) {
     auto* const c = app.add_subcommand(name, what);
     c->add_option("--adapter", o.sources, most == 1 ? "its folder" : "their folders; FOLDER:WEIGHT counts it by WEIGHT")
         ->required()
@@ -35,7 +35,7 @@ struct command_line {
                           "unconverted): anchored if it is the changed one that you use it on"
                         : "original: its start did not change the base (where init_lora_weights is unknown)");
   }
-  void add_merge(std::string const& name, std::string const& what, void (*job)(tool_options const&)) {
+  void add_merge(std::string const& name, std::string const& what, void (*job)(adapter_options const&)) {
     auto* const c = add(name, what, job, 1000);
     c->add_option("--base", o.base, "the model: a safetensors file, an index.json, or their folder")->required();
     add_relative_to(c, true);
@@ -52,9 +52,9 @@ struct command_line {
   command_line() {
     app.require_subcommand(1);
     add("show", "modules, ranks, scales and norms", show, 1000);
-    add_merge("merge", "adds adapters to a model: W + s*B*A", [](tool_options const& t) { merge(t, 1); });
+    add_merge("merge", "adds adapters to a model: W + s*B*A", [](adapter_options const& t) { merge(t, 1); });
     add_merge("unmerge", "takes merged adapters out again (in 16 bit up to rounding)",
-              [](tool_options const& t) { merge(t, -1); });
+              [](adapter_options const& t) { merge(t, -1); });
     auto* c = add("combine", "one adapter that does what the weighted sum does (ranks add up)", combine, 1000);
     add_profile(c);
     add_relative_to(c, false);
