@@ -1,94 +1,11 @@
 // loraga_adapter: looks at, merges, combines and converts adapters in PEFT's form. See --help.
-#include "command_line.hpp"
-#include "adapter_jobs.hpp"
-
-namespace {
-
-using namespace tools;
-
-struct command_line {
-  CLI::App app{"Looks at, merges, combines and converts low-rank adapters in Hugging Face PEFT's form."};
-  adapter_options o;
-  bool replace = false;
-  std::vector<std::pair<CLI::App*, void (*)(adapter_options const&)>> commands;
-
-  CLI::App* add(std::string const& name, std::string const& what, void (*job)(adapter_options const&), int most) {
-    auto* const c = app.add_subcommand(name, what);
-    c->add_option("--adapter", o.sources, most == 1 ? "its folder" : "their folders; FOLDER:WEIGHT counts it by WEIGHT")
-        ->required()
-        ->expected(1, most);
-    if (name != "show") add_renames(*c, o.renames, "of the adapters' names");
-    commands.emplace_back(c, job);
-    return c;
-  }
-  void add_out(CLI::App* c, std::string const& what) {
-    c->add_option("--out", o.out, what)->required();
-    c->add_flag("--overwrite", replace, "replace files that are there");
-  }
-  /// For adapters whose init_lora_weights says that the start changed the base, or is unknown. What is written for
-  /// others to read cannot say "anchored" again.
-  void add_relative_to(CLI::App* c, bool anchored) {
-    std::vector<std::pair<std::string, std::optional<peft_base>>> choices{{"original", peft_base::original}};
-    if (anchored) choices.push_back({"anchored", peft_base::anchored});
-    add_choice(*c, "--relative-to", o.relative_to, choices,
-               anchored ? "the base the adapter is for, where its start changed that (PiSSA, LoRA-GA ... saved "
-                          "unconverted): anchored if it is the changed one that you use it on"
-                        : "original: its start did not change the base (where init_lora_weights is unknown)");
-  }
-  void add_merge(std::string const& name, std::string const& what, void (*job)(adapter_options const&)) {
-    auto* const c = add(name, what, job, 1000);
-    c->add_option("--base", o.base, "the model: a safetensors file, an index.json, or their folder")->required();
-    add_relative_to(c, true);
-    add_choice<std::optional<tied_weights>>(
-        *c, "--tied", o.tied, {{"untie", tied_weights::untie}, {"share", tied_weights::share}},
-        "a head that is the embedding's weight, and one of them changes: untie gives each its own tensor (merge's way "
-        "if nothing is said), share changes the one");
-    c->add_flag_function(
-        "--fan-in-fan-out,!--no-fan-in-fan-out", [&](std::int64_t count) { o.fan_in_fan_out = count > 0; },
-        "linear weights are in x out in the base, or not (default: config.json and shapes tell)");
-    add_out(c, "the new model: a folder, or a file where --base is one");
-  }
-
-  command_line() {
-    app.require_subcommand(1);
-    add("show", "modules, ranks, scales and norms", show, 1000);
-    add_merge("merge", "adds adapters to a model: W + s*B*A", [](adapter_options const& t) { merge(t, 1); });
-    add_merge("unmerge", "takes merged adapters out again (in 16 bit up to rounding)",
-              [](adapter_options const& t) { merge(t, -1); });
-    auto* c = add("combine", "one adapter that does what the weighted sum does (ranks add up)", combine, 1000);
-    add_profile(c);
-    add_relative_to(c, false);
-    add_out(c, "folder of the new adapter");
-    c = add("convert", "another profile, or from the anchored base to the original one", convert, 1);
-    c->add_option("--start", o.start, "the adapter's start (OUT/start of loraga_init): rank 2r for the original base");
-    c->add_option("--base-name", o.base_name, "for adapter_config.json (with --start: the original base)");
-    add_profile(c);
-    add_relative_to(c, false);
-    add_out(c, "folder of the new adapter");
-    c = add("gguf", "an adapter for llama.cpp", to_gguf, 1);
-    c->add_option("--architecture", o.gguf.architecture, "as the base's general.architecture")
-        ->required()
-        ->check(CLI::IsMember({"llama", "qwen2", "qwen3", "gpt2", "bert", "t5"}));
-    c->add_option("--heads", o.gguf.heads, "attention heads (llama)");
-    c->add_option("--kv-heads", o.gguf.kv_heads, "heads of keys and values (llama)");
-    add_relative_to(c, true);
-    add_out(c, "the GGUF file");
-  }
-  void add_profile(CLI::App* c) {
-    add_choice(*c, "--profile", o.profile, {{"faithful", peft_profile::faithful}, {"portable", peft_profile::portable}},
-               "portable: one rank, s folded into B, for vLLM and others that read lora_alpha and r only");
-  }
-};
-
-}  // namespace
+#include "adapter_options.hpp"
 
 int main(int argc, char** argv) {
-  command_line line;
-  parse_or_exit(line.app, argc, argv);
-  return run_main("loraga_adapter", [&] {
-    watch_signals();
-    line.o.may_replace = line.replace ? overwrite::yes : overwrite::no;
-    for (auto const& [command, job] : line.commands)
-      if (command->parsed()) job(line.o);
+  tools::adapter_command_line line;
+  tools::parse_or_exit(line.app, argc, argv);
+  return tools::run_main("loraga_adapter", [&] {
+    tools::watch_signals();
+    line.run();
   });
 }

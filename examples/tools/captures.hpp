@@ -123,6 +123,9 @@ inline capture find_gradient(captured_files const& files, target const& t) {
 /// The same of a layer's inputs.
 /// errors  format_error, also for an embedding, whose inputs are no numbers; shape_error
 inline capture find_inputs(captured_files const& files, target const& t) {
+  if (t.form == layer_form::embedding)
+    raise<format_error>(files.path(), "inputs of " + t.module, "those of an embedding, which are no numbers",
+                        "linear layers alone (--exclude leaves modules out)");
   std::vector<capture> found;
   for (auto const& name : std::set<std::string>{t.name_in_base(), t.module}) {
     capture from;
@@ -136,9 +139,6 @@ inline capture find_inputs(captured_files const& files, target const& t) {
     for (int i = 0; one(name + ".X." + std::to_string(i)); ++i) continue;
     if (!from.empty()) found.push_back(from);
   }
-  if (t.form == layer_form::embedding)
-    raise<format_error>(files.path(), "inputs of " + t.module, "those of an embedding, which are no numbers",
-                        "linear layers alone (--exclude leaves modules out)");
   if (found.size() > 1)
     raise<format_error>(files.path(), "inputs of " + t.module, "there in several forms", "one of .X and .X.0 ...");
   return found.empty() ? capture{} : found[0];

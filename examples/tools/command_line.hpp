@@ -33,8 +33,10 @@ inline CLI::Option* add_renames(CLI::App& app, std::vector<loraga::name_change>&
       renames.push_back({word.substr(0, at), word.substr(at + 1)});
     }
   };
-  return app.add_option_function<std::vector<std::string>>(
-      "--rename", set, "OLD=NEW for leading words " + whose + "; the first that fits counts");
+  return app
+      .add_option_function<std::vector<std::string>>(
+          "--rename", set, "for leading words " + whose + "; the first that fits counts")
+      ->type_name("OLD=NEW...");
 }
 
 inline CLI::Validator positive_number() {

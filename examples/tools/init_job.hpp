@@ -2,7 +2,7 @@
 #include <loraga/io/tied_weights.hpp>
 
 #include "init_checks.hpp"
-#include "layer_ranks.hpp"
+#include "init_ranks.hpp"
 #include "progress.hpp"
 
 // Adapters for a model on disk, layer by layer: memory for one layer, whatever the model's size.
@@ -47,7 +47,7 @@ class init_job {
     for (auto& t :
          find_targets(base_, o_.targets, {o_.renames, prefix_, o_.embeddings}, o_.fan_in_fan_out, o_.conv1d_family))
       try {
-        if (o_.rule() == rank_rule::same) check_start(t, o_.rank, scale_of(o_, o_.rank, static_cast<double>(o_.rank)));
+        if (o_.rule() == rank_rule::same) check_start(o_, t, o_.rank, scale_of(o_, o_.rank, static_cast<double>(o_.rank)));
         with_float_type(base_[t.place.weight].type, base_[t.place.weight].label, "dtype", [](auto) {});
         planned one{t, {}, {}, {t.module, t.out, t.in}};
         if (gradients_) one.gradient = find_gradient(*gradients_, t);
@@ -115,9 +115,6 @@ class init_job {
   std::vector<std::string> const& left_behind() const { return left_behind_; }
 
  private:
-  void check_start(target const& t, index_t rank, double scale) const {
-    with_initialiser(o_, t, [&](auto const& init) { init.check(t.out, t.in, rank, scale, true); });
-  }
   void missing(layer_problems& problems, target const& t, char const* what, captured_files const& files) {
     if (o_.skip_unreached) skipped_.push_back(t.module);
     else
@@ -206,7 +203,7 @@ class init_job {
       one.report.rank = rank;
       one.report.scale = scale_of(o_, rank, chosen.mean);
       try {
-        check_start(one.layer, rank, one.report.scale);
+        check_start(o_, one.layer, rank, one.report.scale);
       } catch (error const& e) {
         problems.add(one.layer.module, e.what());
       }
@@ -258,12 +255,8 @@ class init_job {
   }
 
   adapter_record start_of_layer(planned& one) {
-    auto record = with_initialiser(o_, one.layer, [&]<class I>(I const& init) {
-      layer_start<I> start(be_, o_, one.layer, one.report.rank, one.report.scale);
-      return start.run(init, sources(one), one.report.coverage);
-    });
-    round_to(record, o_.type);
-    return record;
+    auto& r = one.report;
+    return start_layer(be_, o_, one.layer, r.rank, r.scale, sources(one), r.coverage);
   }
 
   std::string csv() const {

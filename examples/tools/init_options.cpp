@@ -18,7 +18,7 @@ void set_names(std::vector<std::string> const& words, std::vector<std::string>& 
 }
 
 /// What options fill that is no option itself.
-struct command_line {
+struct init_command_line {
   init_options o;
   bool replace = false;
   std::string family;
@@ -149,7 +149,7 @@ struct command_line {
     threads->type_name("NUMBER");
   }
 
-  command_line() {
+  init_command_line() {
     set_manual(app, init_manual());
     add_files();
     add_start();
@@ -178,7 +178,7 @@ struct command_line {
 }  // namespace
 
 init_options parse_init_options(int argc, char const* const* argv) {
-  command_line line;
+  init_command_line line;
   parse_or_exit(line.app, argc, argv);
   try {
     return line.checked();

@@ -40,15 +40,31 @@ inline std::string indented(std::string const& text, std::size_t indent) {
 class manual_formatter : public CLI::Formatter {
   manual page_;
 
+  static std::string replaced(std::string text, std::string const& from, std::string const& to) {
+    for (auto at = text.find(from); at != text.npos; at = text.find(from, at + to.size()))
+      text.replace(at, from.size(), to);
+    return text;
+  }
+  /// What an option takes: one of a few words, a number, or what its author says.
+  static std::string value_of(CLI::Option const* o) {
+    if (o->get_type_size() == 0) return "";
+    auto const type = o->get_type_name();
+    if (auto const open = type.find('{'); open != type.npos)
+      return replaced(type.substr(open + 1, type.size() - open - 2), ",", "|");
+    auto const plain = type.substr(0, type.find(':'));
+    return plain == "FLOAT" || plain == "UINT" || plain == "INT" ? "NUMBER" : plain == "TEXT" ? "NAME" : plain;
+  }
   static std::string option(CLI::Option const* o, std::size_t indent) {
-    auto name = o->get_name(false, true);
-    for (auto at = name.find(','); at != name.npos; at = name.find(',', at + 2)) name.insert(at + 1, " ");
-    if (auto const at = name.find("{false}"); at != name.npos) name.erase(at, 7);
-    auto const type = o->get_type_size() == 0 ? "" : " " + o->get_type_name();
+    auto const name = replaced(replaced(o->get_name(false, true), "{false}", ""), ",", ", ");
+    auto value = value_of(o);
     std::string about = o->get_description();
-    if (o->get_required()) about += about.empty() ? "required" : " (required)";
+    if (indent + name.size() + 1 + value.size() > 80) {
+      about += ": " + replaced(value, "|", ", ");
+      value = "NAME";
+    }
+    if (o->get_required()) about += " (required)";
     if (!o->get_default_str().empty()) about += " (default: " + o->get_default_str() + ")";
-    return std::string(indent, ' ') + name + type + "\n" + wrapped(about, indent + 4);
+    return std::string(indent, ' ') + name + (value.empty() ? "" : " " + value) + "\n" + wrapped(about, indent + 4);
   }
   static std::string options(CLI::App const* app, std::size_t indent) {
     std::string text;
@@ -57,7 +73,8 @@ class manual_formatter : public CLI::Formatter {
       if (group.empty() || all.empty()) continue;
       bool const named = group != "Options";
       if (named) text += std::string(indent, ' ') + group + "\n";
-      for (auto const* o : all) text += option(o, indent + (named ? 2 : 0));
+      for (auto const* o : all)
+        if (indent < 6 || o != app->get_help_ptr()) text += option(o, indent + (named ? 2 : 0));
     }
     return text;
   }
@@ -74,23 +91,22 @@ class manual_formatter : public CLI::Formatter {
     auto const commands = app->get_subcommands([](CLI::App const*) { return true; });
     if (!commands.empty()) text += "\nCOMMANDS\n";
     for (auto const* c : commands)
-      text += "  " + c->get_name() + "\n" + wrapped(c->get_description(), 6) + options(c, 6) + "\n";
-    for (auto const& section : page_.more) text += (commands.empty() ? "\n" : "") + section.title + "\n" +
-                                                   indented(section.text, 2) + (commands.empty() ? "" : "\n");
+      text += "  " + c->get_name() + "\n" + wrapped(c->get_description(), 6) + options(c, 6);
+    for (auto const& section : page_.more) text += "\n" + section.title + "\n" + indented(section.text, 2);
     return text;
   }
 };
 
 /// Gives an app its page, --help and --version.
 inline void set_manual(CLI::App& app, manual const& page) {
-  app.set_help_flag("--help", "this page");
+  app.set_help_flag("-h,--help", "this page");
   app.set_version_flag("--version", page.version(), "the version");
   app.formatter(std::make_shared<manual_formatter>(page));
 }
 
 inline char const* const exit_status =
     "0    done\n"
-    "1    failed; no file was written or changed\n"
+    "1    failed, for a reason that is told\n"
     "2    the command line is wrong\n"
     "129, 130, 143    ended by a signal, after unfinished files were taken away";
 

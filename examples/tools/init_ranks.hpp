@@ -1,7 +1,9 @@
 #pragma once
+#include <loraga/init/eva.hpp>
+#include <loraga/init/gora.hpp>
 #include <loraga/rank_allocation.hpp>
 
-#include "layer_starts.hpp"
+#include "init_layers.hpp"
 
 // Ranks per layer, from what is measured of the layers: a first pass over the files, one layer at a time.
 

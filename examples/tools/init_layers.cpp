@@ -1,7 +1,7 @@
-#pragma once
+#include "init_layers.hpp"
+
 #include <loraga/adapter/lora.hpp>
 #include <loraga/adapter/lora_sb.hpp>
-#include <loraga/cpu.hpp>
 #include <loraga/diagnostics/spectrum.hpp>
 #include <loraga/gradient/sign_gradient.hpp>
 #include <loraga/init/embedding.hpp>
@@ -17,15 +17,13 @@
 #include <loraga/init/orthogonal.hpp>
 #include <loraga/init/pissa.hpp>
 #include <loraga/initialise.hpp>
-#include <loraga/io/adapter_record.hpp>
 #include <loraga/svd/eigen.hpp>
 
-#include "captures.hpp"
-#include "init_options.hpp"
-
-// One layer's start, whatever the method: the only place that calls `initialise`.
+// The only place that calls `initialise`.
 
 namespace tools {
+
+namespace {
 
 /// f(initialiser): its random numbers are this layer's own. LoRA's start of an embedding is PEFT's for one.
 template <class F>
@@ -90,27 +88,12 @@ struct measured_svd {
 };
 
 /// Rounds a record to what its files will hold: the anchor must subtract just that.
-inline void round_to(adapter_record& r, dtype type) {
+void round_to(adapter_record& r, dtype type) {
   r.type = type;
   with_float_type(type, r.module, "dtype", [&]<class T>(T) {
     for (auto* m : {&r.a, &r.b, &r.start_a, &r.start_b})
       for (float& x : m->values) x = value_as<float>(static_cast<T>(x));
   });
-}
-
-/// What one layer is started from, all on disk.
-struct layer_sources {
-  safetensors_model const& base;
-  captured_files const* gradients;
-  captured_files const* inputs;
-  capture gradient, input;
-};
-
-/// A layer's W from its file: that itself, or a copy in `memory`.
-inline matrix_view<float const, host_space> weight_of(cpu& be, safetensors_model const& base, target const& t,
-                                                      matrix<float, cpu>& memory) {
-  auto const w = float_view(be, base[t.place.weight], memory);
-  return t.is_transposed() ? w.transposed() : w;
 }
 
 template <class I>
@@ -174,5 +157,20 @@ class layer_start {
     else initialise(be_, layers, init, svd, frozen_pair_anchor{});
   }
 };
+
+}  // namespace
+
+void check_start(init_options const& o, target const& t, index_t rank, double scale) {
+  with_initialiser(o, t, [&](auto const& init) { init.check(t.out, t.in, rank, scale, true); });
+}
+
+adapter_record start_layer(cpu& be, init_options const& o, target const& t, index_t rank, double scale,
+                           layer_sources const& from, double& coverage) {
+  auto record = with_initialiser(o, t, [&]<class I>(I const& init) {
+    return layer_start<I>(be, o, t, rank, scale).run(init, from, coverage);
+  });
+  round_to(record, o.type);
+  return record;
+}
 
 }  // namespace tools
