@@ -34,8 +34,8 @@ inline CLI::Option* add_renames(CLI::App& app, std::vector<loraga::name_change>&
     }
   };
   return app
-      .add_option_function<std::vector<std::string>>(
-          "--rename", set, "for leading words " + whose + "; the first that fits counts")
+      .add_option_function<std::vector<std::string>>("--rename", set,
+                                                     "for leading words " + whose + "; the first that fits counts")
       ->type_name("OLD=NEW...");
 }
 

@@ -15,7 +15,8 @@ inline void check_options(init_options const& o) {
   };
   auto const belongs = [&](bool given, char const* option, std::vector<start_method> const& methods) {
     if (given && std::find(methods.begin(), methods.end(), o.method) == methods.end())
-      refuse(option, "given with " + method, "with " + names_of(methods) + " alone", "leave it out or take one of them");
+      refuse(option, "given with " + method, "with " + names_of(methods) + " alone",
+             "leave it out or take one of them");
   };
   auto const of_rule = [&](bool given, char const* option, std::vector<rank_rule> const& rules, char const* names) {
     if (given && std::find(rules.begin(), rules.end(), o.rule()) == rules.end())
@@ -72,7 +73,8 @@ inline void check_options(init_options const& o) {
   if (!o.needs_inputs() && !o.inputs.empty())
     refuse("--inputs", "given", "nothing: " + asker + " reads no inputs", "leave it out");
   if (o.skip_unreached && !o.needs_gradients() && !o.needs_inputs())
-    refuse("--skip-unreached", "given", "a start from gradients or inputs", "leave it out: " + asker + " reads neither");
+    refuse("--skip-unreached", "given", "a start from gradients or inputs",
+           "leave it out: " + asker + " reads neither");
 
   if (o.has_anchor() && !o.relative_to)
     refuse("--relative-to", "missing", "original or anchored, because " + method + " does not start at zero",

@@ -47,7 +47,8 @@ class init_job {
     for (auto& t :
          find_targets(base_, o_.targets, {o_.renames, prefix_, o_.embeddings}, o_.fan_in_fan_out, o_.conv1d_family))
       try {
-        if (o_.rule() == rank_rule::same) check_start(o_, t, o_.rank, scale_of(o_, o_.rank, static_cast<double>(o_.rank)));
+        if (o_.rule() == rank_rule::same)
+          check_start(o_, t, o_.rank, scale_of(o_, o_.rank, static_cast<double>(o_.rank)));
         with_float_type(base_[t.place.weight].type, base_[t.place.weight].label, "dtype", [](auto) {});
         planned one{t, {}, {}, {t.module, t.out, t.in}};
         if (gradients_) one.gradient = find_gradient(*gradients_, t);
@@ -77,8 +78,8 @@ class init_job {
     std::vector<record_info> infos;
     for (auto const& one : planned_) {
       auto const& r = one.report;
-      infos.push_back({r.module, r.scale, r.out, r.in, r.rank, o_.has_anchor() ? r.rank : 0, o_.type,
-                       layer_kind{one.layer.form}});
+      infos.push_back(
+          {r.module, r.scale, r.out, r.in, r.rank, o_.has_anchor() ? r.rank : 0, o_.type, layer_kind{one.layer.form}});
     }
     auto const options = written();
     peft_writer adapter(o_.out, infos, options, base_);

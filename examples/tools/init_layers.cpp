@@ -166,9 +166,8 @@ void check_start(init_options const& o, target const& t, index_t rank, double sc
 
 adapter_record start_layer(cpu& be, init_options const& o, target const& t, index_t rank, double scale,
                            layer_sources const& from, double& coverage) {
-  auto record = with_initialiser(o, t, [&]<class I>(I const& init) {
-    return layer_start<I>(be, o, t, rank, scale).run(init, from, coverage);
-  });
+  auto record = with_initialiser(
+      o, t, [&]<class I>(I const& init) { return layer_start<I>(be, o, t, rank, scale).run(init, from, coverage); });
   round_to(record, o.type);
   return record;
 }

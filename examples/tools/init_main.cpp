@@ -26,8 +26,8 @@ void print(init_options const& o, init_job const& job, std::vector<layer_report>
     std::printf("skipped: %s has no %s\n", module.c_str(), o.needs_gradients() ? "gradient" : "inputs");
   for (auto const& module : job.rankless()) std::printf("skipped: %s gets no rank\n", module.c_str());
   print_coverage(layers);
-  auto const [least, most] = std::minmax_element(layers.begin(), layers.end(),
-                                                 [](auto const& a, auto const& b) { return a.rank < b.rank; });
+  auto const [least, most] =
+      std::minmax_element(layers.begin(), layers.end(), [](auto const& a, auto const& b) { return a.rank < b.rank; });
   index_t parameters = 0;
   for (auto const& l : layers) parameters += l.rank * (l.out + l.in);
   std::printf("%s: %s, %zu layers, r = %lld", o.out.c_str(), o.facts().name, layers.size(),

@@ -30,7 +30,8 @@ struct init_command_line {
   }
 
   void add_files() {
-    auto* const base = app.add_option("--base", o.base, "the model: a safetensors file, an index.json, or their folder");
+    auto* const base =
+        app.add_option("--base", o.base, "the model: a safetensors file, an index.json, or their folder");
     auto* const gradients = app.add_option("--gradients", o.gradients, "gradients, see FILES");
     auto* const inputs = app.add_option("--inputs", o.inputs, "inputs X, see FILES");
     auto* const out = app.add_option("--out", o.out, "folder for the adapter");
@@ -52,7 +53,8 @@ struct init_command_line {
     auto* const alpha = app.add_option("--alpha", o.alpha, "alpha")->capture_default_str()->check(positive_number());
     auto* const stable = app.add_flag_function(
         "--rslora,!--no-rslora", [&](std::int64_t count) { o.rank_stable = count > 0; },
-        "s = alpha/sqrt(r), or alpha/r (default: the former for lora-ga, lora-one, gora and gaussian-pair --scale stable)");
+        "s = alpha/sqrt(r), or alpha/r (default: the former for lora-ga, lora-one, gora and gaussian-pair --scale "
+        "stable)");
     auto* const seed = app.add_option("--seed", o.seed, "of random numbers")->capture_default_str();
     auto* const type = add_choice(app, "--dtype", o.type, {{"F32", dtype::F32}, {"BF16", dtype::BF16}}, "of A and B");
     auto* const svd =
@@ -87,12 +89,13 @@ struct init_command_line {
   }
 
   void add_of_methods() {
-    auto* const directions = add_choice<std::optional<ga_directions>>(app, "--directions", o.directions,
-                                                                      {{"ArB2r", ga_directions::ArB2r},
-                                                                       {"A2rBr", ga_directions::A2rBr},
-                                                                       {"ArBr", ga_directions::ArBr},
-                                                                       {"random", ga_directions::random}},
-                                                                      "lora-ga: which vectors go where (default: ArB2r)");
+    auto* const directions =
+        add_choice<std::optional<ga_directions>>(app, "--directions", o.directions,
+                                                 {{"ArB2r", ga_directions::ArB2r},
+                                                  {"A2rBr", ga_directions::A2rBr},
+                                                  {"ArBr", ga_directions::ArBr},
+                                                  {"random", ga_directions::random}},
+                                                 "lora-ga: which vectors go where (default: ArB2r)");
     auto* const scale = add_choice<std::optional<ga_scale>>(
         app, "--scale", o.scale,
         {{"stable", ga_scale::stable},
@@ -107,9 +110,9 @@ struct init_command_line {
                                        "(default: 128)")
                             ->check(positive_number());
     auto* const clip = app.add_flag("--clip", o.clip, "lora-ga: shrink the start until max|s*B*A| <= max|W|");
-    auto* const part =
-        add_choice<std::optional<corda_part>>(app, "--part", o.part, {{"ipm", corda_part::ipm}, {"kpm", corda_part::kpm}},
-                                              "corda: what the inputs use most, or least (default: ipm)");
+    auto* const part = add_choice<std::optional<corda_part>>(
+        app, "--part", o.part, {{"ipm", corda_part::ipm}, {"kpm", corda_part::kpm}},
+        "corda: what the inputs use most, or least (default: ipm)");
     auto* const step = app.add_option("--step", o.step,
                                       "gora: rate of the step of gradient descent (default: 0.05); lora-sb: of "
                                       "AdamW's (default: 0.0001)")

@@ -85,11 +85,10 @@ inline chosen_ranks choose_ranks(init_options const& o, std::vector<measured_lay
     chosen.ranks = told("--ranks spectra", [&] { return allocate_ranks(spectra, budget); });
   }
   if (o.rule() == rank_rule::importance)
-    chosen.ranks = told("--ranks importance",
-                        [&] { return ranks_by_importance(importances, o.rank, o.least(), o.most()); });
-  if (o.rule() == rank_rule::explained)
     chosen.ranks =
-        told("--ranks explained", [&] { return redistribute_ranks(explained, o.rank, o.rho.value_or(2)); });
+        told("--ranks importance", [&] { return ranks_by_importance(importances, o.rank, o.least(), o.most()); });
+  if (o.rule() == rank_rule::explained)
+    chosen.ranks = told("--ranks explained", [&] { return redistribute_ranks(explained, o.rank, o.rho.value_or(2)); });
   if (auto const highest = o.facts().highest; highest && o.rule() != rank_rule::same)
     for (std::size_t i = 0; i < layers.size(); ++i)
       chosen.ranks[i] = std::min(chosen.ranks[i], highest(layers[i].spectrum.out, layers[i].spectrum.in));

@@ -86,8 +86,8 @@ class manual_formatter : public CLI::Formatter {
     if (app->get_parent())
       return page_.name + " " + app->get_name() + " - " + app->get_description() + "\n\n" + options(app, 2);
     std::string text = "NAME\n  " + page_.name + " - " + page_.summary + "\n\nSYNOPSIS\n" +
-                       indented(page_.synopsis, 2) + "\nDESCRIPTION\n" + indented(page_.description, 2) + "\nOPTIONS\n" +
-                       options(app, 2);
+                       indented(page_.synopsis, 2) + "\nDESCRIPTION\n" + indented(page_.description, 2) +
+                       "\nOPTIONS\n" + options(app, 2);
     auto const commands = app->get_subcommands([](CLI::App const*) { return true; });
     if (!commands.empty()) text += "\nCOMMANDS\n";
     for (auto const* c : commands)

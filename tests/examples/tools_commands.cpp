@@ -39,8 +39,9 @@ struct linear {
   std::string name;
   index_t out, in;
 };
-std::vector<linear> const linears{{"self_attn.q_proj", 16, 16}, {"self_attn.k_proj", 8, 16}, {"self_attn.v_proj", 8, 16},
-                                  {"self_attn.o_proj", 16, 16}, {"mlp.gate_proj", 24, 16},   {"mlp.up_proj", 24, 16},
+std::vector<linear> const linears{{"self_attn.q_proj", 16, 16}, {"self_attn.k_proj", 8, 16},
+                                  {"self_attn.v_proj", 8, 16},  {"self_attn.o_proj", 16, 16},
+                                  {"mlp.gate_proj", 24, 16},    {"mlp.up_proj", 24, 16},
                                   {"mlp.down_proj", 16, 24}};
 
 /// A small llama in the working folder, with what was captured of it: what the document's commands work on.
@@ -119,8 +120,9 @@ TEST_CASE("tools: --version and --help", "[examples]") {
   char const* const version[] = {"loraga_adapter", "--version"};
   CHECK_THROWS_AS(command.app.parse(2, version), CLI::CallForVersion);
   auto const page = command.app.help();
-  for (auto const* section : {"NAME\n", "\nSYNOPSIS\n", "\nDESCRIPTION\n", "\nOPTIONS\n", "\nCOMMANDS\n", "\nEXAMPLES\n",
-                              "\nFILES\n", "\nEXIT STATUS\n", "      --architecture llama|qwen2|qwen3|gpt2|bert|t5\n"})
+  for (auto const* section :
+       {"NAME\n", "\nSYNOPSIS\n", "\nDESCRIPTION\n", "\nOPTIONS\n", "\nCOMMANDS\n", "\nEXAMPLES\n", "\nFILES\n",
+        "\nEXIT STATUS\n", "      --architecture llama|qwen2|qwen3|gpt2|bert|t5\n"})
     CHECK_THAT(page, Catch::Contains(section));
   std::istringstream lines(page);
   for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 90);

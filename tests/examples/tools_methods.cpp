@@ -85,7 +85,8 @@ struct captured_model {
   G gradient(captured_layer const& l) {
     G g(be, l.w.rows, l.w.cols);
     for (int b : {0, 1}) {
-      auto const dy = test::upload<float>(be, test::transpose(l.dy[b])), x = test::upload<float>(be, test::transpose(l.x[b]));
+      auto const dy = test::upload<float>(be, test::transpose(l.dy[b])),
+                 x = test::upload<float>(be, test::transpose(l.x[b]));
       g.add_outer(be, dy.view(), x.view());
     }
     return g;
@@ -218,8 +219,8 @@ TEST_CASE("loraga_init: every start is the library's, and leaves the model where
     check_start(m);
   }
   m.options.clip = false;
-  for (auto const scale : {ga_scale::gd, ga_scale::unit, ga_scale::weight_svd, ga_scale::peft_stable,
-                           ga_scale::peft_weight_svd}) {
+  for (auto const scale :
+       {ga_scale::gd, ga_scale::unit, ga_scale::weight_svd, ga_scale::peft_stable, ga_scale::peft_weight_svd}) {
     m.options.scale = scale;
     check_start(m);
   }
@@ -237,7 +238,8 @@ TEST_CASE("loraga_init: ranks by spectra, importance and explained variance are 
         if (r.module == m.layers[i].name) {
           ranks[i] = r.rank() / (m.options.has_anchor() ? 2 : 1);
           double const own = std::sqrt(static_cast<double>(ranks[i]));
-          CHECK(r.scale == Approx(16 / (m.options.stable_ranks() ? own : static_cast<double>(m.options.rank))).epsilon(1e-12));
+          CHECK(r.scale ==
+                Approx(16 / (m.options.stable_ranks() ? own : static_cast<double>(m.options.rank))).epsilon(1e-12));
         }
     return ranks;
   };
@@ -301,9 +303,9 @@ TEST_CASE("loraga_init: EVA and GoRA have ranks of their own; a layer without a 
   test::named_weights captured;
   for (auto const& l : m.layers) {
     bool const flat = l.name != "l.0.v";
-    captured.emplace_back(l.name + ".X",
-                          flat ? test::random(24, l.w.cols, 9)
-                               : test::random(24, 1, 7) * test::random(1, l.w.cols, 8) + 0.01 * test::random(24, 10, 6));
+    captured.emplace_back(
+        l.name + ".X", flat ? test::random(24, l.w.cols, 9)
+                            : test::random(24, 1, 7) * test::random(1, l.w.cols, 8) + 0.01 * test::random(24, 10, 6));
   }
   test::write_model(m.folder / "inputs", captured);
   m.options.inputs = m.folder / "inputs";
@@ -329,36 +331,65 @@ TEST_CASE("loraga_init: options that do not fit are refused by name, before anyt
     CHECK(!std::filesystem::exists(m.options.out));
   };
   using enum start_method;
-  refused(pissa, [](auto& m) { m.options.gamma = 16; }, "--gamma is given with --method pissa, expected with lora-ga");
-  refused(pissa, [](auto& m) { m.options.scale = ga_scale::gd; }, "--scale is given");
-  refused(gaussian_pair, [](auto& m) { m.options.scale = ga_scale::gd; }, "expected stable or unit");
-  refused(gaussian_pair, [](auto& m) { m.options.gamma = 16; }, "--scale stable");
-  refused(lora, [](auto& m) { m.options.clip = true; }, "--clip");
-  refused(lora, [](auto& m) { m.options.directions = ga_directions::ArBr; }, "--directions");
-  refused(lora, [](auto& m) { m.options.step = 1; }, "--step is given with --method lora, expected with gora or lora-sb");
-  refused(eva, [](auto& m) { m.options.part = corda_part::kpm; }, "--part");
-  refused(eva, [](auto& m) { m.options.inputs.clear(); }, "--inputs is missing");
-  refused(lora_ga, [](auto& m) { m.options.gradients.clear(); }, "--gradients is missing");
-  refused(pissa, [](auto& m) { m.options.gradients = "x"; }, "--gradients is given, expected nothing");
-  refused(gora, [](auto& m) { m.options.inputs = "x"; }, "--inputs is given, expected nothing");
-  refused(lora, [](auto& m) { m.options.skip_unreached = true; }, "--skip-unreached");
-  refused(orthogonal, [](auto& m) { m.options.rank = 3; }, "--rank is 3, expected an even number");
-  refused(orthogonal, [](auto& m) { m.options.ranks = tools::rank_rule::spectra; }, "--ranks");
-  refused(lora, [](auto& m) { m.options.rank = 0; }, "--rank is 0");
-  refused(lora_ga, [](auto& m) { m.options.rho = 2; }, "--rho is given");
-  refused(lora_ga, [](auto& m) { m.options.parameters = 100; }, "--parameters is given, expected with --ranks spectra");
-  refused(lora_ga, [](auto& m) { m.options.by_coverage = false; }, "--gain");
-  refused(eva, [](auto& m) { m.options.least_rank = 1; }, "--least-rank is given");
-  refused(gora, [](auto& m) { m.options.least_rank = 5, m.options.most_rank = 4; }, "--least-rank is 5, expected 1 to 4");
-  refused(gora, [](auto& m) { m.options.least_rank = 9; }, "--ranks importance: ranks_by_importance(l.0.v)");
-  refused(milora, [](auto& m) { m.options.relative_to.reset(); }, "--relative-to is missing");
-  refused(lora_one, [](auto& m) { m.options.relative_to = peft_base::anchored; }, "starts a step ahead");
-  refused(eva, [](auto& m) { m.options.relative_to = peft_base::anchored; }, "changes no base");
-  refused(pissa, [](auto& m) { m.options.relative_to = peft_base::anchored; }, "--anchored-base is missing");
-  refused(pissa, [](auto& m) { m.options.anchored_base = "x"; }, "--anchored-base is given");
+  refused(
+      pissa, [](auto& m) { m.options.gamma = 16; }, "--gamma is given with --method pissa, expected with lora-ga");
+  refused(
+      pissa, [](auto& m) { m.options.scale = ga_scale::gd; }, "--scale is given");
+  refused(
+      gaussian_pair, [](auto& m) { m.options.scale = ga_scale::gd; }, "expected stable or unit");
+  refused(
+      gaussian_pair, [](auto& m) { m.options.gamma = 16; }, "--scale stable");
+  refused(
+      lora, [](auto& m) { m.options.clip = true; }, "--clip");
+  refused(
+      lora, [](auto& m) { m.options.directions = ga_directions::ArBr; }, "--directions");
+  refused(
+      lora, [](auto& m) { m.options.step = 1; }, "--step is given with --method lora, expected with gora or lora-sb");
+  refused(
+      eva, [](auto& m) { m.options.part = corda_part::kpm; }, "--part");
+  refused(
+      eva, [](auto& m) { m.options.inputs.clear(); }, "--inputs is missing");
+  refused(
+      lora_ga, [](auto& m) { m.options.gradients.clear(); }, "--gradients is missing");
+  refused(
+      pissa, [](auto& m) { m.options.gradients = "x"; }, "--gradients is given, expected nothing");
+  refused(
+      gora, [](auto& m) { m.options.inputs = "x"; }, "--inputs is given, expected nothing");
+  refused(
+      lora, [](auto& m) { m.options.skip_unreached = true; }, "--skip-unreached");
+  refused(
+      orthogonal, [](auto& m) { m.options.rank = 3; }, "--rank is 3, expected an even number");
+  refused(
+      orthogonal, [](auto& m) { m.options.ranks = tools::rank_rule::spectra; }, "--ranks");
+  refused(
+      lora, [](auto& m) { m.options.rank = 0; }, "--rank is 0");
+  refused(
+      lora_ga, [](auto& m) { m.options.rho = 2; }, "--rho is given");
+  refused(
+      lora_ga, [](auto& m) { m.options.parameters = 100; }, "--parameters is given, expected with --ranks spectra");
+  refused(
+      lora_ga, [](auto& m) { m.options.by_coverage = false; }, "--gain");
+  refused(
+      eva, [](auto& m) { m.options.least_rank = 1; }, "--least-rank is given");
+  refused(
+      gora, [](auto& m) { m.options.least_rank = 5, m.options.most_rank = 4; }, "--least-rank is 5, expected 1 to 4");
+  refused(
+      gora, [](auto& m) { m.options.least_rank = 9; }, "--ranks importance: ranks_by_importance(l.0.v)");
+  refused(
+      milora, [](auto& m) { m.options.relative_to.reset(); }, "--relative-to is missing");
+  refused(
+      lora_one, [](auto& m) { m.options.relative_to = peft_base::anchored; }, "starts a step ahead");
+  refused(
+      eva, [](auto& m) { m.options.relative_to = peft_base::anchored; }, "changes no base");
+  refused(
+      pissa, [](auto& m) { m.options.relative_to = peft_base::anchored; }, "--anchored-base is missing");
+  refused(
+      pissa, [](auto& m) { m.options.anchored_base = "x"; }, "--anchored-base is given");
   auto const spectra = [](auto& m) { m.options.ranks = tools::rank_rule::spectra; };
-  refused(lora_ga, [&](auto& m) { spectra(m), m.options.parameters = 10; }, "--ranks spectra: allocate_ranks");
-  refused(lora_ga, [&](auto& m) { spectra(m), m.options.least_rank = 5; }, "l.0.v");
+  refused(
+      lora_ga, [&](auto& m) { spectra(m), m.options.parameters = 10; }, "--ranks spectra: allocate_ranks");
+  refused(
+      lora_ga, [&](auto& m) { spectra(m), m.options.least_rank = 5; }, "l.0.v");
 }
 
 TEST_CASE("loraga_init: inputs are looked at as gradients are", "[examples]") {
