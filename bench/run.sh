@@ -76,7 +76,7 @@ case $what in
   experts)
     need_packages g++ libeigen3-dev nlohmann-json3-dev libcli11-dev python3 python3-venv
     bash tests/interop/run.sh --light > build/interop-light.txt || { cat build/interop-light.txt; exit 1; }
-    for program in tests/interop/bytes examples/adapters/adapter_main; do
+    for program in tests/interop/bytes examples/tools/adapter_main; do
       g++ -std=c++20 -O2 -march=native -Iinclude -isystem /usr/include/eigen3 $program.cpp -o build/bench_$(basename $program) -pthread
     done
     build/interop-light/bin/python bench/io/many_modules.py --opener build/bench_bytes --adapter build/bench_adapter_main \

@@ -35,7 +35,7 @@ cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OF
   -DLORAGA_CUDA=$cuda > $build.configure.log || { cat $build.configure.log; exit 1; }
 echo "building (first time: one to three minutes)"
 target=$job
-[[ $job == finetune && $before == --build-only ]] && target=all  # the adapter tools as well
+[[ $job == finetune && $before == --build-only ]] && target=all  # the tools as well
 cmake --build $build --target $target
 if [[ $job == sentiment ]]; then
   bash examples/data/fetch.sh minilm build/minilm

@@ -20,6 +20,7 @@ import names
 import parity
 import reference
 import to_peft
+import tools
 import torch_bytes
 import whole_models
 from models import Exchange
@@ -39,6 +40,8 @@ def main():
         part.check(report, exchange, work / part.__name__)
     (work / "whole_models").mkdir()
     whole_models.check(report, options.programs.resolve(), work / "whole_models")
+    (work / "tools").mkdir()
+    tools.check(report, options.programs.resolve(), work / "tools")
     torch_bytes.check(report, options.bytes.resolve(), work)
     fresh = work / "reference"
     (work / "making").mkdir()

@@ -52,9 +52,8 @@ $venv/bin/python tests/interop/light.py --bytes $work/bytes --work $work/light -
 if [[ -z $light ]]; then
   compile exchange -O2
   for tool in adapter init; do  # as loraga_adapter, loraga_init
-    sources=(examples/adapters/${tool}_main.cpp)
-    [[ $tool == init ]] && sources+=(examples/adapters/init_options.cpp)
-    g++ -std=c++20 -O2 -march=native -Iinclude -isystem /usr/include/eigen3 "${sources[@]}" -o $work/loraga_$tool -pthread
+    g++ -std=c++20 -O2 -march=native -Iinclude -isystem /usr/include/eigen3 examples/tools/${tool}_*.cpp \
+      -o $work/loraga_$tool -pthread
   done
   $venv/bin/python tests/interop/full.py --exchange $work/exchange --bytes $work/bytes --programs $work --work $work/full \
     --reference tests/interop/reference "${update[@]}" || failed=1

@@ -1,11 +1,27 @@
 #!/usr/bin/env bash
 # check.sh KIND SOURCE BUILD WORK: a fresh consumer project of KIND (installed | subdirectory, or either with _cuda or _io) is
-# configured, built and run.
+# configured, built and run. KIND tools: the programs are built, installed and run.
 set -eu
 export CMAKE_GENERATOR=Ninja  # what the tests themselves are built with; make may be missing
 kind=$1 source=$2 build=$3 work=$4
 rm -rf "$work"
 mkdir -p "$work"
+if [[ $kind == tools ]]; then
+  cmake -S "$source" -B "$work/build" -DLORAGA_BUILD_TOOLS=ON -DLORAGA_BUILD_TESTS=OFF -DCMAKE_UNITY_BUILD=ON -DCMAKE_CXX_FLAGS=-O0 > "$work/log" || { cat "$work/log"; exit 1; }
+  cmake --build "$work/build" > "$work/log" || { cat "$work/log"; exit 1; }
+  cmake --install "$work/build" --prefix "$work/prefix" > /dev/null
+  for program in loraga_init loraga_adapter; do
+    at=$work/prefix/bin/$program
+    "$at" --version | grep -qx "$program (loraga) [0-9]*\.[0-9]*\.[0-9]*" || { echo "$program --version says:"; "$at" --version; exit 1; }
+    "$at" --help | grep -qx SYNOPSIS || { echo "$program --help says:"; "$at" --help; exit 1; }
+    rc=0
+    "$at" --no-such-option > /dev/null 2> "$work/log" || rc=$?
+    [[ $rc == 2 ]] || { echo "$program: a wrong option ends with $rc:"; cat "$work/log"; exit 1; }
+  done
+  cmake --install "$build" --prefix "$work/without" > /dev/null
+  grep -q LORAGA_BUILD_TOOLS:BOOL=ON "$build/CMakeCache.txt" || [[ ! -e $work/without/bin ]] || { echo "programs are installed without LORAGA_BUILD_TOOLS"; exit 1; }
+  exit
+fi
 if [[ $kind == installed* ]]; then
   cmake --install "$build" --prefix "$work/prefix" > /dev/null
   cmake -S "$source/tests/package/$kind" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix" > "$work/log" || { cat "$work/log"; exit 1; }

@@ -5,7 +5,7 @@
 
 // The layers of a base that get an adapter.
 
-namespace adapters {
+namespace tools {
 
 using namespace loraga;
 
@@ -146,4 +146,4 @@ inline std::vector<target> find_targets(safetensors_model const& base, module_se
   return targets;
 }
 
-}  // namespace adapters
+}  // namespace tools

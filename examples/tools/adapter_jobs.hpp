@@ -9,7 +9,7 @@
 
 // What loraga_adapter does with adapters on disk.
 
-namespace adapters {
+namespace tools {
 
 /// DIR or DIR:WEIGHT.
 struct adapter_source {
@@ -28,7 +28,7 @@ inline adapter_source parse_source(std::string const& text) {
   return {text.substr(0, colon), weight};
 }
 
-struct tool_options {
+struct adapter_options {
   std::vector<std::string> sources;
   std::filesystem::path base = {}, out = {}, start = {};
   std::optional<peft_base> relative_to = {};  ///< the base A and B are for, where the adapter does not say it
@@ -53,7 +53,7 @@ inline void rename(peft_adapter& adapter, std::vector<name_change> const& change
 }
 
 /// errors  as load_peft, rename
-inline std::vector<weighted_peft> load_all(tool_options const& o, whole_layers whole) {
+inline std::vector<weighted_peft> load_all(adapter_options const& o, whole_layers whole) {
   std::vector<weighted_peft> all;
   for (auto const& text : o.sources) {
     auto const source = parse_source(text);
@@ -70,7 +70,7 @@ inline double norm(record_matrix const& m) {
   return std::sqrt(sum);
 }
 
-inline void show(tool_options const& o) {
+inline void show(adapter_options const& o) {
   for (auto const& text : o.sources) {
     auto const adapter = load_peft(parse_source(text).folder, peft_base::anchored, whole_layers::take);
     auto const& c = adapter.config;
@@ -95,7 +95,7 @@ inline void show(tool_options const& o) {
 
 /// sign 1 adds the adapters to the base, -1 takes them out.
 /// errors  as merge_peft
-inline void merge(tool_options const& o, double sign) {
+inline void merge(adapter_options const& o, double sign) {
   auto const all = load_all(o, whole_layers::take);
   safetensors_model const base(o.base);
   loraga::cpu be;
@@ -113,7 +113,7 @@ inline void merge(tool_options const& o, double sign) {
 }
 
 /// Writes records, and what an adapter holds beside them.
-inline void save(tool_options const& o, std::vector<adapter_record> const& records, peft_adapter const& rest,
+inline void save(adapter_options const& o, std::vector<adapter_record> const& records, peft_adapter const& rest,
                  bool rank_stable) {
   auto const& c = rest.config;
   save_peft(o.out, records,
@@ -153,7 +153,7 @@ inline void add_whole(peft_adapter& sum, peft_adapter const& other) {
 
 /// One adapter that does what the weighted sum of all does.
 /// errors  as combined, add_whole; value_error for whole layers with a weight other than 1, or fan_in_fan_out in some
-inline void combine(tool_options const& o) {
+inline void combine(adapter_options const& o) {
   auto const all = load_all(o, whole_layers::take);
   std::vector<weighted_records> records;
   peft_adapter rest{all[0].adapter.config, {}, {}, {}};
@@ -189,7 +189,7 @@ inline void restore_base_copies(peft_adapter& adapter, std::vector<std::vector<s
 
 /// Another profile; with `start`, from the anchored base (rank r) to the original one (rank 2r).
 /// errors  value_error if start and adapter have other modules or scales
-inline void convert(tool_options const& o) {
+inline void convert(adapter_options const& o) {
   auto adapter = std::move(load_all(o, whole_layers::take)[0].adapter);
   auto& records = adapter.records;
   std::vector<std::vector<std::byte>> memory;
@@ -212,11 +212,11 @@ inline void convert(tool_options const& o) {
   save(o, records, adapter, adapter.config.rank_stable);
 }
 
-inline void to_gguf(tool_options const& o) {
+inline void to_gguf(adapter_options const& o) {
   auto const records = load_all(o, whole_layers::refuse)[0].adapter.records;
   auto options = o.gguf;
   options.may_replace = o.may_replace;
   save_gguf_adapter(o.out, records, options);
 }
 
-}  // namespace adapters
+}  // namespace tools

@@ -1,21 +1,22 @@
 #pragma once
-#include <loraga/gradient/dense.hpp>
+#include <loraga/gradient/input_statistics.hpp>
 
 #include "model_files.hpp"
 #include "targets.hpp"
 
-namespace adapters {
+namespace tools {
 
-/// A file of gradients holds for a module M of the base either
+/// What was captured of a model, as files hold it: gradients of a module M of the base, one of
 ///   M.weight              the mean gradient dW, in the layout of the base's weight, or
 ///   M.dY and M.X          what went back into and forth into the layer: tokens x out and tokens x in; or
-///   M.dY.0, M.X.0, ...    the same for several micro-batches, which count alike.
+///   M.dY.0, M.X.0, ...    the same for several micro-batches, which count alike;
+/// and inputs, M.X or M.X.0 ..., beside which dY is not looked at.
 /// M is the name in the base's files, or the module's. M alone and M.weight.grad are dW, too, and what wrappers put
 /// into names (module., _orig_mod., base_model.model., base_layer) is looked through. Leading dimensions (batch x
 /// sequence x features) are tokens.
-struct gradient_source {
+struct capture {
   std::string whole;                                       ///< the tensor dW, or
-  std::vector<std::pair<std::string, std::string>> pairs;  ///< dY and X
+  std::vector<std::pair<std::string, std::string>> pairs;  ///< dY (none, of inputs) and X
   bool empty() const { return whole.empty() && pairs.empty(); }
   std::size_t batches() const { return whole.empty() ? pairs.size() : 1; }
 };
@@ -27,8 +28,8 @@ inline stored_tensor tokens_by_features(stored_tensor t) {
   return t;
 }
 
-/// Gradients on disk, by the names that stand in the conventions above.
-class gradient_files {
+/// Captures on disk, by the names that stand in the conventions above.
+class captured_files {
   safetensors_model files_;
   std::map<std::string, std::string, std::less<>> names_;  // as the conventions have them -> in the files
 
@@ -48,11 +49,11 @@ class gradient_files {
 
  public:
   /// errors  format_error for two tensors that mean the same
-  explicit gradient_files(std::filesystem::path const& path) : files_(path) {
+  explicit captured_files(std::filesystem::path const& path) : files_(path) {
     for (auto const& name : files_.names()) {
       auto const [p, fresh] = names_.emplace(plain(name), name);
       if (!fresh)
-        raise<format_error>(path.string(), "'" + name + "'", "there as '" + p->second + "', too", "each gradient once");
+        raise<format_error>(path.string(), "'" + name + "'", "there as '" + p->second + "', too", "each tensor once");
     }
   }
   bool contains(std::string_view name) const { return names_.find(name) != names_.end(); }
@@ -75,28 +76,30 @@ class gradient_files {
   }
 };
 
+/// Throws unless it is tokens x features; how many tokens.
+inline index_t require_tokens(captured_files const& files, std::string const& name, index_t features) {
+  auto const x = tokens_by_features(files[name]);
+  if (x.cols() != features || x.rows() == 0)
+    raise<shape_error>(x.label, "shape", shape_text(files[name].shape), "tokens x " + std::to_string(features));
+  with_float_type(x.type, x.label, "dtype", [](auto) {});
+  return x.rows();
+}
+
 /// Looks up where a layer's gradient is; tensors are looked at by name and shape alone. Empty if there is none.
 /// errors  format_error, shape_error
-inline gradient_source find_gradient(gradient_files const& files, target const& t) {
-  std::vector<gradient_source> found;
-  auto const need = [&](std::string const& name, index_t features) {
-    auto const x = tokens_by_features(files[name]);
-    if (x.cols() != features || x.rows() == 0)
-      raise<shape_error>(x.label, "shape", shape_text(files[name].shape), "tokens x " + std::to_string(features));
-    with_float_type(x.type, x.label, "dtype", [](auto) {});
-    return x.rows();
-  };
+inline capture find_gradient(captured_files const& files, target const& t) {
+  std::vector<capture> found;
   for (auto const& name : std::set<std::string>{t.name_in_base(), t.module}) {
-    gradient_source from;
+    capture from;
     auto const pair = [&](std::string const& number) {
       bool const dy = files.contains(name + ".dY" + number), x = files.contains(name + ".X" + number);
       if (!dy && !x) return false;
       if (t.form == layer_form::embedding)
         raise<format_error>(files.path(), "gradient of " + t.module, "dY and X", "M.weight: an embedding has no X");
       from.pairs.emplace_back(name + ".dY" + number, name + ".X" + number);
-      if (need(from.pairs.back().first, t.out) != need(from.pairs.back().second, t.in))
-        raise<shape_error>(files.path(), from.pairs.back().first, "of another number of tokens",
-                           "that of " + from.pairs.back().second);
+      auto const& [back, forth] = from.pairs.back();
+      if (require_tokens(files, back, t.out) != require_tokens(files, forth, t.in))
+        raise<shape_error>(files.path(), back, "of another number of tokens", "that of " + forth);
       return true;
     };
     if (files.contains(name + ".weight")) found.push_back({name + ".weight", {}});
@@ -117,10 +120,35 @@ inline gradient_source find_gradient(gradient_files const& files, target const& 
   return found[0];
 }
 
-/// The mean gradient, dense: one layer at a time that is cheap, exact, and tells the coverage.
-template <Backend B>
-dense_gradient<B> mean_gradient(B& be, gradient_files const& files, target const& t, gradient_source const& from) {
-  dense_gradient<B> g(be, t.out, t.in);
+/// The same of a layer's inputs.
+/// errors  format_error, also for an embedding, whose inputs are no numbers; shape_error
+inline capture find_inputs(captured_files const& files, target const& t) {
+  if (t.form == layer_form::embedding)
+    raise<format_error>(files.path(), "inputs of " + t.module, "those of an embedding, which are no numbers",
+                        "linear layers alone (--exclude leaves modules out)");
+  std::vector<capture> found;
+  for (auto const& name : std::set<std::string>{t.name_in_base(), t.module}) {
+    capture from;
+    auto const one = [&](std::string const& x) {
+      if (!files.contains(x)) return false;
+      require_tokens(files, x, t.in);
+      from.pairs.emplace_back("", x);
+      return true;
+    };
+    if (one(name + ".X")) found.push_back(std::exchange(from, {}));
+    for (int i = 0; one(name + ".X." + std::to_string(i)); ++i) continue;
+    if (!from.empty()) found.push_back(from);
+  }
+  if (found.size() > 1)
+    raise<format_error>(files.path(), "inputs of " + t.module, "there in several forms", "one of .X and .X.0 ...");
+  return found.empty() ? capture{} : found[0];
+}
+
+/// The mean gradient, dense: one layer at a time that is cheap, exact, and tells the coverage. G is dense_gradient, or
+/// sign_gradient.
+template <class G, Backend B>
+G mean_gradient(B& be, captured_files const& files, target const& t, capture const& from) {
+  G g(be, t.out, t.in);
   matrix<float, B> memory, more;
   if (auto const& whole = from.whole; !whole.empty()) {
     auto const dw = float_view(be, files[whole], memory);
@@ -135,4 +163,17 @@ dense_gradient<B> mean_gradient(B& be, gradient_files const& files, target const
   return g;
 }
 
-}  // namespace adapters
+/// Mean and scatter of a layer's inputs.
+template <Backend B>
+input_statistics<B> statistics(B& be, captured_files const& files, target const& t, capture const& from,
+                               input_options options = {}) {
+  input_statistics<B> inputs(be, t.in, options);
+  matrix<float, B> memory;
+  for (auto const& [none, x] : from.pairs) {
+    inputs.add(be, float_view(be, tokens_by_features(files[x]), memory).transposed());
+    files.forget(x);
+  }
+  return inputs;
+}
+
+}  // namespace tools

@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace adapters {
+namespace tools {
 
 struct interrupted : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -65,4 +65,4 @@ class progress {
   }
 };
 
-}  // namespace adapters
+}  // namespace tools

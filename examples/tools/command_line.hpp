@@ -6,7 +6,7 @@
 
 #include "progress.hpp"
 
-namespace adapters {
+namespace tools {
 
 /// An option that takes one of a few words.
 template <class T>
@@ -33,8 +33,10 @@ inline CLI::Option* add_renames(CLI::App& app, std::vector<loraga::name_change>&
       renames.push_back({word.substr(0, at), word.substr(at + 1)});
     }
   };
-  return app.add_option_function<std::vector<std::string>>(
-      "--rename", set, "OLD=NEW for leading words " + whose + "; the first that fits counts");
+  return app
+      .add_option_function<std::vector<std::string>>("--rename", set,
+                                                     "for leading words " + whose + "; the first that fits counts")
+      ->type_name("OLD=NEW...");
 }
 
 inline CLI::Validator positive_number() {
@@ -46,8 +48,8 @@ inline CLI::Validator positive_number() {
           "POSITIVE"};
 }
 
-/// Parses, or ends the program: with 0 after --help, with 2 where the command line is wrong.
-inline void parse_or_exit(CLI::App& app, int argc, char** argv) {
+/// Parses, or ends the program: with 0 after --help and --version, with 2 where the command line is wrong.
+inline void parse_or_exit(CLI::App& app, int argc, char const* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (CLI::ParseError const& end) {
@@ -71,4 +73,4 @@ int run_main(char const* program, F&& work) try {
   return 1;
 }
 
-}  // namespace adapters
+}  // namespace tools

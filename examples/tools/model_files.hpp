@@ -4,7 +4,7 @@
 
 // Whole models on disk: where a changed one goes, and its tensors in a backend's memory.
 
-namespace adapters {
+namespace tools {
 
 using namespace loraga;
 
@@ -50,4 +50,4 @@ matrix_view<float const, typename B::space> float_view(B& be, stored_tensor cons
   return std::as_const(memory).view().transposed();
 }
 
-}  // namespace adapters
+}  // namespace tools

@@ -1,51 +1,11 @@
-#include "../../examples/adapters/init_job.hpp"
-#include "../../examples/adapters/tool_jobs.hpp"
-#include "../io/adapter_folders.hpp"
-#include "../support/catch.hpp"
-#include "../support/folder.hpp"
+#include "../../examples/tools/adapter_jobs.hpp"
+#include "tools_model.hpp"
 
 using namespace loraga;
 using test::host;
-
-namespace {
-
 using test::read;
+using test::small_model;
 using test::write_model;
-
-/// Two layers and something that is none; gradients of one as dW, of the other as two micro-batches of dY and X.
-struct small_model {
-  test::folder folder;
-  host const q = test::random(12, 10, 1), v = test::random(8, 10, 2), gq = test::random(12, 10, 3);
-  host const dy[2] = {test::random(15, 8, 4), test::random(15, 8, 5)},
-             x[2] = {test::random(15, 10, 6), test::random(15, 10, 7)};
-  adapters::init_options options;
-
-  small_model() {
-    write_model(folder / "base", {{"l.0.q.weight", q}, {"l.0.v.weight", v}, {"norm.weight", test::random(10, 1, 8)}});
-    write_gradients(gq);
-    options.base = folder / "base";
-    options.gradients = folder / "gradients";
-    options.out = folder / "out";
-    options.rank = 2;
-    options.targets.names = {"q", "v"};
-    options.relative_to = peft_base::original;
-  }
-  void write_gradients(host const& of_q) {
-    std::filesystem::remove(folder / "gradients");
-    write_model(folder / "gradients", {{"l.0.q.weight", of_q},
-                                       {"l.0.v.dY.0", dy[0]},
-                                       {"l.0.v.X.0", x[0]},
-                                       {"l.0.v.dY.1", dy[1]},
-                                       {"l.0.v.X.1", x[1]}});
-  }
-  std::vector<adapters::layer_report> run() {
-    loraga::cpu be(1);
-    return adapters::init_job<loraga::cpu>(be, options).run();
-  }
-  host gradient_of_v() const { return 0.5 * (test::transpose(dy[0]) * x[0] + test::transpose(dy[1]) * x[1]); }
-};
-
-}  // namespace
 
 TEST_CASE("loraga_init: relative to the original base, an adapter of rank 2r adds nothing at first", "[examples]") {
   small_model m;
@@ -69,19 +29,19 @@ TEST_CASE("loraga_init: relative to the original base, an adapter of rank 2r add
   auto const along_a = (1 / c) * (g * test::transpose(a)), along_b = (1 / c) * (test::transpose(b) * g);
   double const seen = test::inner(along_a, along_a) + test::inner(along_b, along_b);
   CHECK(seen / test::inner(g, g) == Approx(layers[1].coverage).epsilon(1e-3));
-  CHECK_THAT(test::read_file(m.options.out / "coverage.csv"),
+  CHECK_THAT(test::read_file(m.options.out / "layers.csv"),
              Catch::Contains("l.0.q,12,10,2,") && Catch::Contains("l.0.v,8,10,2,"));
 }
 
 TEST_CASE("loraga_init: the anchored base and its adapter are the original base; trained, it comes back to it",
           "[examples]") {
   small_model m;
-  for (auto const method : {adapters::start_method::lora_ga, adapters::start_method::pissa}) {
+  for (auto const method : {tools::start_method::lora_ga, tools::start_method::pissa}) {
     m.options.method = method;
     m.options.relative_to = peft_base::anchored;
     m.options.anchored_base = m.folder / "anchored";
     m.options.may_replace = overwrite::yes;
-    if (method == adapters::start_method::pissa) m.options.gradients.clear();
+    if (method == tools::start_method::pissa) m.options.gradients.clear();
     m.run();
     auto adapter = load_peft(m.options.out);
     auto const& r = adapter.records[0];
@@ -94,14 +54,14 @@ TEST_CASE("loraga_init: the anchored base and its adapter are the original base;
       for (float& x : record.b.values) x += 0.25f;
     peft_options const as_trained{.rank_stable = adapter.config.rank_stable, .may_replace = overwrite::yes};
     save_peft(m.folder / "trained", adapter.records, as_trained, unchecked_names{});
-    adapters::tool_options tool;
+    tools::adapter_options tool;
     tool.may_replace = overwrite::yes;
     tool.sources = {(m.folder / "trained").string()};
     tool.start = m.options.out / "start";
     tool.out = m.folder / "final";
-    CHECK_THROWS_WITH(adapters::convert(tool), Catch::Contains("--base-name"));
+    CHECK_THROWS_WITH(tools::convert(tool), Catch::Contains("--base-name"));
     tool.base_name = "base";
-    adapters::convert(tool);
+    tools::convert(tool);
     auto const final = load_peft(m.folder / "final").records[0];
     CHECK(final.rank() == 4);
     auto const trained = read(m.folder / "anchored", "l.0.q.weight") + test::change_of(adapter.records[0]);
@@ -111,10 +71,10 @@ TEST_CASE("loraga_init: the anchored base and its adapter are the original base;
     tool.start.clear();
     tool.base = m.folder / "base";
     tool.out = m.folder / "merged";
-    adapters::merge(tool, 1);
+    tools::merge(tool, 1);
     CHECK(test::distance(read(m.folder / "merged", "l.0.q.weight"), trained) < 1e-5);
     tool.out = m.folder / "combined";
-    adapters::combine(tool);
+    tools::combine(tool);
     CHECK(test::distance(m.q + test::change_of(load_peft(tool.out).records[0]), trained) < 1e-5);
   }
 }
@@ -150,7 +110,7 @@ TEST_CASE("loraga_init: what is wrong is said by name, and nothing is written", 
 
 TEST_CASE("loraga_init: random starts differ from layer to layer, and repeat", "[examples]") {
   small_model m;
-  m.options.method = adapters::start_method::lora;
+  m.options.method = tools::start_method::lora;
   m.options.gradients.clear();
   m.options.relative_to.reset();
   m.run();
@@ -165,57 +125,6 @@ TEST_CASE("loraga_init: random starts differ from layer to layer, and repeat", "
   CHECK(load_peft(m.options.out).records[0].a.values != first[0].a.values);
 }
 
-TEST_CASE("loraga_adapter: a DoRA is merged, and refused where it has no form; AdaLoRA goes everywhere", "[examples]") {
-  test::folder folder;
-  auto const w = test::random(8, 10, 1);
-  write_model(folder / "base", {{"layers.0.mlp.up_proj.weight", w}});
-  auto const plain = test::random_record("model.layers.0.mlp.up_proj", 8, 10, 2, 0, 1);
-  auto const dora = test::with_magnitude(plain), adalora = test::with_e(plain);
-  save_peft(folder / "dora", {dora}, {}, unchecked_names{});
-  save_peft(folder / "adalora", {adalora}, {}, unchecked_names{});
-  adapters::tool_options tool;
-  tool.may_replace = overwrite::yes;
-  tool.base = folder / "base";
-  tool.gguf.architecture = "llama";
-  auto const run = [&](std::string const& adapter, auto job) {
-    tool.sources = {(folder / adapter).string()};
-    tool.out = folder / (adapter + "-out");
-    return test::message_of([&] { job(tool); });
-  };
-  auto const merge = [](auto const& t) { adapters::merge(t, 1); };
-  auto const merged = [&](std::string const& adapter) {
-    return read(folder / (adapter + "-out"), "layers.0.mlp.up_proj.weight");
-  };
-  CHECK(run("dora", adapters::show).empty());
-  CHECK(run("dora", merge).empty());
-  CHECK(test::distance(merged("dora"), test::merged(w, dora)) < 1e-5);
-  CHECK_THAT(run("dora:2", merge), Catch::Contains("weight 1"));
-  CHECK_THAT(run("dora", [](auto const& t) { adapters::merge(t, -1); }), Catch::Contains("their own are lost"));
-  CHECK_THAT(run("dora", adapters::combine), Catch::Contains("merge_into_model"));
-  CHECK_THAT(run("dora", adapters::to_gguf), Catch::Contains("merge_into_model"));
-  CHECK(run("adalora", adapters::show).empty());
-  CHECK(run("adalora", merge).empty());
-  CHECK(test::distance(merged("adalora"), w + test::change_of(adalora)) < 1e-5);
-  CHECK(run("adalora", adapters::to_gguf).empty());
-
-  tool.profile = peft_profile::portable;
-  std::filesystem::remove_all(folder / "adalora-out");
-  std::filesystem::remove_all(folder / "dora-out");
-  CHECK_THAT(run("dora", adapters::convert), Catch::Contains("portable"));
-  CHECK(run("adalora", adapters::convert).empty());
-  auto const lora = load_peft(folder / "adalora-out").records[0];
-  CHECK(test::distance(test::change_of(lora), test::change_of(adalora)) < 1e-6);
-  // trained on an anchored base, a DoRA comes back to the original one with its magnitude
-  save_peft(folder / "start", {test::random_record(plain.module, 8, 10, 2, 0, 7)}, {}, unchecked_names{});
-  tool.profile = peft_profile::faithful;
-  tool.start = folder / "start";
-  tool.base_name = "base";
-  CHECK(run("dora", adapters::convert).empty());
-  auto const final = load_peft(folder / "dora-out").records[0];
-  CHECK(final.rank() == 4);
-  CHECK(final.magnitude.values == dora.magnitude.values);
-}
-
 TEST_CASE("loraga_init: embeddings get their own form, in every start", "[examples]") {
   test::folder folder;
   auto const words = test::random(20, 8, 1), q = test::random(8, 8, 2), g = test::random(20, 8, 3);
@@ -225,7 +134,7 @@ TEST_CASE("loraga_init: embeddings get their own form, in every start", "[exampl
       R"({"model_type":"llama"})");
   write_model(folder / "gradients",
               {{"model.embed_tokens.weight", g}, {"model.l.q.weight", q}, {"model.my_words.weight", g}});
-  adapters::init_options o;
+  tools::init_options o;
   o.base = folder / "base";
   o.gradients = folder / "gradients";
   o.rank = 2;
@@ -235,7 +144,7 @@ TEST_CASE("loraga_init: embeddings get their own form, in every start", "[exampl
   loraga::cpu be(1);
   auto const start = [&](std::string const& out) {
     o.out = folder / out;
-    adapters::init_job<loraga::cpu>(be, o).run();
+    tools::init_job(be, o).run();
     return load_peft(o.out, peft_base::anchored).records;
   };
   o.relative_to = peft_base::original;
@@ -256,22 +165,22 @@ TEST_CASE("loraga_init: embeddings get their own form, in every start", "[exampl
   auto const file = safetensors_file(o.out / "adapter_model.safetensors");
   CHECK(file["base_model.model.model.embed_tokens.lora_embedding_A"].shape == std::vector<index_t>{2, 20});
   CHECK(file["base_model.model.model.my_words.lora_embedding_B"].shape == std::vector<index_t>{8, 2});
-  o.method = adapters::start_method::pissa;
+  o.method = tools::start_method::pissa;
   o.gradients.clear();
   CHECK(start("pissa").size() == 3);
-  o.method = adapters::start_method::lora;
+  o.method = tools::start_method::lora;
   o.relative_to.reset();
   o.anchored_base.clear();
   for (auto const& r : start("lora"))  // PEFT's: zero in A for embeddings, in B for others
     CHECK(test::largest(test::host_of(r.layer.form == layer_form::embedding ? r.a : r.b)) == 0);
   // an anchored base would change a tied head, too
   test::write_file(folder / "base" / "config.json", R"({"tie_word_embeddings":true})");
-  o.method = adapters::start_method::pissa;
+  o.method = tools::start_method::pissa;
   o.relative_to = peft_base::anchored;
   o.anchored_base = folder / "tied";
   CHECK_THAT(test::message_of([&] { start("tied-out"); }), Catch::Contains("tied to the model's head"));
   // tokens' gradients are no way to an embedding's
-  o.method = adapters::start_method::lora_ga;
+  o.method = tools::start_method::lora_ga;
   o.gradients = folder / "pairs";
   write_model(o.gradients, {{"model.embed_tokens.dY", g}, {"model.embed_tokens.X", g}});
   CHECK_THAT(test::message_of([&] { start("pairs-out"); }), Catch::Contains("an embedding has no X"));
@@ -287,7 +196,7 @@ TEST_CASE("loraga_init: what the anchored base has not is told", "[examples]") {
   m.options.relative_to = peft_base::anchored;
   m.options.anchored_base = m.folder / "changed";
   loraga::cpu be(1);
-  adapters::init_job<loraga::cpu> job(be, m.options);
+  tools::init_job job(be, m.options);
   job.run();
   CHECK(job.left_behind() == std::vector<std::string>{"pytorch_model.bin"});
   CHECK(std::filesystem::exists(m.options.anchored_base / "tokenizer.json"));
@@ -307,15 +216,15 @@ TEST_CASE("loraga_init: gradients are found under the names that wrappers give t
   small_model m;
   std::filesystem::remove(m.folder / "gradients");
   write_model(m.folder / "gradients", {{"module.l.0.q", m.gq}, {"l.0.q.weight", m.gq}});
-  CHECK_THAT(test::message_of([&] { m.run(); }), Catch::Contains("each gradient once"));
+  CHECK_THAT(test::message_of([&] { m.run(); }), Catch::Contains("each tensor once"));
 }
 
 TEST_CASE("loraga_init: experts that no token reached are left out on request, and listed", "[examples]") {
   small_model m;
   m.write_gradients(0 * m.gq);
-  m.options.skip_zero_gradients = true;
+  m.options.skip_unreached = true;
   loraga::cpu be(1);
-  adapters::init_job<loraga::cpu> job(be, m.options);
+  tools::init_job job(be, m.options);
   CHECK(job.run().size() == 1);
   CHECK(job.skipped() == std::vector<std::string>{"l.0.q"});
   CHECK(load_peft(m.options.out).records[0].module == "l.0.v");
@@ -345,10 +254,10 @@ TEST_CASE("loraga_init: module names may differ from the base's", "[examples]") 
 TEST_CASE("loraga_init: Conv1D layers are those of config.json, whatever the family says", "[examples]") {
   test::folder folder;
   auto const w = test::random(8, 12, 1);
-  adapters::init_options o;
+  tools::init_options o;
   o.base = folder / "base";
   o.out = folder / "out";
-  o.method = adapters::start_method::pissa;
+  o.method = tools::start_method::pissa;
   o.relative_to = peft_base::original;
   o.rank = 2;
   o.targets.names = {"c_fc", "score"};
@@ -357,7 +266,7 @@ TEST_CASE("loraga_init: Conv1D layers are those of config.json, whatever the fam
   auto const out_of_fc = [&](std::string const& config) {
     std::filesystem::remove_all(o.base);
     test::write_model_folder(o.base, {{"h.0.mlp.c_fc.weight", w}, {"score.weight", w}}, config);
-    adapters::init_job<loraga::cpu>(be, o).run();
+    tools::init_job(be, o).run();
     auto const a = load_peft(o.out);
     CHECK(a.records[1].b.rows == 8);
     CHECK(a.config.fan_in_fan_out == (a.records[0].b.rows == 12));
@@ -371,72 +280,4 @@ TEST_CASE("loraga_init: Conv1D layers are those of config.json, whatever the fam
   CHECK_THAT(test::message_of([&] { out_of_fc(""); }), Catch::Contains("--family gpt2"));
   o.fan_in_fan_out = false;
   CHECK(out_of_fc("") == 8);
-}
-
-TEST_CASE("loraga_adapter: whole layers go with combine and convert, and names are changed", "[examples]") {
-  test::folder folder;
-  std::string const key = "base_model.model.";
-  test::factors const f("model.lm.q", 6, 5, 1), g("model.lm.v", 6, 5, 3);
-  auto const head = test::random(7, 5, 5);
-  test::write_adapter(folder / "a", f.tensors() + test::named_weights{{key + "lm_head.weight", head}},
-                      R"(,"modules_to_save":["lm_head"])");
-  test::write_adapter(folder / "b", g.tensors());
-  adapters::tool_options tool;
-  auto const run = [&](std::vector<std::string> const& names, auto job) {
-    tool.sources.clear();
-    for (auto const& name : names) tool.sources.push_back((folder / name).string());
-    tool.out = folder / "out";
-    std::filesystem::remove_all(tool.out);
-    return test::message_of([&] { job(tool); });
-  };
-  tool.renames = {{"model.lm", "model"}};
-  CHECK(run({"a", "b"}, adapters::combine).empty());
-  auto const sum = load_peft(tool.out, {}, whole_layers::take);
-  CHECK(sum.records[0].module == "model.q");
-  CHECK(sum.records.size() == 2);
-  REQUIRE(sum.whole.size() == 1);
-  CHECK(sum.config.modules_to_save == std::vector<std::string>{"lm_head"});
-  CHECK_THAT(run({"a:0.5", "b"}, adapters::combine), Catch::Contains("expected weight 1"));
-  test::write_adapter(folder / "c", g.tensors() + test::named_weights{{key + "lm_head.weight", 2 * head}});
-  CHECK_THAT(run({"a", "c"}, adapters::combine), Catch::Contains("not the same"));
-  CHECK(run({"a"}, adapters::convert).empty());
-  CHECK(load_peft(tool.out, {}, whole_layers::take).whole.size() == 1);
-  CHECK(run({"a"}, adapters::show).empty());
-  tool.gguf.architecture = "llama";
-  CHECK_THAT(run({"a"}, adapters::to_gguf), Catch::Contains("lm_head.weight whole"));
-  tool.renames = {{"model.lm.q", "x"}, {"model.lm.v", "x"}};
-  CHECK_THAT(run({"a", "b"}, adapters::combine), Catch::Equals(""));  // of two adapters: they add up
-  test::write_adapter(folder / "d", f.tensors() + g.tensors());
-  CHECK_THAT(run({"d"}, adapters::combine), Catch::Contains("two names become"));
-}
-
-TEST_CASE("loraga_adapter: converting gives the original base's embedding back where PEFT saved the changed one",
-          "[examples]") {
-  test::folder folder;
-  auto const words = test::random(6, 4, 1);
-  test::factors const start("model.embed_tokens", 4, 6, 3), trained("model.embed_tokens", 4, 6, 5);
-  auto const changed = words - test::transpose(start.change());
-  test::named_weights const copy{{"base_model.model.model.embed_tokens.base_layer.weight", changed}};
-  test::write_adapter(folder / "trained", trained.embedding_tensors() + copy);
-  test::write_adapter(folder / "start", start.embedding_tensors());
-  test::write_model_folder(folder / "base", {{"model.embed_tokens.weight", words}}, R"({"tie_word_embeddings":false})");
-  adapters::tool_options tool;
-  tool.sources = {(folder / "trained").string()};
-  tool.start = folder / "start";
-  tool.base_name = "base";
-  tool.out = folder / "original";
-  adapters::convert(tool);
-  auto const whole = load_peft(tool.out, {}, whole_layers::take).whole;
-  REQUIRE(whole.size() == 1);
-  CHECK(whole[0].base_copy);
-  CHECK(test::distance(
-            read(tool.out / "adapter_model.safetensors", "base_model.model.model.embed_tokens.base_layer.weight"),
-            words) < 1e-5);
-  tool.sources = {tool.out.string()};
-  tool.start.clear();
-  tool.base = folder / "base";
-  tool.out = folder / "merged";
-  adapters::merge(tool, 1);
-  CHECK(test::distance(read(tool.out, "model.embed_tokens.weight"), changed + test::transpose(trained.change())) <
-        1e-5);
 }
