@@ -113,25 +113,25 @@ adapter_record expected(captured_model& m, std::size_t i, double s) {
   auto const& l = m.layers[i];
   std::uint64_t const seed = 3 + i;
   automatic_svd const svd{svd_quality::balanced, 3};
-  no_gradient const* const none = nullptr;
+  no_source const* const none = nullptr;
   frozen_pair_anchor const frozen;
   auto const mean = m.gradient<dense_gradient<cpu>>(l);
   auto const plain = m.inputs(l), by_peak = m.inputs(l, true);
   switch (m.options.method) {
     case lora:
-      return m.started(l, kaiming_init{seed}, none, no_svd{}, frozen, s);
+      return m.started(l, kaiming_init{seed}, none, gram{}, frozen, s);
     case gaussian:
-      return m.started(l, gaussian_init{seed}, none, no_svd{}, frozen, s);
+      return m.started(l, gaussian_init{seed}, none, gram{}, frozen, s);
     case orthogonal:
-      return m.started(l, orthogonal_init{seed}, none, no_svd{}, frozen, s);
+      return m.started(l, orthogonal_init{seed}, none, gram{}, frozen, s);
     case gaussian_pair:
-      return m.started(l, gaussian_pair_init{m.options.pair_is_stable(), 16, seed}, none, no_svd{}, frozen, s);
+      return m.started(l, gaussian_pair_init{m.options.pair_is_stable(), 16, seed}, none, gram{}, frozen, s);
     case pissa:
       return m.started(l, pissa_init{}, none, svd, frozen, s);
     case milora:
       return m.started(l, milora_init{}, none, gram{}, frozen, s);
     case olora:
-      return m.started(l, olora_init{}, none, no_svd{}, frozen, s);
+      return m.started(l, olora_init{}, none, gram{}, frozen, s);
     case corda:
       if (m.options.part == corda_part::kpm)
         return m.started(l, corda_init{corda_part::kpm}, &by_peak, eigen_svd{}, frozen, s);
@@ -146,7 +146,7 @@ adapter_record expected(captured_model& m, std::size_t i, double s) {
     case lora_one:
       return m.started(l, lora_one_init{}, &mean, svd, no_anchor{}, s);
     case gora:
-      return m.started(l, gora_init{0.05, seed}, &mean, no_svd{}, no_anchor{}, s);
+      return m.started(l, gora_init{0.05, seed}, &mean, gram{}, no_anchor{}, s);
     default: {
       auto const signs = m.gradient<sign_gradient<cpu>>(l);
       return m.started<loraga::lora_sb<float, cpu>>(l, lora_sb_init{}, &signs, svd, no_anchor{}, s);
