@@ -31,8 +31,7 @@ class cpu {
   std::vector<std::unique_ptr<cpu>> workers_;  // one-threaded backends for work over a batch
   workspace<std::unique_ptr<std::byte[], free_aligned>> memory_;
 
-  template <class F>
-  void parallel(index_t tasks, bool worthwhile, F const& task) {
+  [[gnu::noinline]] void parallel(index_t tasks, bool worthwhile, loop_body task) {
     if (threads_ == 1 || tasks < 2 || !worthwhile) {
       for (index_t i = 0; i < tasks; ++i) task(i, 0);
       return;
@@ -81,8 +80,8 @@ class cpu {
   void copy(S src, D dst) {
     require_shape(src, dst.rows, dst.cols, "cpu::copy", "source");
     require_same_or_distinct(dst, src, "cpu::copy", "destination", "source");
-    if (dst.row_stride > dst.col_stride && dst.cols > 1) return copy(src.transposed(), dst.transposed());
-    for_each(dst.rows, dst.cols, detail::copy<S, D>{src, dst});
+    if (runs_by_rows(dst)) src = src.transposed(), dst = dst.transposed();
+    for_each(dst.rows, dst.cols, detail::copy<read_only_t<S>, D>{src, dst});
   }
 
   template <class F>
@@ -207,7 +206,8 @@ class cpu {
                              packing_[static_cast<std::size_t>(worker)]);
     });
     if constexpr (!direct)
-      for_each(c.rows, c.cols, detail::axpby<decltype(sum), decltype(c)>{T(1), sum, static_cast<T>(beta), c});
+      for_each(c.rows, c.cols,
+               detail::axpby<matrix_view<T const, space>, matrix_view<TC, space>>{T(1), sum, static_cast<T>(beta), c});
   }
 
   /// Which thread gets which tile is chance: all get the memory for any of them now, so that later steps find it there.
@@ -226,7 +226,7 @@ class cpu {
     } else {
       if (v.row_stride > v.col_stride && v.cols > 1) return widened<T, U>(temporary, v.transposed()).transposed();
       auto const out = temporary.template matrix<T>(v.rows, v.cols);
-      for_each(v.rows, v.cols, detail::convert<decltype(v), matrix_view<T, space>>{v, out});
+      for_each(v.rows, v.cols, detail::convert<matrix_view<U const, space>, matrix_view<T, space>>{v, out});
       return out;
     }
   }

@@ -48,8 +48,8 @@ struct format_error : error {
 
 /// Throws E with the house's message. Kept out of line of the check, so that a passing check builds no string.
 template <class E>
-[[noreturn]] void raise(std::string_view where, std::string_view argument, std::string const& found,
-                        std::string_view expected) {
+[[noreturn, gnu::cold, gnu::noinline]] void raise(std::string_view where, std::string_view argument,
+                                                  std::string const& found, std::string_view expected) {
   throw E(std::string(where) + ": " + std::string(argument) + " is " + found + ", expected " + std::string(expected));
 }
 
