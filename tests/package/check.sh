@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# check.sh KIND SOURCE BUILD WORK: a fresh consumer project of KIND (installed | subdirectory, or either with _cuda or _io) is
+# check.sh KIND SOURCE BUILD WORK: a fresh consumer project of KIND (installed | subdirectory, or either with _cpu_compiled, _cuda or _io) is
 # configured, built and run.
 set -eu
 export CMAKE_GENERATOR=Ninja  # what the tests themselves are built with; make may be missing
