@@ -3,4 +3,5 @@
 // time.)
 #include <loraga/backend/cpu.hpp>
 #include <loraga/backend/eigen_view.hpp>
+#include <loraga/backend/instances.hpp>
 #include <loraga/loraga.hpp>

@@ -1,3 +1,4 @@
+#include <Eigen/Core>
 #include <loraga/backend/eigen_view.hpp>
 
 #include "../support/catch.hpp"

@@ -36,8 +36,8 @@ TEST_CASE("the double's products are the formula's in every layout and type", "[
         check_product<float, float>(ta, tb, CUBLAS_COMPUTE_32F_FAST_TF32, beta);
         check_product<loraga::bf16, loraga::bf16>(ta, tb, CUBLAS_COMPUTE_32F, beta);
         check_product<loraga::bf16, float>(ta, tb, CUBLAS_COMPUTE_32F_PEDANTIC, beta);
-        check_product<fp16, fp16>(ta, tb, CUBLAS_COMPUTE_32F, beta);
-        check_product<fp16, float>(ta, tb, CUBLAS_COMPUTE_32F, beta);
+        check_product<loraga::fp16, loraga::fp16>(ta, tb, CUBLAS_COMPUTE_32F, beta);
+        check_product<loraga::fp16, float>(ta, tb, CUBLAS_COMPUTE_32F, beta);
       }
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# check.sh KIND SOURCE BUILD WORK: a fresh consumer project of KIND (installed | subdirectory, or either with _cuda or _io) is
-# configured, built and run. KIND tools: the programs are built, installed and run.
+# check.sh KIND SOURCE BUILD WORK: a fresh consumer project of KIND (installed | subdirectory, or either with _cpu_compiled,
+# _cuda or _io) is configured, built and run. KIND tools: the programs are built, installed and run.
 set -eu
 export CMAKE_GENERATOR=Ninja  # what the tests themselves are built with; make may be missing
 kind=$1 source=$2 build=$3 work=$4

@@ -1,7 +1,7 @@
 #pragma once
 #include <algorithm>
 #include <loraga/backend/checks.hpp>
-#include <loraga/backend/eigen_kernels.hpp>
+#include <loraga/backend/kernels.hpp>
 #include <loraga/backend/thread_pool.hpp>
 #include <loraga/linalg/elementwise.hpp>
 #include <memory>
@@ -31,8 +31,7 @@ class cpu {
   std::vector<std::unique_ptr<cpu>> workers_;  // one-threaded backends for work over a batch
   workspace<std::unique_ptr<std::byte[], free_aligned>> memory_;
 
-  template <class F>
-  void parallel(index_t tasks, bool worthwhile, F const& task) {
+  [[gnu::noinline]] void parallel(index_t tasks, bool worthwhile, loop_body task) {
     if (threads_ == 1 || tasks < 2 || !worthwhile) {
       for (index_t i = 0; i < tasks; ++i) task(i, 0);
       return;
@@ -82,8 +81,8 @@ class cpu {
   void copy(S src, D dst) {
     require_shape(src, dst.rows, dst.cols, "cpu::copy", "source");
     require_same_or_distinct(dst, src, "cpu::copy", "destination", "source");
-    if (dst.row_stride > dst.col_stride && dst.cols > 1) return copy(src.transposed(), dst.transposed());
-    for_each(dst.rows, dst.cols, detail::copy<S, D>{src, dst});
+    if (runs_by_rows(dst)) src = src.transposed(), dst = dst.transposed();
+    for_each(dst.rows, dst.cols, detail::copy<read_only_t<S>, D>{src, dst});
   }
 
   template <class F>
@@ -181,91 +180,104 @@ class cpu {
  private:
   template <class TA, class TB, class TC>
   void product(double alpha, matrix_view<TA const, space> a, matrix_view<TB const, space> b, double beta,
-               matrix_view<TC, space> c) {
-    using T = compute_t<TC>;
-    require_product(a, b, c, "cpu::gemm");
-    if (c.row_stride != 1 && c.rows > 1)
-      return product<TB, TA, TC>(alpha, b.transposed(), a.transposed(), beta, c.transposed());
-    scratch<cpu> temporary(*this);
-    auto const wide_a = widened<T, TA>(temporary, a);
-    auto const wide_b = widened<T, TB>(temporary, b);
-    index_t const down = (c.rows + tile - 1) / tile, across = (c.cols + tile - 1) / tile;
-    constexpr bool direct = std::is_same_v<T, TC>;
-    matrix_view<T, space> sum;
-    if constexpr (direct) sum = {c.data, c.rows, c.cols, 1, c.col_stride};
-    else sum = temporary.template matrix<T>(c.rows, c.cols);
-    bool const spread = c.rows * c.cols * a.cols >= worth_threads * 8;
-    if (spread) reserve_packing<T>(c.rows, c.cols, a.cols);
-    parallel(down * across, spread, [&](index_t t, int worker) {
-      index_t const i = t % down * tile, j = t / down * tile;
-      index_t const rows = std::min(tile, c.rows - i), cols = std::min(tile, c.cols - j);
-      auto const out = sum.row_range(i, rows).columns(j, cols);
-      T const keep = direct ? static_cast<T>(beta) : T(0);
-      if (keep != T(1))
-        for (index_t q = 0; q < cols; ++q)
-          for (index_t p = 0; p < rows; ++p) out(p, q) = keep == T(0) ? T(0) : keep * out(p, q);
-      eigen::multiply_add<T>(static_cast<T>(alpha), wide_a.row_range(i, rows), wide_b.columns(j, cols), out,
-                             packing_[static_cast<std::size_t>(worker)]);
-    });
-    if constexpr (!direct)
-      for_each(c.rows, c.cols, detail::axpby<decltype(sum), decltype(c)>{T(1), sum, static_cast<T>(beta), c});
-  }
-
-  /// Which thread gets which tile is chance: all get the memory for any of them now, so that later steps find it there.
+               matrix_view<TC, space> c);
   template <class T>
-  void reserve_packing(index_t rows, index_t cols, index_t depth) {
-    for (index_t const m : {std::min(tile, rows), rows % tile})
-      for (index_t const n : {std::min(tile, cols), cols % tile})
-        if (m > 0 && n > 0)
-          for (auto& memory : packing_) eigen::reserve<T>(m, n, depth, memory);
-  }
-
+  void reserve_packing(index_t rows, index_t cols, index_t depth);
   template <class T, class U>
-  matrix_view<T const, space> widened(scratch<cpu>& temporary, matrix_view<U const, space> v) {
-    if constexpr (std::is_same_v<U, T>) {
-      return v;
-    } else {
-      if (v.row_stride > v.col_stride && v.cols > 1) return widened<T, U>(temporary, v.transposed()).transposed();
-      auto const out = temporary.template matrix<T>(v.rows, v.cols);
-      for_each(v.rows, v.cols, detail::convert<decltype(v), matrix_view<T, space>>{v, out});
-      return out;
-    }
-  }
-
+  matrix_view<T const, space> widened(scratch<cpu>& temporary, matrix_view<U const, space> v);
   template <class T>
-  void gram(matrix_view<T const, space> y, matrix_view<double, space> s) {
-    require_shape(s, y.cols, y.cols, "cpu::gram_batched", "s");
-    index_t const l = y.cols, tasks = std::clamp<index_t>(y.rows / tile, 1, gram_tasks);
-    scratch<cpu> temporary(*this);
-    auto const parts = temporary.template slab<double>(tasks, l, l);
-    auto const wide = temporary.template slab<double>(tasks, tile, l);
-    bool const spread = y.rows * l * l >= worth_threads;
-    if (spread) reserve_packing<double>(l, l, std::min(tile, y.rows));
-    parallel(tasks, spread, [&](index_t t, int worker) {
-      auto const part = parts[t];
-      std::fill(part.data, part.data + l * l, 0.0);
-      index_t const last = y.rows * (t + 1) / tasks;
-      for (index_t first = y.rows * t / tasks; first < last; first += tile) {
-        index_t const rows = std::min(tile, last - first);
-        matrix_view<double const, space> piece;
-        if constexpr (std::is_same_v<T, double>) {
-          piece = y.row_range(first, rows);
-        } else {
-          auto const w = wide[t].row_range(0, rows);
-          for (index_t j = 0; j < l; ++j)
-            for (index_t i = 0; i < rows; ++i) w(i, j) = as_double(y(first + i, j));
-          piece = w;
-        }
-        eigen::multiply_add<double>(1.0, piece.transposed(), piece, part, packing_[static_cast<std::size_t>(worker)]);
-      }
-    });
-    for (index_t j = 0; j < l; ++j)
-      for (index_t i = 0; i < l; ++i) {
-        double sum = parts[0](i, j);
-        for (index_t t = 1; t < tasks; ++t) sum += parts[t](i, j);
-        s(i, j) = sum;
-      }
-  }
+  void gram(matrix_view<T const, space> y, matrix_view<double, space> s);
 };
+
+// Out of the class, so that none of it is inline: a library may hold it (loraga::cpu_compiled).
+
+template <class TA, class TB, class TC>
+void cpu::product(double alpha, matrix_view<TA const, space> a, matrix_view<TB const, space> b, double beta,
+                  matrix_view<TC, space> c) {
+  using T = compute_t<TC>;
+  require_product(a, b, c, "cpu::gemm");
+  if (c.row_stride != 1 && c.rows > 1)
+    return product<TB, TA, TC>(alpha, b.transposed(), a.transposed(), beta, c.transposed());
+  scratch<cpu> temporary(*this);
+  auto const wide_a = widened<T, TA>(temporary, a);
+  auto const wide_b = widened<T, TB>(temporary, b);
+  index_t const down = (c.rows + tile - 1) / tile, across = (c.cols + tile - 1) / tile;
+  constexpr bool direct = std::is_same_v<T, TC>;
+  matrix_view<T, space> sum;
+  if constexpr (direct) sum = {c.data, c.rows, c.cols, 1, c.col_stride};
+  else sum = temporary.template matrix<T>(c.rows, c.cols);
+  bool const spread = c.rows * c.cols * a.cols >= worth_threads * 8;
+  if (spread) reserve_packing<T>(c.rows, c.cols, a.cols);
+  parallel(down * across, spread, [&](index_t t, int worker) {
+    index_t const i = t % down * tile, j = t / down * tile;
+    index_t const rows = std::min(tile, c.rows - i), cols = std::min(tile, c.cols - j);
+    auto const out = sum.row_range(i, rows).columns(j, cols);
+    T const keep = direct ? static_cast<T>(beta) : T(0);
+    if (keep != T(1))
+      for (index_t q = 0; q < cols; ++q)
+        for (index_t p = 0; p < rows; ++p) out(p, q) = keep == T(0) ? T(0) : keep * out(p, q);
+    eigen::multiply_add<T>(static_cast<T>(alpha), wide_a.row_range(i, rows), wide_b.columns(j, cols), out,
+                           packing_[static_cast<std::size_t>(worker)]);
+  });
+  if constexpr (!direct)
+    for_each(c.rows, c.cols,
+             detail::axpby<matrix_view<T const, space>, matrix_view<TC, space>>{T(1), sum, static_cast<T>(beta), c});
+}
+
+/// Which thread gets which tile is chance: all get the memory for any of them now, so that later steps find it there.
+template <class T>
+void cpu::reserve_packing(index_t rows, index_t cols, index_t depth) {
+  for (index_t const m : {std::min(tile, rows), rows % tile})
+    for (index_t const n : {std::min(tile, cols), cols % tile})
+      if (m > 0 && n > 0)
+        for (auto& memory : packing_) eigen::reserve<T>(m, n, depth, memory);
+}
+
+template <class T, class U>
+matrix_view<T const, cpu::space> cpu::widened(scratch<cpu>& temporary, matrix_view<U const, space> v) {
+  if constexpr (std::is_same_v<U, T>) {
+    return v;
+  } else {
+    if (v.row_stride > v.col_stride && v.cols > 1) return widened<T, U>(temporary, v.transposed()).transposed();
+    auto const out = temporary.template matrix<T>(v.rows, v.cols);
+    for_each(v.rows, v.cols, detail::convert<matrix_view<U const, space>, matrix_view<T, space>>{v, out});
+    return out;
+  }
+}
+
+template <class T>
+void cpu::gram(matrix_view<T const, space> y, matrix_view<double, space> s) {
+  require_shape(s, y.cols, y.cols, "cpu::gram_batched", "s");
+  index_t const l = y.cols, tasks = std::clamp<index_t>(y.rows / tile, 1, gram_tasks);
+  scratch<cpu> temporary(*this);
+  auto const parts = temporary.template slab<double>(tasks, l, l);
+  auto const wide = temporary.template slab<double>(tasks, tile, l);
+  bool const spread = y.rows * l * l >= worth_threads;
+  if (spread) reserve_packing<double>(l, l, std::min(tile, y.rows));
+  parallel(tasks, spread, [&](index_t t, int worker) {
+    auto const part = parts[t];
+    std::fill(part.data, part.data + l * l, 0.0);
+    index_t const last = y.rows * (t + 1) / tasks;
+    for (index_t first = y.rows * t / tasks; first < last; first += tile) {
+      index_t const rows = std::min(tile, last - first);
+      matrix_view<double const, space> piece;
+      if constexpr (std::is_same_v<T, double>) {
+        piece = y.row_range(first, rows);
+      } else {
+        auto const w = wide[t].row_range(0, rows);
+        for (index_t j = 0; j < l; ++j)
+          for (index_t i = 0; i < rows; ++i) w(i, j) = as_double(y(first + i, j));
+        piece = w;
+      }
+      eigen::multiply_add<double>(1.0, piece.transposed(), piece, part, packing_[static_cast<std::size_t>(worker)]);
+    }
+  });
+  for (index_t j = 0; j < l; ++j)
+    for (index_t i = 0; i < l; ++i) {
+      double sum = parts[0](i, j);
+      for (index_t t = 1; t < tasks; ++t) sum += parts[t](i, j);
+      s(i, j) = sum;
+    }
+}
 
 }  // namespace loraga

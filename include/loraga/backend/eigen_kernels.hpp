@@ -1,7 +1,7 @@
 #pragma once
-#include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
 #include <algorithm>
+#include <loraga/backend/small_factorisations.hpp>
 #include <loraga/backend/thin_product.hpp>
 #ifdef _OPENMP
 #include <omp.h>
@@ -64,16 +64,38 @@ void packed_multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_vie
     return (v.row_stride == 1 || v.rows == 1) && (v.col_stride >= v.rows || v.cols == 1);
   };
   auto const leading = [&](auto const& v) { return std::max<index_t>(by_columns(v) ? v.col_stride : v.row_stride, 1); };
+  using namespace Eigen::internal;
+  using traits = gebp_traits<T, T>;
+  using result = blas_data_mapper<T, Eigen::Index, Eigen::ColMajor>;
   blocking<T> blocks(c.rows, c.cols, a.cols, memory);
-  auto const run = [&]<int OrderA, int OrderB>() {
-    Eigen::internal::general_matrix_matrix_product<Eigen::Index, T, OrderA, false, T, OrderB, false, Eigen::ColMajor,
-                                                   1>::run(c.rows, c.cols, a.cols, a.data, leading(a), b.data,
-                                                           leading(b), c.data, 1, c.col_stride, alpha, blocks, nullptr);
+  index_t const mc = std::min(c.rows, blocks.mc()), nc = std::min(c.cols, blocks.nc()), kc = blocks.kc();
+  auto const pack_a = [&]<int Order>(index_t i, index_t k, index_t rows, index_t depth) {
+    using mapper = const_blas_data_mapper<T, Eigen::Index, Order>;
+    gemm_pack_lhs<T, Eigen::Index, mapper, traits::mr, traits::LhsProgress, typename traits::LhsPacket4Packing,
+                  Order>()(blocks.blockA(), mapper(a.data, leading(a)).getSubMapper(i, k), depth, rows);
   };
-  constexpr int columns = Eigen::ColMajor, rows = Eigen::RowMajor;
-  if (by_columns(a))
-    by_columns(b) ? run.template operator()<columns, columns>() : run.template operator()<columns, rows>();
-  else by_columns(b) ? run.template operator()<rows, columns>() : run.template operator()<rows, rows>();
+  auto const pack_b = [&]<int Order>(index_t k, index_t j, index_t depth, index_t cols) {
+    using mapper = const_blas_data_mapper<T, Eigen::Index, Order>;
+    gemm_pack_rhs<T, Eigen::Index, mapper, traits::nr, Order>()(
+        blocks.blockB(), mapper(b.data, leading(b)).getSubMapper(k, j), depth, cols);
+  };
+  bool const a_columns = by_columns(a), b_columns = by_columns(b),
+             b_once = mc != c.rows && kc == a.cols && nc == c.cols;
+  for (index_t i = 0; i < c.rows; i += mc)
+    for (index_t k = 0; k < a.cols; k += kc) {
+      index_t const rows = std::min(mc, c.rows - i), depth = std::min(kc, a.cols - k);
+      a_columns ? pack_a.template operator()<Eigen::ColMajor>(i, k, rows, depth)
+                : pack_a.template operator()<Eigen::RowMajor>(i, k, rows, depth);
+      for (index_t j = 0; j < c.cols; j += nc) {
+        index_t const cols = std::min(nc, c.cols - j);
+        if (!b_once || i == 0)
+          b_columns ? pack_b.template operator()<Eigen::ColMajor>(k, j, depth, cols)
+                    : pack_b.template operator()<Eigen::RowMajor>(k, j, depth, cols);
+        gebp_kernel<T, T, Eigen::Index, result, traits::mr, traits::nr, false, false>()(
+            result(c.data, c.col_stride).getSubMapper(i, j), blocks.blockA(), blocks.blockB(), rows, depth, cols,
+            alpha);
+      }
+    }
 }
 
 /// The same, by whichever way suits the shape.
@@ -93,25 +115,6 @@ void reserve(index_t rows, index_t cols, index_t depth, packing& memory) {
   blocking<T>(rows, cols, depth, memory);
   if (std::min(rows, cols) <= thin_product<T>::limit)
     memory.at_least(std::max(thin_product<T>::bytes(rows, cols, depth), thin_product<T>::bytes(cols, rows, depth)));
-}
-
-/// s = RT*R becomes R^-1 in place. False, and s is then destroyed, if a pivot is not above `relative` times its
-/// diagonal entry and `absolute` (or is NaN).
-template <class T>
-bool cholesky_inverse(matrix_view<T, host_space> s, double relative, double absolute) {
-  single_threaded const guard;
-  auto m = map(s);
-  Eigen::Matrix<T, Eigen::Dynamic, 1> const diagonal = m.diagonal();
-  Eigen::LLT<Eigen::Ref<dense<T>>, Eigen::Upper> const factor(m);
-  if (factor.info() != Eigen::Success) return false;
-  for (index_t j = 0; j < s.cols; ++j) {
-    double const pivot = s(j, j) * s(j, j);
-    if (!is_finite(pivot) || !(pivot > relative * diagonal(j) && pivot > absolute)) return false;
-  }
-  dense<T> inverse = dense<T>::Identity(s.rows, s.cols);
-  m.template triangularView<Eigen::Upper>().solveInPlace(inverse);
-  m = inverse;
-  return true;
 }
 
 /// z = H_0*...*H_{n-2}*z for the reflectors of a tridiagonalisation, in blocks: a block of reflectors is

@@ -1,6 +1,13 @@
 #pragma once
+#ifndef LORAGA_CPU_COMPILED  // then whoever has a matrix of Eigen's has included it
 #include <Eigen/Core>
+#endif
 #include <loraga/core/view.hpp>
+
+namespace Eigen {
+template <class>
+class PlainObjectBase;
+}
 
 namespace loraga {
 

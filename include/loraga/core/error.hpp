@@ -49,8 +49,8 @@ struct format_error : error {
 /// Throws E with the message "where: argument is found, expected expected". It stands outside of the check, so that a
 /// check that passes builds no string.
 template <class E>
-[[noreturn]] void raise(std::string_view where, std::string_view argument, std::string const& found,
-                        std::string_view expected) {
+[[noreturn, gnu::cold, gnu::noinline]] void raise(std::string_view where, std::string_view argument,
+                                                  std::string const& found, std::string_view expected) {
   throw E(std::string(where) + ": " + std::string(argument) + " is " + found + ", expected " + std::string(expected));
 }
 

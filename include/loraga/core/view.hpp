@@ -4,22 +4,23 @@
 #include <loraga/core/config.hpp>
 #include <loraga/core/error.hpp>
 #include <type_traits>
+#include <utility>
 
 namespace loraga {
 
 /// "3x4", for messages.
 inline std::string shape_text(index_t rows, index_t cols) { return std::to_string(rows) + "x" + std::to_string(cols); }
 
-// Messages and checks below are no templates where they need not be: those would be compiled once per view type.
-
+// Messages and checks below are no templates where they need not be: they would be compiled once per view type.
 /// The shape_error of matrix_view::columns.
-[[noreturn]] inline void raise_range(index_t first, index_t n, index_t cols) {
+[[noreturn, gnu::cold, gnu::noinline]] inline void raise_range(index_t first, index_t n, index_t cols) {
   raise<shape_error>("matrix_view::columns", "range", std::to_string(first) + "+" + std::to_string(n),
                      "within " + std::to_string(cols) + " columns");
 }
 /// The shape_error of require_shape.
-[[noreturn]] inline void raise_shape(index_t rows, index_t cols, index_t wanted_rows, index_t wanted_cols,
-                                     std::string_view where, std::string_view argument) {
+[[noreturn, gnu::cold, gnu::noinline]] inline void raise_shape(index_t rows, index_t cols, index_t wanted_rows,
+                                                               index_t wanted_cols, std::string_view where,
+                                                               std::string_view argument) {
   raise<shape_error>(where, argument, shape_text(rows, cols), shape_text(wanted_rows, wanted_cols));
 }
 /// What require_matrix asks, for any type of element.
@@ -93,6 +94,15 @@ matrix_view<T, Space> activations(T* p, index_t tokens, index_t features) {
   return col_major<Space>(p, features, tokens);
 }
 
+/// The same view, through which nothing can be written. Algorithms pass operands on as such, so that code is compiled
+/// once for both.
+template <class T, class Space>
+const_view<std::remove_const_t<T>, Space> read_only(matrix_view<T, Space> v) {
+  return {v.data, v.rows, v.cols, v.row_stride, v.col_stride};
+}
+template <class V>
+using read_only_t = decltype(read_only(std::declval<V>()));
+
 /// Throws shape_error unless v is rows x cols.
 template <class V>
 void require_shape(V const& v, index_t rows, index_t cols, std::string_view where, std::string_view argument) {
@@ -105,18 +115,29 @@ void require_matrix(V const& v, std::string_view where, std::string_view argumen
   require_strides(v.data == nullptr, v.rows, v.cols, v.row_stride, v.col_stride, where, argument);
 }
 
-/// True when two views share an element. For views with the same strides this is exact: slices of one buffer side by
-/// side do not overlap. Otherwise any shared range of addresses counts.
-template <class V, class U>
-bool overlap(V const& a, U const& b) {
+namespace detail {
+
+/// Where a view's elements lie, whatever their type.
+struct footprint {
+  char const* data;
+  index_t rows, cols, row_stride, col_stride, element;
+
+  template <class V>
+  static footprint of(V const& v) {
+    return {reinterpret_cast<char const*>(v.data), v.rows, v.cols, v.row_stride, v.col_stride,
+            static_cast<index_t>(sizeof(*v.data))};
+  }
+  char const* end() const { return data + ((rows - 1) * row_stride + (cols - 1) * col_stride + 1) * element; }
+  footprint transposed() const { return {data, cols, rows, col_stride, row_stride, element}; }
+};
+
+inline bool overlap(footprint const& a, footprint const& b) {
   if (a.rows * a.cols == 0 || b.rows * b.cols == 0) return false;
-  auto const first = [](auto const& v) { return reinterpret_cast<char const*>(v.data); };
-  auto const last = [](auto const& v) { return reinterpret_cast<char const*>(&v(v.rows - 1, v.cols - 1) + 1); };
-  if (last(a) <= first(b) || last(b) <= first(a)) return false;
-  if (sizeof(*a.data) != sizeof(*b.data) || a.row_stride != b.row_stride || a.col_stride != b.col_stride) return true;
+  if (a.end() <= b.data || b.end() <= a.data) return false;
+  if (a.element != b.element || a.row_stride != b.row_stride || a.col_stride != b.col_stride) return true;
   if (a.row_stride > a.col_stride) return overlap(a.transposed(), b.transposed());
   // Same leading dimension: where b starts inside a's grid of columns decides.
-  index_t const step = (first(b) - first(a)) / static_cast<index_t>(sizeof(*a.data)), ld = a.col_stride;
+  index_t const step = (b.data - a.data) / a.element, ld = a.col_stride;
   if (a.row_stride != 1 || ld < a.rows || ld < b.rows) return true;
   auto const meets = [&](index_t row, index_t col) {
     return row < a.rows && row + b.rows > 0 && col < a.cols && col + b.cols > 0;
@@ -125,23 +146,38 @@ bool overlap(V const& a, U const& b) {
   return meets(row, col) || meets(row - ld, col + 1);
 }
 
+inline void require_distinct(footprint const& out, footprint const& in, bool same_allowed, std::string_view where,
+                             std::string_view out_name, std::string_view in_name) {
+  bool const same = out.data == in.data && out.element == in.element &&
+                    (out.rows == 1 || out.row_stride == in.row_stride) &&
+                    (out.cols == 1 || out.col_stride == in.col_stride);
+  if ((same_allowed && same) || !overlap(out, in)) return;
+  raise<alias_error>(where, out_name, "overlapping " + std::string(in_name),
+                     same_allowed ? "the same view, or memory of its own" : "memory of its own");
+}
+
+}  // namespace detail
+
+/// True when two views share an element. For views with the same strides this is exact: slices of one buffer side by
+/// side do not overlap. Otherwise any shared range of addresses counts.
+template <class V, class U>
+bool overlap(V const& a, U const& b) {
+  return detail::overlap(detail::footprint::of(a), detail::footprint::of(b));
+}
+
 /// Throws alias_error if an output shares memory with an input, unless they are the same view: elementwise operations
 /// may work in place.
 template <class V, class U>
 void require_same_or_distinct(V const& out, U const& in, std::string_view where, std::string_view out_name,
                               std::string_view in_name) {
-  bool const same = static_cast<void const*>(out.data) == static_cast<void const*>(in.data) &&
-                    sizeof(*out.data) == sizeof(*in.data) && (out.rows == 1 || out.row_stride == in.row_stride) &&
-                    (out.cols == 1 || out.col_stride == in.col_stride);
-  if (!same && overlap(out, in))
-    raise<alias_error>(where, out_name, "overlapping " + std::string(in_name), "the same view, or memory of its own");
+  detail::require_distinct(detail::footprint::of(out), detail::footprint::of(in), true, where, out_name, in_name);
 }
 
 /// Throws alias_error if an output shares memory with an input.
 template <class V, class U>
 void require_distinct(V const& out, U const& in, std::string_view where, std::string_view out_name,
                       std::string_view in_name) {
-  if (overlap(out, in)) raise<alias_error>(where, out_name, "overlapping " + std::string(in_name), "memory of its own");
+  detail::require_distinct(detail::footprint::of(out), detail::footprint::of(in), false, where, out_name, in_name);
 }
 
 }  // namespace loraga

@@ -42,7 +42,7 @@ class workspace {
 
   /// Memory for that many bytes, until a release.
   template <class B>
-  std::byte* take(B& be, index_t bytes) {
+  [[gnu::noinline]] std::byte* take(B& be, index_t bytes) {
     bytes = (bytes + alignment - 1) / alignment * alignment;
     if constexpr (requires { be.capturing(); })
       if (before_ + used_ == 0) captured_ = captured_ || be.capturing();
@@ -59,7 +59,7 @@ class workspace {
   }
   /// What was taken since `m` is free again.
   template <class B>
-  void release(B& be, mark m) noexcept {
+  [[gnu::noinline]] void release(B& be, mark m) noexcept {
     block_ = m.block;
     used_ = m.used;
     before_ = m.before;

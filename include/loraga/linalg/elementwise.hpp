@@ -68,7 +68,7 @@ bool runs_by_rows(V const& y) {
 /// y = value.
 template <Backend B, MutableViewIn<typename B::space> Y>
 void fill(B& be, Y y, double value) {
-  if (runs_by_rows(y)) return fill(be, y.transposed(), value);
+  if (runs_by_rows(y)) y = y.transposed();
   be.for_each(y.rows, y.cols, detail::fill<Y>{y, static_cast<compute_t<typename Y::value_type>>(value)});
 }
 
@@ -78,9 +78,9 @@ template <Backend B, ViewIn<typename B::space> X, MutableViewIn<typename B::spac
 void axpby(B& be, double a, X x, double b, Y y) {
   require_shape(x, y.rows, y.cols, "axpby", "x");
   require_same_or_distinct(y, x, "axpby", "y", "x");
-  if (runs_by_rows(y)) return axpby(be, a, x.transposed(), b, y.transposed());
+  if (runs_by_rows(y)) x = x.transposed(), y = y.transposed();
   using C = compute_t<typename Y::value_type>;
-  be.for_each(y.rows, y.cols, detail::axpby<X, Y>{static_cast<C>(a), x, static_cast<C>(b), y});
+  be.for_each(y.rows, y.cols, detail::axpby<read_only_t<X>, Y>{static_cast<C>(a), x, static_cast<C>(b), y});
 }
 
 /// y = x, rounded to y's type.
@@ -89,8 +89,8 @@ template <Backend B, ViewIn<typename B::space> X, MutableViewIn<typename B::spac
 void convert(B& be, X x, Y y) {
   require_shape(x, y.rows, y.cols, "convert", "x");
   require_same_or_distinct(y, x, "convert", "y", "x");
-  if (runs_by_rows(y)) return convert(be, x.transposed(), y.transposed());
-  be.for_each(y.rows, y.cols, detail::convert<X, Y>{x, y});
+  if (runs_by_rows(y)) x = x.transposed(), y = y.transposed();
+  be.for_each(y.rows, y.cols, detail::convert<read_only_t<X>, Y>{x, y});
 }
 
 /// Column j of y is multiplied by d(j, 0).
@@ -98,7 +98,7 @@ void convert(B& be, X x, Y y) {
 template <Backend B, ViewIn<typename B::space> D, MutableViewIn<typename B::space> Y>
 void scale_columns(B& be, D d, Y y) {
   require_shape(d, y.cols, 1, "scale_columns", "d");
-  be.for_each(y.rows, y.cols, detail::scale_columns<D, Y>{d, y});
+  be.for_each(y.rows, y.cols, detail::scale_columns<read_only_t<D>, Y>{d, y});
 }
 
 }  // namespace loraga

@@ -62,7 +62,7 @@ template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y, M
 void column_dots(B& be, X x, Y y, D d) {
   require_shape(y, x.rows, x.cols, "column_dots", "y");
   require_shape(d, x.cols, 1, "column_dots", "d");
-  be.reduce_columns(x.rows, x.cols, detail::column_dots<X, Y, D>{{}, x, y, d});
+  be.reduce_columns(x.rows, x.cols, detail::column_dots<read_only_t<X>, read_only_t<Y>, D>{{}, x, y, d});
 }
 
 namespace reductions {
@@ -70,13 +70,13 @@ namespace reductions {
 /// cell = the sum over columns of what Dots makes of each, along memory.
 template <template <class, class, class> class Dots, class B, class X, class Y>
 void sum_of_dots(B& be, X x, Y y, matrix_view<double, typename B::space> cell, std::string_view where) {
+  using D = matrix_view<double, typename B::space>;
   require_shape(y, x.rows, x.cols, where, "y");
-  if (x.row_stride > x.col_stride && x.cols > 1)
-    return sum_of_dots<Dots>(be, x.transposed(), y.transposed(), cell, where);
+  if (x.row_stride > x.col_stride && x.cols > 1) x = x.transposed(), y = y.transposed();
   scratch<B> temporary(be);
-  auto const sums = temporary.template matrix<double>(x.cols, 1);
-  be.reduce_columns(x.rows, x.cols, Dots<X, Y, decltype(sums)>{{}, x, y, sums});
-  be.reduce_columns(sums.rows, 1, detail::total<decltype(sums), decltype(cell)>{{}, sums, cell});
+  D const sums = temporary.template matrix<double>(x.cols, 1);
+  be.reduce_columns(x.rows, x.cols, Dots<X, Y, D>{{}, x, y, sums});
+  be.reduce_columns(sums.rows, 1, detail::total<D, D>{{}, sums, cell});
 }
 
 }  // namespace reductions
@@ -86,7 +86,7 @@ void sum_of_dots(B& be, X x, Y y, matrix_view<double, typename B::space> cell, s
 /// errors  shape_error if shapes disagree
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 void dot(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
-  reductions::sum_of_dots<detail::column_dots>(be, x, y, cell, "dot");
+  reductions::sum_of_dots<detail::column_dots>(be, read_only(x), read_only(y), cell, "dot");
 }
 
 /// The same of magnitudes.
@@ -94,7 +94,7 @@ void dot(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
 /// errors  shape_error if shapes disagree
 template <Backend B, ViewIn<typename B::space> X, ViewIn<typename B::space> Y>
 void abs_dot(B& be, X x, Y y, matrix_view<double, typename B::space> cell) {
-  reductions::sum_of_dots<detail::column_abs_dots>(be, x, y, cell, "abs_dot");
+  reductions::sum_of_dots<detail::column_abs_dots>(be, read_only(x), read_only(y), cell, "abs_dot");
 }
 
 /// The squared Frobenius norm. NaN or infinity in x, or magnitudes above 1e154, make it non-finite.
@@ -108,11 +108,12 @@ void sum_of_squares(B& be, X x, matrix_view<double, typename B::space> cell) {
 /// math    cell = max |x_ij|
 template <Backend B, ViewIn<typename B::space> X>
 void max_abs(B& be, X x, matrix_view<double, typename B::space> cell) {
-  if (x.row_stride > x.col_stride && x.cols > 1) return max_abs(be, x.transposed(), cell);
+  using D = matrix_view<double, typename B::space>;
+  if (x.row_stride > x.col_stride && x.cols > 1) x = x.transposed();
   scratch<B> temporary(be);
-  auto const each = temporary.template matrix<double>(x.cols, 1);
-  be.reduce_columns(x.rows, x.cols, detail::max_abs<X, decltype(each)>{x, each});
-  be.reduce_columns(each.rows, 1, detail::max_abs<decltype(each), decltype(cell)>{each, cell});
+  D const each = temporary.template matrix<double>(x.cols, 1);
+  be.reduce_columns(x.rows, x.cols, detail::max_abs<read_only_t<X>, D>{x, each});
+  be.reduce_columns(each.rows, 1, detail::max_abs<read_only_t<D>, D>{each, cell});
 }
 
 /// A matrix fetched to host memory, column-major. Waits for the backend.

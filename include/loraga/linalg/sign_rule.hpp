@@ -35,8 +35,9 @@ struct column_sign {
 template <Backend B, class T>
 void apply_sign_rule(B& be, matrix_view<T, typename B::space> u, matrix_view<T, typename B::space> v) {
   scratch<B> temporary(be);
-  auto const sign = temporary.template matrix<T>(u.cols, 1);
-  be.reduce_columns(u.rows, u.cols, detail::column_sign<decltype(u), decltype(sign)>{u, sign});
+  using V = matrix_view<T, typename B::space>;
+  V const sign = temporary.template matrix<T>(u.cols, 1);
+  be.reduce_columns(u.rows, u.cols, detail::column_sign<V, V>{u, sign});
   scale_columns(be, sign, u);
   scale_columns(be, sign, v);
 }

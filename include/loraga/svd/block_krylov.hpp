@@ -75,9 +75,9 @@ struct block_krylov {
         [&](auto const& w, auto const& u) { be.gemm_batched(1.0, basis, w, 0.0, u); },
         [&](auto const& w, auto const& v) { be.gemm_batched(1.0, image, w, 0.0, v); });
     if (b >= k) return;
-    auto const sigma = out.s.side_by_side();
-    auto const flag_row = flags.side_by_side();
-    be.for_each(k - b, count, detail::flag_repeated_values<decltype(sigma), decltype(flag_row)>{sigma, flag_row, b});
+    using V = matrix_view<T, typename B::space>;
+    using I = matrix_view<int, typename B::space>;
+    be.for_each(k - b, count, detail::flag_repeated_values<V, I>{out.s.side_by_side(), flags.side_by_side(), b});
   }
 
  private:

@@ -59,10 +59,10 @@ void check_triplets(B& be, triplet_slabs<T, typename B::space> const& t,
   using S = matrix_view<double, typename B::space>;
   int const flag = how == caution::safe ? svd_inaccurate : svd_ill_conditioned;
   index_t const k = t.s.rows, count = t.s.count;
-  auto const flag_row = flags.side_by_side();
-  be.for_each(
-      1, count,
-      detail::check_values<V, decltype(energy), decltype(flag_row)>{t.s.side_by_side(), energy, flag_row, scale, flag});
+  using I = matrix_view<int, typename B::space>;
+  I const flag_row = flags.side_by_side();
+  be.for_each(1, count,
+              detail::check_values<V, decltype(energy), I>{t.s.side_by_side(), energy, flag_row, scale, flag});
   scratch<B> temporary(be);
   auto const gram = temporary.template slab<double>(count, k, k);
   S const columns(gram.data, k * k, count, 1, k * k), diagonals(gram.data, k, count, k + 1, k * k);
@@ -70,8 +70,7 @@ void check_triplets(B& be, triplet_slabs<T, typename B::space> const& t,
   auto const look_at = [&](slab_view<T, typename B::space> q) {
     be.gram_batched(q, gram);
     be.for_each(k, count, detail::subtract_one<S>{diagonals});
-    be.reduce_columns(k * k, count,
-                      detail::flag_large_columns<S, decltype(flag_row)>{{columns, flag_row}, limit, flag});
+    be.reduce_columns(k * k, count, detail::flag_large_columns<S, I>{{columns, flag_row}, limit, flag});
   };
   look_at(t.u);
   look_at(t.v);

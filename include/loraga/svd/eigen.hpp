@@ -1,6 +1,7 @@
 #pragma once
 #include <Eigen/SVD>
 #include <loraga/backend/cpu.hpp>
+#include <loraga/backend/eigen_kernels.hpp>
 #include <loraga/svd/driver.hpp>
 
 namespace loraga {

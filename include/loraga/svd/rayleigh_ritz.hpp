@@ -84,15 +84,12 @@ void rayleigh_ritz(B& be, slab_view<double, typename B::space> gram, triplet_sla
   right(w, raw);
 
   auto const inverse = temporary.template matrix<T>(k * count, 1);
-  auto const value_columns = values.side_by_side();
-  auto const sigma_columns = out.s.side_by_side();
+  using V = matrix_view<T, typename B::space>;
   be.for_each(k, count,
-              detail::ritz_values<decltype(value_columns), decltype(sigma_columns), decltype(inverse)>{
-                  value_columns, sigma_columns, inverse, k, static_cast<double>(std::numeric_limits<T>::epsilon())});
-  auto const raw_columns = raw.side_by_side();
-  be.for_each(n, k * count,
-              detail::normalise_ritz_vectors<decltype(raw_columns), decltype(inverse)>{raw_columns, inverse,
-                                                                                       derive(stream, 1)});
+              detail::ritz_values<matrix_view<double, typename B::space>, V, V>{
+                  values.side_by_side(), out.s.side_by_side(), inverse, k,
+                  static_cast<double>(std::numeric_limits<T>::epsilon())});
+  be.for_each(n, k * count, detail::normalise_ritz_vectors<V, V>{raw.side_by_side(), inverse, derive(stream, 1)});
   // Nearly orthonormal already, unless many columns were completed: one pass is enough, and says if it was not.
   orthonormal_pass(be, raw, out.v, repeated_pass(), how, derive(stream, 2), flags);
 }
