@@ -65,7 +65,7 @@ double run(loraga::cpu& be, std::string const& method, views const& batch, index
 }
 
 double stream(loraga::cpu& be, bench::host_matrix const& x, bench::host_matrix const& dy,
-              loraga::incremental_options const& options, index_t tokens, std::string const& out) {
+              loraga::gradient_options const& options, index_t tokens, std::string const& out) {
   loraga::incremental_gradient<loraga::cpu> gradient(be, dy.rows, x.rows, options);  // its memory is there already
   stopwatch const watch;
   for (index_t first = 0; first < x.cols; first += tokens) {
@@ -106,7 +106,7 @@ int main(int argc, char** argv) try {
       in >> name >> k >> seed >> out;
       std::printf("%.6f\n", run(be, name, batch, k, seed, out));
     } else if (command == "stream") {
-      loraga::incremental_options options;
+      loraga::gradient_options options;
       index_t tokens = 0;
       in >> options.rank >> options.width >> options.power_steps >> tokens >> options.seed >> out;
       std::printf("%.6f\n", stream(be, x, dy, options, tokens, out));

@@ -1,4 +1,4 @@
-// shows incremental_gradient, incremental_options
+// shows incremental_gradient, gradient_options
 /// The same without a matrix of out x in numbers: a truncated SVD follows the micro-batches.
 inline svd_result<float, cpu> streamed_triplets(cpu& be, matrix_view<float, host_space> dY,
                                                 matrix_view<float, host_space> X, index_t r) {

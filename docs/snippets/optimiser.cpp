@@ -8,7 +8,7 @@ inline double optimise(cpu& be, lora<float, cpu>& adapter) {
   // ... forward and backward of your model ...
   matrix<double, cpu> norm(be, 1, 1);
   matrix_view<float, host_space> const gradients[] = {adapter.gradient()};
-  clip_gradients<cpu, float>(be, gradients, 1.0, norm.view());
+  clip_gradients(be, gradients, 1.0, norm.view());
   optimiser.step(be);
   return constant_schedule{}.factor(0) + read_scalar(be, norm.view());
 }

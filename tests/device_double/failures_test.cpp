@@ -209,7 +209,7 @@ TEST_CASE("a fork, a background worker and an offloaded sum leak nothing", "[fai
     backend be;
     background_worker<backend> worker(be);
     offloaded_gradient<backend> home(worker, be, 12, 9, {.panel_bytes = 200});
-    background_gradient<incremental_gradient<backend>, backend> behind(worker, 12, 9, incremental_options{.rank = 2});
+    background_gradient<incremental_gradient<backend>, backend> behind(worker, 12, 9, gradient_options{.rank = 2});
     auto const dy = test::upload<float>(be, test::random(12, 5, 1)), x = test::upload<float>(be, test::random(9, 5, 2));
     home.add_outer(be, dy.view(), x.view());
     behind.add_outer(be, dy.view(), x.view());

@@ -11,7 +11,7 @@ TEMPLATE_TEST_CASE("background_gradient follows its accumulator", "[gradient]", 
   background_worker<backend> worker(be);
   auto const make = [&](backend&, index_t out, index_t in) {
     using G = incremental_gradient<backend, TestType>;
-    return background_gradient<G, backend>(worker, out, in, incremental_options{.rank = 5});
+    return background_gradient<G, backend>(worker, out, in, gradient_options{.rank = 5});
   };
   test::check_accumulator<TestType>(make, 5e-3);
   test::check_accumulator_edges<TestType>(make);
@@ -22,7 +22,7 @@ TEST_CASE("in the background the bits are those of the foreground, and buffers m
   auto const batches = test::sample(40, 30, 20, 6);
   background_worker<backend> worker(be);
   using G = incremental_gradient<backend>;
-  incremental_options const options{.rank = 4, .seed = 3};
+  gradient_options const options{.rank = 4, .seed = 3};
   G plain(be, 40, 30, options);
   background_gradient<G, backend> behind(worker, 40, 30, options);
   matrix<float, backend> dy(be, 40, 20), x(be, 30, 20);
@@ -44,10 +44,10 @@ TEST_CASE("refused settings do not spoil the worker; layers may go before their 
   background_worker<backend> worker(be);
   using G = incremental_gradient<backend>;
   using behind = background_gradient<G, backend>;
-  CHECK_THROWS_AS(behind(worker, 10, 10, incremental_options{.rank = 0}), value_error);
+  CHECK_THROWS_AS(behind(worker, 10, 10, gradient_options{.rank = 0}), value_error);
   auto const dy = test::upload<float>(be, test::random(10, 5, 1)), x = test::upload<float>(be, test::random(12, 5, 2));
   {
-    behind gone(worker, 10, 12, incremental_options{.rank = 2});
+    behind gone(worker, 10, 12, gradient_options{.rank = 2});
     gone.add_outer(be, dy.view(), x.view());
   }
   CHECK_NOTHROW(worker.join());
@@ -56,7 +56,7 @@ TEST_CASE("refused settings do not spoil the worker; layers may go before their 
 TEST_CASE("initialise takes it", "[gradient]") {
   auto be = test::make_backend();
   background_worker<backend> worker(be);
-  background_gradient<incremental_gradient<backend>, backend> g(worker, 40, 30, incremental_options{.rank = 4});
+  background_gradient<incremental_gradient<backend>, backend> g(worker, 40, 30, gradient_options{.rank = 4});
   test::add_all<float>(be, g, test::sample(40, 30, 20, 3), true);
   auto w = test::upload<float>(be, test::random(40, 30, 1));
   lora<float, backend> ad(be, 40, 30, 4, rank_stable_scaling{});

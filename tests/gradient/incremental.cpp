@@ -38,7 +38,7 @@ TEST_CASE("power steps and width buy accuracy", "[gradient]") {
   auto be = test::make_backend();
   auto const batches = test::sample(80, 70, 100, 6, 0.3);
   auto const mean = test::mean_gradient(batches);
-  auto const loss = [&](loraga::incremental_options o) {
+  auto const loss = [&](loraga::gradient_options o) {
     loraga::incremental_gradient<test::backend> g(be, 80, 70, o);
     test::add_all<float>(be, g, batches, true);
     auto const got = test::download_triplets(be, g.top(be, loraga::gram{}, 8));

@@ -23,7 +23,7 @@ struct training {
   incremental_gradient<backend> estimate{be, 9, 7, {.rank = 2}};
   dense_gradient<backend> mean{be, 9, 7};
   background_worker<backend> worker{be};
-  background_gradient<incremental_gradient<backend>, backend> background{worker, 9, 7, incremental_options{.rank = 2}};
+  background_gradient<incremental_gradient<backend>, backend> background{worker, 9, 7, gradient_options{.rank = 2}};
   offloaded_gradient<backend> offloaded{worker, be, 9, 7};
   typename lora<T, backend>::tape tape;
   index_t step = 0;

@@ -1,14 +1,10 @@
 #!/usr/bin/env bash
-# check.sh FILE COMPILER FLAG...: FILE must compile as it is, and must not with -DREJECT; the compiler's complaint must
-# then match the regular expression in FILE's line "// expect: ...", within the number of lines of "// lines: ...", where
-# there is one. LORAGA_CLANG, where it is set, names a second compiler that must complain as well.
+# check.sh FILE FOLDER COMPILER FLAG...: FILE must not compile with -DREJECT (that it does without is seen by prepare.sh,
+# which has filled FOLDER; for CUDA files here). The compiler's complaint, and clang's where it is at hand, must match the
+# regular expression in FILE's line "// expect: ...", and have no more lines than "// lines: ..." says, where that is.
 set -u
-file=$1
-shift
-if ! out=$("$@" -fsyntax-only "$file" 2>&1); then
-  echo "$file does not compile without REJECT:" && echo "$out" | head -20
-  exit 1
-fi
+file=$1 folder=$2
+shift 2
 pattern=$(sed -n 's|^// expect: ||p' "$file")
 limit=$(sed -n 's|^// lines: ||p' "$file")
 refuses() {  # COMPILER FLAG...
@@ -25,8 +21,16 @@ refuses() {  # COMPILER FLAG...
     exit 1
   fi
 }
-refuses "$@"
-if [[ -n ${LORAGA_CLANG:-} ]]; then
+if [[ $(basename "$file") == cuda_* ]]; then
+  if ! out=$("$@" -fsyntax-only "$file" 2>&1); then
+    echo "$file does not compile without REJECT:" && echo "$out" | head -20
+    exit 1
+  fi
+  refuses "$@"
+  exit
+fi
+refuses "$@" -include "$folder/cpu.hpp"
+if [[ -e $folder/clang ]]; then
   shift
-  refuses "$LORAGA_CLANG" "$@"
+  refuses "$(cat "$folder/clang")" "$@" -include-pch "$folder/cpu.pch"
 fi

@@ -55,7 +55,7 @@ struct layer_of_a_model {
     if constexpr (std::is_constructible_v<G, backend&, index_t, index_t>) return G(be, 12, 10);
     else if constexpr (std::is_constructible_v<G, background_worker<backend>&, backend&, index_t, index_t>)
       return G(worker, be, 12, 10);
-    else return G(worker, 12, 10, incremental_options{.rank = 2});
+    else return G(worker, 12, 10, gradient_options{.rank = 2});
   }
   template <class I, class A, class... Given>
   void start(I const& init, A& adapter, Given const&... given) {

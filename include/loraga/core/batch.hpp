@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/core/view.hpp>
+#include <vector>
 
 namespace loraga {
 
@@ -57,6 +58,8 @@ struct view_list {
   view_list() = default;
   view_list(matrix_view<T, Space> const* p, index_t n)
       : items(p), count(n), rows(n ? p[0].rows : 0), cols(n ? p[0].cols : 0) {}
+  explicit view_list(std::vector<matrix_view<T, Space>> const& views)
+      : view_list(views.data(), static_cast<index_t>(views.size())) {}
 
   matrix_view<T, Space> operator[](index_t b) const { return flipped ? items[b].transposed() : items[b]; }
   view_list transposed() const {

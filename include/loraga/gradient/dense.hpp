@@ -28,6 +28,15 @@ void require_readable(std::span<G const* const> batch, std::string_view where) {
   }
 }
 
+/// How an estimate of the gradient is kept. A sum needs none of it and takes it all the same, so that one can stand in
+/// the other's place.
+struct gradient_options {
+  index_t rank = 8;     ///< the adapter's r; LoRA-GA will ask for 2r triplets, and no more than `width` are there
+  index_t width = 0;    ///< triplets kept between micro-batches; 0 means 4*rank
+  int power_steps = 0;  ///< pairs of passes spent on each micro-batch beyond the first look
+  std::uint64_t seed = 0;
+};
+
 /// The mean gradient itself, summed in T (float: never 16 bit, where 64 micro-batches lose 0.8 %).
 /// math    G = sum_i weight_i*dW_i / sum_i weight_i
 /// cost    out*in numbers; one pass per add
@@ -40,7 +49,7 @@ class dense_gradient {
  public:
   using value_type = T;
   using space = typename B::space;
-  dense_gradient(B& be, index_t out, index_t in) : sum_(be, out, in) {
+  dense_gradient(B& be, index_t out, index_t in, gradient_options const& = {}) : sum_(be, out, in) {
     require_value(out >= 1 && in >= 1, static_cast<double>(std::min(out, in)), "dense_gradient", "out or in",
                   "at least 1");
     reset(be);

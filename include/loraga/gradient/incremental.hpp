@@ -4,13 +4,6 @@
 
 namespace loraga {
 
-struct incremental_options {
-  index_t rank = 8;     ///< the adapter's r; LoRA-GA will ask for 2r triplets, and no more than `width` are there
-  index_t width = 0;    ///< triplets kept between micro-batches; 0 means 4*rank
-  int power_steps = 0;  ///< passes pairs spent on each micro-batch beyond the first look
-  std::uint64_t seed = 0;
-};
-
 /// The mean gradient as a truncated SVD that follows the micro-batches, without ever forming a gradient.
 /// math    after each micro-batch: U S VT <- the `width` leading triplets of U S VT + weight*dY*XT, found in the span
 /// of
@@ -22,7 +15,7 @@ struct incremental_options {
 template <class B, class T = float>
 class incremental_gradient {
   index_t rows_, cols_, width_;
-  incremental_options options_;
+  gradient_options options_;
   slab<T, B> u_, s_, v_;
   double weight_ = 0;
   index_t count_ = 0;
@@ -34,7 +27,7 @@ class incremental_gradient {
   using space = typename B::space;
 
   /// errors  value_error if rank < 1, width < 0, power_steps < 0; shape_error if out or in < 1 or width < rank
-  incremental_gradient(B& be, index_t out, index_t in, incremental_options options = {})
+  incremental_gradient(B& be, index_t out, index_t in, gradient_options options = {})
       : rows_(out), cols_(in), options_(options) {
     char const* const where = "incremental_gradient";
     if (out < 1 || in < 1) raise<shape_error>(where, "shape", shape_text(out, in), "at least 1x1");

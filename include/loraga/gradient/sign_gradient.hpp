@@ -31,7 +31,7 @@ class sign_gradient {
  public:
   using value_type = T;
   using space = typename B::space;
-  sign_gradient(B& be, index_t out, index_t in) : sum_(be, out, in) {}
+  sign_gradient(B& be, index_t out, index_t in, gradient_options const& = {}) : sum_(be, out, in) {}
   index_t rows() const { return sum_.rows(); }
   index_t cols() const { return sum_.cols(); }
   index_t count() const { return sum_.count(); }

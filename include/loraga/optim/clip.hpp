@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/linalg/reductions.hpp>
+#include <ranges>
 #include <span>
 
 namespace loraga {
@@ -29,24 +30,24 @@ struct clip_to_norm {
 
 }  // namespace detail
 
-/// Scales all gradients together so that their joint 2-norm is at most `limit`, and leaves the norm they had in
-/// `norm` (1x1, in the backend's memory; nothing waits for it). Adapters give their whole gradient as one buffer.
+/// Scales the gradients of a contiguous range of views together so that their joint 2-norm is at most `limit`, and
+/// leaves the norm they had in `norm` (1x1, in the backend's memory; nothing waits for it). Adapters give their whole
+/// gradient as one buffer.
 /// errors  value_error unless limit > 0; shape_error unless norm is 1x1
-template <Backend B, class G>
-void clip_gradients(B& be, std::span<matrix_view<G, typename B::space> const> gradients, double limit,
-                    matrix_view<double, typename B::space> norm) {
+template <Backend B, std::ranges::contiguous_range R>
+void clip_gradients(B& be, R const& gradients, double limit, matrix_view<double, typename B::space> norm) {
+  using V = std::ranges::range_value_t<R>;
+  std::span<V const> const all(gradients);
   require_value(limit > 0, limit, "clip_gradients", "limit", "above 0");
   require_shape(norm, 1, 1, "clip_gradients", "norm");
   fill(be, norm, 0);
   scratch<B> temporary(be);
   auto const part = temporary.template matrix<double>(1, 1);
-  for (std::size_t i = 0; i < gradients.size(); ++i) {
-    sum_of_squares(be, gradients[i], part);
-    be.for_each(1, 1, detail::accumulate_square<decltype(part)>{part, norm, i == 0, i + 1 == gradients.size()});
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    sum_of_squares(be, all[i], part);
+    be.for_each(1, 1, detail::accumulate_square<decltype(part)>{part, norm, i == 0, i + 1 == all.size()});
   }
-  for (auto const& g : gradients)
-    be.for_each(g.rows, g.cols,
-                detail::clip_to_norm<decltype(norm), matrix_view<G, typename B::space>>{norm, limit, g});
+  for (auto const& g : all) be.for_each(g.rows, g.cols, detail::clip_to_norm<decltype(norm), V>{norm, limit, g});
 }
 
 }  // namespace loraga

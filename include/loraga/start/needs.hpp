@@ -71,7 +71,7 @@ struct gradient_triplets {
         raise<shape_error>(where, "gradient",
                            "an estimate of " + std::to_string(l.source->most_triplets()) + " triplets",
                            std::to_string(count) + " for r = " + std::to_string(l.adapter->rank()) +
-                               ": give incremental_options the adapter's rank, or a larger width");
+                               ": give gradient_options the adapter's rank, or a larger width");
   }
   template <class B, class L, class Svd>
   auto measure(B& be, std::span<L const* const> layers, Svd const& svd) const {
