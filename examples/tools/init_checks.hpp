@@ -54,8 +54,8 @@ inline void check_options(init_options const& o) {
   if (o.method == orthogonal && o.rank % 2 != 0)
     refuse("--rank", std::to_string(o.rank), "an even number with " + method, "choose one");
   if (o.rule() != rank_rule::same && o.rule() != rank_rule::explained) {
-    number("--least-rank", o.least(), 1, o.most(), "choose it below --most-rank");
-    number("--most-rank", o.most(), o.least(), 1 << 20, "choose it above --least-rank");
+    number("--most-rank", o.most(), 1, 1 << 20, "choose a rank in between");
+    number("--least-rank", o.least(), 1, o.most(), "choose it up to --most-rank");
   }
   if (o.parameters && *o.parameters < 1)
     refuse("--parameters", std::to_string(*o.parameters), "at least 1", "say how many all adapters may have together");

@@ -35,14 +35,14 @@ std::vector<char const*> pointers(std::vector<std::string> const& words) {
   return list;
 }
 
-struct linear {
+struct linear_shape {
   std::string name;
   index_t out, in;
 };
-std::vector<linear> const linears{{"self_attn.q_proj", 16, 16}, {"self_attn.k_proj", 8, 16},
-                                  {"self_attn.v_proj", 8, 16},  {"self_attn.o_proj", 16, 16},
-                                  {"mlp.gate_proj", 24, 16},    {"mlp.up_proj", 24, 16},
-                                  {"mlp.down_proj", 16, 24}};
+std::vector<linear_shape> const linear_shapes{{"self_attn.q_proj", 16, 16}, {"self_attn.k_proj", 8, 16},
+                                              {"self_attn.v_proj", 8, 16},  {"self_attn.o_proj", 16, 16},
+                                              {"mlp.gate_proj", 24, 16},    {"mlp.up_proj", 24, 16},
+                                              {"mlp.down_proj", 16, 24}};
 
 /// A small llama in the working folder, with what was captured of it: what the document's commands work on.
 struct working_folder {
@@ -56,7 +56,7 @@ struct working_folder {
     test::named_weights gradients, captured;
     std::uint64_t seed = 10;
     for (std::string const layer : {"model.layers.0.", "model.layers.1."})
-      for (auto const& [name, out, in] : linears) {
+      for (auto const& [name, out, in] : linear_shapes) {
         seed += 10;
         weights.emplace_back(layer + name + ".weight", test::random(out, in, seed));
         gradients.emplace_back(layer + name + ".weight", test::random(out, in, seed + 1));
@@ -72,7 +72,7 @@ struct working_folder {
   ~working_folder() { std::filesystem::current_path(before); }
 };
 
-std::string document() { return test::read_file(std::string(LORAGA_TEST_DATA) + "/../docs/tools.md"); }
+std::string tools_document() { return test::read_file(std::string(LORAGA_TEST_DATA) + "/../docs/tools.md"); }
 
 }  // namespace
 
@@ -80,7 +80,7 @@ TEST_CASE("docs/tools.md: its commands run", "[examples]") {
   working_folder const here;
   int inits = 0, others = 0;
   std::set<std::string> methods;
-  for (auto const& words : commands_of(document())) {
+  for (auto const& words : commands_of(tools_document())) {
     std::string line;
     for (auto const& w : words) line += w + " ";
     INFO(line);

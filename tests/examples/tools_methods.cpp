@@ -13,102 +13,19 @@
 #include <loraga/init/olora.hpp>
 #include <loraga/init/orthogonal.hpp>
 #include <loraga/init/pissa.hpp>
-#include <loraga/initialise.hpp>
 #include <loraga/svd/eigen.hpp>
 
-#include "../support/backend.hpp"
-#include "tools_model.hpp"
+#include "tools_captured.hpp"
 
 using namespace loraga;
+using test::captured_model;
 using test::host;
 using tools::start_method;
 
 namespace {
 
-struct captured_layer {
-  std::string name;
-  host w, dy[2], x[2];
-
-  captured_layer(std::string n, index_t out, index_t in, double ratio, std::uint64_t seed) : name(std::move(n)) {
-    w = test::random(out, in, seed);
-    for (std::uint64_t b : {0, 1}) {
-      // directions of falling size, so that ranks differ
-      dy[b] = test::random(24, out, seed + 10 + b) * test::diagonal(out, out, test::geometric(out, ratio));
-      x[b] = test::random(24, in, seed + 20 + b) * test::diagonal(in, in, test::geometric(in, 0.95));
-    }
-  }
-};
-
-/// A model of three layers, and what was captured of it: the same file for gradients and inputs.
-struct captured_model {
-  test::folder folder;
-  cpu be{1};
-  std::vector<captured_layer> layers{{"l.0.q", 12, 10, 0.95, 1}, {"l.0.v", 8, 10, 0.3, 50}, {"l.1.q", 9, 14, 0.7, 100}};
-  tools::init_options options;
-
-  captured_model() {
-    test::named_weights weights, captured;
-    for (auto const& l : layers) {
-      weights.emplace_back(l.name + ".weight", l.w);
-      for (int b : {0, 1}) {
-        captured.emplace_back(l.name + ".dY." + std::to_string(b), l.dy[b]);
-        captured.emplace_back(l.name + ".X." + std::to_string(b), l.x[b]);
-      }
-    }
-    test::write_model(folder / "base", weights);
-    test::write_model(folder / "captured", captured);
-    options.base = folder / "base";
-    options.out = folder / "out";
-    options.rank = 2;
-    options.targets.names = {"q", "v"};
-    options.seed = 3;
-    options.may_replace = overwrite::yes;
-  }
-  void use(start_method method) {
-    options.method = method;
-    options.gradients.clear();
-    options.gradients = options.needs_gradients() ? folder / "captured" : "";
-    options.inputs = options.needs_inputs() ? folder / "captured" : "";
-    options.relative_to.reset();
-    options.anchored_base.clear();
-    if (options.has_anchor()) options.relative_to = peft_base::original;
-  }
-  std::vector<adapter_record> run() {
-    tools::init_job(be, options).run();
-    return load_peft(options.out, peft_base::anchored).records;
-  }
-  std::string refusal() {
-    return test::message_of([&] { tools::init_job(be, options).run(); });
-  }
-
-  template <class G>
-  G gradient(captured_layer const& l) {
-    G g(be, l.w.rows, l.w.cols);
-    for (int b : {0, 1}) {
-      auto const dy = test::upload<float>(be, test::transpose(l.dy[b])),
-                 x = test::upload<float>(be, test::transpose(l.x[b]));
-      g.add_outer(be, dy.view(), x.view());
-    }
-    return g;
-  }
-  input_statistics<cpu> inputs(captured_layer const& l, bool by_peak = false) {
-    input_statistics<cpu> s(be, l.w.cols, {by_peak});
-    for (int b : {0, 1}) s.add(be, test::upload<float>(be, test::transpose(l.x[b])).view());
-    return s;
-  }
-  template <class A = lora<float, cpu>, class I, class G, class Svd, class X>
-  adapter_record started(captured_layer const& l, I const& init, G const* source, Svd const& svd, X const& anchor,
-                         double s, index_t rank = 2) {
-    A adapter(be, l.w.rows, l.w.cols, rank, constant_scaling{s});
-    auto const w = test::upload<float>(be, l.w);
-    layer<A, matrix_view<float const, host_space>, G> const list[] = {{&adapter, w.view(), source, l.name}};
-    initialise(be, std::span<std::remove_extent_t<decltype(list)>>(list), init, svd, anchor);
-    return take_record(be, adapter, l.name);
-  }
-};
-
 /// What the library makes of a layer by itself.
-adapter_record expected(captured_model& m, std::size_t i, double s) {
+adapter_record library_start(captured_model& m, std::size_t i, double s) {
   using enum start_method;
   auto const& l = m.layers[i];
   std::uint64_t const seed = 3 + i;
@@ -155,7 +72,7 @@ adapter_record expected(captured_model& m, std::size_t i, double s) {
 }
 
 /// The program's files for the method that is set, both ways of anchoring.
-void check_start(captured_model& m) {
+void check_files(captured_model& m) {
   auto const& facts = m.options.facts();
   INFO(facts.name);
   m.use(m.options.method);
@@ -165,7 +82,7 @@ void check_start(captured_model& m) {
   auto const records = m.run();
   REQUIRE(records.size() == 3);
   for (std::size_t i = 0; i < 3; ++i) {
-    auto const e = expected(m, i, s);
+    auto const e = library_start(m, i, s);
     auto const& r = records[i];
     CHECK(r.module == m.layers[i].name);
     CHECK(r.scale == Approx(s).epsilon(1e-15));
@@ -200,29 +117,29 @@ TEST_CASE("loraga_init: every start is the library's, and leaves the model where
   for (auto const& facts : tools::all_methods()) {
     m.options.ranks.reset();
     m.options.method = facts.method;
-    check_start(m);
+    check_files(m);
   }
   m.options.method = start_method::gaussian_pair;
   m.options.scale = ga_scale::stable;
   CHECK(m.options.stable_ranks());
-  check_start(m);
+  check_files(m);
   m.options.scale.reset();
   m.options.method = start_method::corda;
   m.options.part = corda_part::kpm;
-  check_start(m);
+  check_files(m);
   m.options.part.reset();
   m.options.method = start_method::lora_ga;
   m.options.clip = true;
   for (auto const directions :
        {ga_directions::ArB2r, ga_directions::A2rBr, ga_directions::ArBr, ga_directions::random}) {
     m.options.directions = directions;
-    check_start(m);
+    check_files(m);
   }
   m.options.clip = false;
   for (auto const scale :
        {ga_scale::gd, ga_scale::unit, ga_scale::weight_svd, ga_scale::peft_stable, ga_scale::peft_weight_svd}) {
     m.options.scale = scale;
-    check_start(m);
+    check_files(m);
   }
 }
 
@@ -292,125 +209,4 @@ TEST_CASE("loraga_init: ranks by spectra, importance and explained variance are 
   CHECK(ranks_of(start_method::eva, rank_rule::explained) == redistribute_ranks(explained, 2));
   m.options.rho = 3;
   CHECK(ranks_of(start_method::corda, rank_rule::explained) == redistribute_ranks(explained, 2, 3));
-}
-
-TEST_CASE("loraga_init: EVA and GoRA have ranks of their own; a layer without a rank gets no adapter", "[examples]") {
-  captured_model m;
-  m.options.rank = 1;
-  m.use(start_method::eva);
-  CHECK(m.options.rule() == tools::rank_rule::explained);
-  // the second layer's inputs vary in one direction alone, and no more than two ranks go to any layer
-  test::named_weights captured;
-  for (auto const& l : m.layers) {
-    bool const flat = l.name != "l.0.v";
-    captured.emplace_back(
-        l.name + ".X", flat ? test::random(24, l.w.cols, 9)
-                            : test::random(24, 1, 7) * test::random(1, l.w.cols, 8) + 0.01 * test::random(24, 10, 6));
-  }
-  test::write_model(m.folder / "inputs", captured);
-  m.options.inputs = m.folder / "inputs";
-  m.options.rank = 1;
-  tools::init_job job(m.be, m.options);
-  auto const layers = job.run();
-  CHECK(layers.size() + job.rankless().size() == 3);
-  index_t sum = 0;
-  for (auto const& l : layers) sum += l.rank;
-  CHECK(sum == 3);
-  CHECK(!std::isnan(layers[0].coverage));
-  m.use(start_method::gora);
-  CHECK(m.options.rule() == tools::rank_rule::importance);
-}
-
-TEST_CASE("loraga_init: options that do not fit are refused by name, before anything is written", "[examples]") {
-  captured_model const fresh;
-  auto const refused = [&](start_method method, auto change, std::string const& what) {
-    captured_model m;
-    m.use(method);
-    change(m);
-    CHECK_THAT(m.refusal(), Catch::Contains(what));
-    CHECK(!std::filesystem::exists(m.options.out));
-  };
-  using enum start_method;
-  refused(
-      pissa, [](auto& m) { m.options.gamma = 16; }, "--gamma is given with --method pissa, expected with lora-ga");
-  refused(
-      pissa, [](auto& m) { m.options.scale = ga_scale::gd; }, "--scale is given");
-  refused(
-      gaussian_pair, [](auto& m) { m.options.scale = ga_scale::gd; }, "expected stable or unit");
-  refused(
-      gaussian_pair, [](auto& m) { m.options.gamma = 16; }, "--scale stable");
-  refused(
-      lora, [](auto& m) { m.options.clip = true; }, "--clip");
-  refused(
-      lora, [](auto& m) { m.options.directions = ga_directions::ArBr; }, "--directions");
-  refused(
-      lora, [](auto& m) { m.options.step = 1; }, "--step is given with --method lora, expected with gora or lora-sb");
-  refused(
-      eva, [](auto& m) { m.options.part = corda_part::kpm; }, "--part");
-  refused(
-      eva, [](auto& m) { m.options.inputs.clear(); }, "--inputs is missing");
-  refused(
-      lora_ga, [](auto& m) { m.options.gradients.clear(); }, "--gradients is missing");
-  refused(
-      pissa, [](auto& m) { m.options.gradients = "x"; }, "--gradients is given, expected nothing");
-  refused(
-      gora, [](auto& m) { m.options.inputs = "x"; }, "--inputs is given, expected nothing");
-  refused(
-      lora, [](auto& m) { m.options.skip_unreached = true; }, "--skip-unreached");
-  refused(
-      orthogonal, [](auto& m) { m.options.rank = 3; }, "--rank is 3, expected an even number");
-  refused(
-      orthogonal, [](auto& m) { m.options.ranks = tools::rank_rule::spectra; }, "--ranks");
-  refused(
-      lora, [](auto& m) { m.options.rank = 0; }, "--rank is 0");
-  refused(
-      lora_ga, [](auto& m) { m.options.rho = 2; }, "--rho is given");
-  refused(
-      lora_ga, [](auto& m) { m.options.parameters = 100; }, "--parameters is given, expected with --ranks spectra");
-  refused(
-      lora_ga, [](auto& m) { m.options.by_coverage = false; }, "--gain");
-  refused(
-      eva, [](auto& m) { m.options.least_rank = 1; }, "--least-rank is given");
-  refused(
-      gora, [](auto& m) { m.options.least_rank = 5, m.options.most_rank = 4; }, "--least-rank is 5, expected 1 to 4");
-  refused(
-      gora, [](auto& m) { m.options.least_rank = 9; }, "--ranks importance: ranks_by_importance(l.0.v)");
-  refused(
-      milora, [](auto& m) { m.options.relative_to.reset(); }, "--relative-to is missing");
-  refused(
-      lora_one, [](auto& m) { m.options.relative_to = peft_base::anchored; }, "starts a step ahead");
-  refused(
-      eva, [](auto& m) { m.options.relative_to = peft_base::anchored; }, "changes no base");
-  refused(
-      pissa, [](auto& m) { m.options.relative_to = peft_base::anchored; }, "--anchored-base is missing");
-  refused(
-      pissa, [](auto& m) { m.options.anchored_base = "x"; }, "--anchored-base is given");
-  auto const spectra = [](auto& m) { m.options.ranks = tools::rank_rule::spectra; };
-  refused(
-      lora_ga, [&](auto& m) { spectra(m), m.options.parameters = 10; }, "--ranks spectra: allocate_ranks");
-  refused(
-      lora_ga, [&](auto& m) { spectra(m), m.options.least_rank = 5; }, "l.0.v");
-}
-
-TEST_CASE("loraga_init: inputs are looked at as gradients are", "[examples]") {
-  captured_model m;
-  m.use(start_method::corda);
-  auto const with = [&](host const& x, std::string const& name = "l.0.q.X") {
-    std::filesystem::remove(m.folder / "inputs");
-    test::write_model(m.folder / "inputs", {{name, x}, {"l.0.v.X.0", m.layers[1].x[0]}, {"l.1.q.X", m.layers[2].x[0]}});
-    m.options.inputs = m.folder / "inputs";
-    return m.refusal();
-  };
-  CHECK(with(m.layers[0].x[0]).empty());
-  CHECK_THAT(with(0 * m.layers[0].x[0]), Catch::Contains("l.0.q: its inputs are zero"));
-  CHECK_THAT(with(test::random(4, 9, 1)), Catch::Contains("expected tokens x 10"));
-  CHECK_THAT(with(m.layers[0].x[0], "other.X"), Catch::Contains("l.0.q: its inputs are missing"));
-  auto bad = m.layers[0].x[0];
-  bad(1, 1) = std::nan("");
-  CHECK_THAT(with(bad), Catch::Contains("l.0.q: its inputs are not finite"));
-  m.options.skip_unreached = true;
-  CHECK(with(0 * m.layers[0].x[0]).empty());
-  CHECK(load_peft(m.options.out, peft_base::original).records.size() == 2);
-  m.options.embeddings = {"q"};
-  CHECK_THAT(with(m.layers[0].x[0]), Catch::Contains("an embedding"));
 }
