@@ -34,7 +34,7 @@ struct trained_model {
   }
   std::uint64_t stream = 0;
   double loss() {
-    auto const r = m.run(be, images.view(), labels.view(), false);
+    auto const r = m.run(be, {images.view(), labels.view()}, false);
     return r.loss_sum / static_cast<double>(r.count);
   }
   void gradients() {
@@ -42,7 +42,7 @@ struct trained_model {
       t->train(be, true);
       fill(be, t->gradient.view(), 0);
     }
-    m.run(be, images.view(), labels.view(), true);
+    m.run(be, {images.view(), labels.view()}, true);
   }
   /// The loss' slope along a direction, by central differences and as the gradient has it.
   void check_slope(std::string const& name, test::view<float> value, host const& gradient, host const& direction) {
