@@ -17,13 +17,18 @@ job=vision
 packages=(g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libcli11-dev libicu-dev gnuplot-nox)
 if [[ $job == vision ]]; then packages+=(dataset-fashion-mnist); else packages+=(python3-pip unzip); fi
 need_packages "${packages[@]}"
-device=cpu out= before= plan= name=$job rates=best_rates
+device=cpu out= before= plan= model= name=$job rates=best_rates
 for word in "$@"; do
-  case $before in --out) out=$word ;; --device) device=$word ;; esac
-  [[ $job == vision ]] && case $before$word in --modelconvolution | --model=convolution) name=convolution rates=best_rates_convolution ;; esac
-  case $word in --out=*) out=${word#--out=} ;; --device=*) device=${word#--device=} ;; --plan | --plan=*) plan=yes ;; esac
+  case $before in --out) out=$word ;; --device) device=$word ;; --model) model=$word ;; esac
+  case $word in
+    --out=*) out=${word#--out=} ;;
+    --device=*) device=${word#--device=} ;;
+    --model=*) model=${word#--model=} ;;
+    --plan | --plan=*) plan=yes ;;
+  esac
   before=$word
 done
+[[ $job == vision && $model == convolution ]] && name=convolution rates=best_rates_convolution
 build=build/release cuda=OFF usual_out=out/$name
 if [[ $device == cuda ]]; then
   build=build/release-cuda cuda=ON usual_out=out/$name-cuda

@@ -1,5 +1,6 @@
 #pragma once
 #include "../data/parts.hpp"
+#include "../model/loss.hpp"
 #include "../model/weights.hpp"
 #include "records.hpp"
 

@@ -1,4 +1,7 @@
 #pragma once
+#include <cstdio>
+#include <filesystem>
+
 #include "../data/fashion_mnist.hpp"
 #include "../training/trainer.hpp"
 

@@ -2,8 +2,7 @@
 // adapter, and its convolution against a plain one.
 #include "../../examples/model/convolutional_network.hpp"
 
-#include "../support/backend.hpp"
-#include "../support/catch.hpp"
+#include "../support/trained_model.hpp"
 
 using namespace loraga;
 using test::backend;
@@ -11,53 +10,8 @@ using test::host;
 
 namespace {
 
-struct trained_network {
-  backend be = test::make_backend(1);
-  model::convolutional_network<backend> m{be, {.side = 7, .channels = {4, 5}, .hidden = 6, .classes = 3}};
-  matrix<float, backend> images = test::upload<float>(be, test::random(49, 5, 1));
-  matrix<index_t, backend> labels{be, 1, 5};
-  std::uint64_t stream = 0;
-
-  trained_network() {
-    m.randomise(be, 3);
-    for (auto* t : m.tensors()) {  // away from its start, so that no term of a derivative hides
-      scratch<backend> temporary(be);
-      auto const noise = temporary.matrix<float>(t->value.rows(), t->value.cols());
-      fill_normal(be, noise, {4, stream++}, 0.2);
-      axpby(be, 1, noise, 1, t->value.view());
-    }
-    index_t const classes[] = {0, 2, 1, 0, 2};
-    be.copy(col_major(classes, 1, 5), labels.view());
-    be.synchronize();
-  }
-  double loss() { return m.run(be, {images.view(), labels.view()}, false).mean(); }
-  void gradients() {
-    for (auto* t : m.tensors()) {
-      t->train(be, true);
-      fill(be, t->gradient.view(), 0);
-    }
-    m.run(be, {images.view(), labels.view()}, true);
-  }
-  /// The loss' slope along a direction, by central differences and as the gradient has it.
-  void check_slope(test::view<float> value, host const& gradient, host const& direction) {
-    host const start = test::download(be, value);
-    double const h = 0.01 / test::norm(direction);
-    auto const at = [&](double step) {
-      test::upload_to<float>(be, start + step * direction, value);
-      return loss();
-    };
-    double const slope = (at(h) - at(-h)) / (2 * h), fourth = (at(h / 2) - at(-h / 2)) / h;
-    double const expected = test::inner(gradient, direction), size = test::norm(gradient) * test::norm(direction);
-    test::upload_to<float>(be, start, value);
-    CHECK(std::abs((4 * fourth - slope) / 3 - expected) < 2e-3 * size + 2e-4 * test::norm(direction));
-  }
-  void check(std::string const& name, test::view<float> value, test::view<float> gradient) {
-    INFO(name);
-    host const g = test::download(be, gradient);
-    REQUIRE(test::norm(g) > 1e-4);
-    check_slope(value, g, g);
-    check_slope(value, g, test::random(value.rows, value.cols, 7 + stream++));
-  }
+struct trained_network : test::trained_model<model::convolutional_network<backend>> {
+  trained_network() : trained_model({.side = 7, .channels = {4, 5}, .hidden = 6, .classes = 3}) {}
 };
 
 }  // namespace
@@ -65,7 +19,8 @@ struct trained_network {
 TEST_CASE("the convolutional network's backward agrees with finite differences", "[examples]") {
   trained_network t;
   t.gradients();
-  for (auto* tensor : t.m.tensors()) t.check(tensor->name, tensor->value.view(), tensor->gradient.view());
+  for (auto* tensor : t.m.tensors())
+    t.check(tensor->name, tensor->value.view(), test::download(t.be, tensor->gradient.view()));
 }
 
 TEST_CASE("through adapters of every class on its convolutions as well", "[examples]") {
@@ -88,8 +43,9 @@ TEST_CASE("through adapters of every class on its convolutions as well", "[examp
     for (auto* l : t.m.linears()) {
       bool const rescaled = l->adapter.get<dora<float, backend>>() != nullptr;
       for (auto const& p : l->adapter.parameters())  // DoRA's A and B see its norms as constants: differences do not
-        if (!rescaled || p.kind == parameter_kind::other) t.check(l->weight.name + " " + p.name, p.value, p.gradient);
-      t.check(l->bias.name, l->bias.value.view(), l->bias.gradient.view());
+        if (!rescaled || p.kind == parameter_kind::other)
+          t.check(l->weight.name + " " + p.name, p.value, test::download(t.be, p.gradient));
+      t.check(l->bias.name, l->bias.value.view(), test::download(t.be, l->bias.gradient.view()));
     }
   }
 }

@@ -55,8 +55,8 @@ void check_every_method() {
     CHECK(*std::min_element(whole.losses.begin(), whole.losses.end()) < whole.losses[0]);
     CHECK(whole.n_test == t.parts.test.count());
     CHECK(whole.train_losses.size() == 12);
-    using enum training::adapter_kind;
-    if (!how.own_ranks() && how.kind != adalora && how.kind != training::adapter_kind::lora_sb)
+    using kind = training::adapter_kind;
+    if (!how.own_ranks() && how.kind != kind::adalora && how.kind != kind::lora_sb)
       CHECK(whole.trainable == expected_trainable(t, s));
 
     training::checkpointing const keep{(folder / (how.name + ".safetensors")).string(), 4};

@@ -3,6 +3,8 @@
 #include "../../examples/vision/options.cpp"
 #include "../support/catch.hpp"
 
+namespace training_tests {
+
 using namespace training;
 
 TEST_CASE("a command line sets every field of a run", "[examples]") {
@@ -81,3 +83,5 @@ TEST_CASE("the vision example compares its methods in their order, once per gamm
   CHECK_THROWS_WITH(methods({"--sweep", "--methods", "lora"}), Catch::Contains("--sweep"));
   CHECK_THROWS_WITH(methods({"--plan", "p"}), Catch::Contains("--results"));
 }
+
+}  // namespace training_tests

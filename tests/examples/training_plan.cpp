@@ -5,6 +5,8 @@
 #include "../support/catch.hpp"
 #include "../support/folder.hpp"
 
+namespace training_tests {
+
 using namespace training;
 
 namespace {
@@ -131,3 +133,5 @@ TEST_CASE("a record comes back from its line", "[examples]") {
   CHECK(again.steps == r.steps);
   CHECK(record_json(again) == record_json(r));
 }
+
+}  // namespace training_tests
