@@ -43,7 +43,13 @@ void copy_merged(B& be, M& from, M& to) {
   auto const source = from.tensors(), target = to.tensors();
   for (std::size_t i = 0; i < source.size(); ++i) be.copy(source[i]->value.view(), target[i]->value.view());
   auto const adapted = from.linears(), plain = to.linears();
-  for (std::size_t i = 0; i < adapted.size(); ++i) adapted[i]->adapter.add_change(be, plain[i]->w());
+  for (std::size_t i = 0; i < adapted.size(); ++i) {
+    auto const w = adapted[i]->w();
+    adapted[i]->adapter.with([&](auto& ad) {
+      if constexpr (requires { ad.prepare(be, w); }) ad.prepare(be, w);  // before the first pass DoRA has no magnitude
+    });
+    adapted[i]->adapter.add_change(be, plain[i]->w());
+  }
 }
 
 /// Loss and hits over items of a set.

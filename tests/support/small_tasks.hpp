@@ -99,7 +99,7 @@ struct image_task : small_task<M, data::device_set<backend>> {
 };
 struct transformer_task : image_task<model::vision_transformer<backend>> {
   transformer_task()
-      : image_task({.side = 8, .patch = 4, .width = 16, .layers = 1, .heads = 2, .hidden = 24, .classes = 3}) {}
+      : image_task({.side = 8, .patch = 4, .width = 16, .layers = 2, .heads = 2, .hidden = 24, .classes = 3}) {}
 };
 struct convolution_task : image_task<model::convolutional_network<backend>> {
   convolution_task() : image_task({.side = 8, .channels = {6, 8}, .hidden = 10, .classes = 3}) {}
