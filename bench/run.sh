@@ -27,7 +27,7 @@ build_bench() {
 
 case $what in
   cpu)
-    need_packages g++ cmake ninja-build libeigen3-dev dataset-fashion-mnist \
+    need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev dataset-fashion-mnist \
       python3-numpy python3-scipy python3-torch libopenblas0-pthread gnuplot-nox
     unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE  # they would slow the peer down
     against=()

@@ -1,30 +1,37 @@
 #!/usr/bin/env bash
 # Sets up what is missing, builds and runs an example.
-#   bash examples/run.sh             the main job: starts compared on a small vision transformer, into out/finetune
+#   bash examples/run.sh             the main job: starts compared on a small vision transformer, into out/vision; with
+#                                    --model convolution on a convolutional network, into out/convolution
 #   bash examples/run.sh sentiment   a real pre-trained text encoder fine-tuned for sentiment, into out/sentiment; the
 #                                    same command goes on after it was killed
 # `--help` after either lists options; `--device cuda` builds with CUDA, runs on a GPU and writes to out/...-cuda;
 # `--build-only`, as the only or last word, builds all examples and stops; after `sentiment` it builds that one and
 # fetches its model and data. The main job's `--sweep` chooses each method's learning rate anew and writes
-# examples/finetune/best_rates.json.
+# examples/vision/best_rates.json (best_rates_convolution.json).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source cmake/setup.sh
 
-job=finetune
+job=vision
 [[ ${1:-} == sentiment ]] && { job=sentiment; shift; }
 packages=(g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libcli11-dev libicu-dev gnuplot-nox)
-if [[ $job == finetune ]]; then packages+=(dataset-fashion-mnist); else packages+=(python3-pip unzip); fi
+if [[ $job == vision ]]; then packages+=(dataset-fashion-mnist); else packages+=(python3-pip unzip); fi
 need_packages "${packages[@]}"
-device=cpu out= before= plan=
+device=cpu out= before= plan= model= name=$job rates=best_rates
 for word in "$@"; do
-  case $before in --out) out=$word ;; --device) device=$word ;; esac
-  case $word in --out=*) out=${word#--out=} ;; --device=*) device=${word#--device=} ;; --plan | --plan=*) plan=yes ;; esac
+  case $before in --out) out=$word ;; --device) device=$word ;; --model) model=$word ;; esac
+  case $word in
+    --out=*) out=${word#--out=} ;;
+    --device=*) device=${word#--device=} ;;
+    --model=*) model=${word#--model=} ;;
+    --plan | --plan=*) plan=yes ;;
+  esac
   before=$word
 done
-build=build/release cuda=OFF usual_out=out/$job
+[[ $job == vision && $model == convolution ]] && name=convolution rates=best_rates_convolution
+build=build/release cuda=OFF usual_out=out/$name
 if [[ $device == cuda ]]; then
-  build=build/release-cuda cuda=ON usual_out=out/$job-cuda
+  build=build/release-cuda cuda=ON usual_out=out/$name-cuda
   command -v nvcc > /dev/null || {
     echo "--device cuda needs the CUDA toolkit's compiler nvcc on PATH (often in /usr/local/cuda/bin)" >&2
     exit 1
@@ -35,7 +42,7 @@ cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OF
   -DLORAGA_CUDA=$cuda > $build.configure.log || { cat $build.configure.log; exit 1; }
 echo "building (first time: one to three minutes)"
 target=$job
-[[ $job == finetune && $before == --build-only ]] && target=all  # the tools as well
+[[ $job == vision && $before == --build-only ]] && target=all  # the tools as well
 cmake --build $build --target $target
 if [[ $job == sentiment ]]; then
   bash examples/data/fetch.sh minilm build/minilm
@@ -43,10 +50,10 @@ if [[ $job == sentiment ]]; then
 fi
 [[ $before == --build-only ]] && exit
 
-if [[ $job == finetune ]]; then
+if [[ $job == vision ]]; then
   data=build/fashion-mnist
   bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist $data
-  more=(--data $data --cache build --rates examples/finetune/best_rates.json)
+  more=(--data $data --cache build --rates examples/vision/$rates.json)
 else
   more=(--data build/vader --model build/minilm)
 fi
@@ -55,6 +62,6 @@ touch build/started
 $build/examples/$job "${more[@]}" --out "$out" "$@"
 
 if [[ $out/summary.json -nt build/started ]]; then
-  [[ $(wc -l < "$out/curves.csv") -gt 1 ]] && gnuplot -e "out='$out'" examples/$job/curves.gp
+  [[ $(wc -l < "$out/curves.csv") -gt 1 ]] && gnuplot -e "out='$out'" examples/training/curves.gp
   echo && ls "$out"/summary.json "$out"/curves.*
 fi

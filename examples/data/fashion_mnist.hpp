@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "../model/image_batch.hpp"
+#include "parts.hpp"
 #include "sampler.hpp"
 
 namespace data {
@@ -77,12 +79,8 @@ struct gather_columns {
 
 }  // namespace functor
 
-/// Views of some images and their labels.
-template <class Space>
-struct image_batch {
-  loraga::matrix_view<float const, Space> images;
-  loraga::matrix_view<index_t const, Space> labels;
-};
+template <class B>
+class batch_buffer;
 
 /// A data set in a backend's memory; threads may share it.
 template <class B>
@@ -91,6 +89,10 @@ class device_set {
   loraga::matrix<index_t, B> labels_;
 
  public:
+  template <class>
+  using buffer = batch_buffer<B>;
+
+  device_set() = default;
   device_set(B& be, image_set const& s) : images_(be, s.pixels, s.count()), labels_(be, 1, s.count()) {
     be.copy(loraga::col_major(s.images.data(), s.pixels, s.count()), images_.view());
     be.copy(loraga::col_major(s.labels.data(), 1, s.count()), labels_.view());
@@ -98,8 +100,18 @@ class device_set {
   }
   index_t count() const { return images_.cols(); }
   /// Items first ... first+n-1, in place.
-  image_batch<typename B::space> range(index_t first, index_t n) const {
+  model::image_batch<typename B::space> range(index_t first, index_t n) const {
     return {images_.view().columns(first, n), labels_.view().columns(first, n)};
+  }
+  /// The activations of few images stay in a CPU core's own cache; a GPU needs many to be busy.
+  std::vector<std::vector<index_t>> to_evaluate(index_t first, index_t n, bool on_host) const {
+    index_t const most = on_host ? 10 : 500, last = first + n;
+    std::vector<std::vector<index_t>> batches;
+    for (index_t i = first; i < last; i += most) {
+      batches.emplace_back(static_cast<std::size_t>(std::min(most, last - i)));
+      std::iota(batches.back().begin(), batches.back().end(), i);
+    }
+    return batches;
   }
 };
 
@@ -110,7 +122,7 @@ class batch_buffer {
   loraga::matrix<index_t, B> labels_, which_;
 
  public:
-  image_batch<typename B::space> pick(B& be, device_set<B> const& set, std::vector<index_t> const& items) {
+  model::image_batch<typename B::space> pick(B& be, device_set<B> const& set, std::vector<index_t> const& items) {
     auto const n = static_cast<index_t>(items.size());
     auto const all = set.range(0, set.count());
     if (images_.cols() != n) {

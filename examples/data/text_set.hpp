@@ -1,8 +1,12 @@
 #pragma once
 #include "../model/encoder_block.hpp"
+#include "parts.hpp"
 #include "sampler.hpp"
 
 namespace data {
+
+template <class B>
+class text_buffer;
 
 /// Token sequences with labels, on the host.
 class text_set {
@@ -10,6 +14,8 @@ class text_set {
   std::vector<index_t> labels_;
 
  public:
+  template <class B>
+  using buffer = text_buffer<B>;
   void add(std::vector<index_t> tokens, index_t label) {
     tokens_.push_back(std::move(tokens));
     labels_.push_back(label);
@@ -32,20 +38,16 @@ class text_set {
     }
     return batches;
   }
+  /// The activations of few snippets stay in a CPU core's own cache; a GPU needs many to be busy.
+  std::vector<std::vector<index_t>> to_evaluate(index_t first, index_t n, bool on_host) const {
+    return by_length(first, n, on_host ? 16 : 256);
+  }
 };
 
 /// A set's parts; no document is in two of them.
-struct text_parts {
-  text_set train, validation, test;
+struct text_parts : parts<text_set> {
   index_t snippets = 0, dropped = 0, cut = 0,
           positive = 0;  // in the file; near zero; longer than the cap; of those kept
-
-  /// errors  value_error
-  text_set const& part(std::string const& name) const {
-    if (name == "test") return test;
-    if (name == "validation") return validation;
-    loraga::raise<loraga::value_error>("text_parts", "part", "'" + name + "'", "test or validation");
-  }
 };
 
 /// Brings batches of a set to a backend. A batch lives until the next one.

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "text_encoder.hpp"
+#include "weights.hpp"
 
 namespace model {
 
@@ -57,17 +58,14 @@ inline std::string checkpoint_name(std::string name) {
   return name;
 }
 
-/// Values of a model's tensors, in the order of `tensors()`, on the host; models on any backend load from it.
-using encoder_weights = std::vector<std::vector<float>>;
-
 /// All tensors of the model but the head, from a file or folder of safetensors. What a mean-pooling encoder does not
 /// use may be there: the pooler and position_ids.
 /// errors  file_error; format_error naming the tensor that is missing, unknown, of another shape, or not finite
 template <class B>
-encoder_weights read_bert(std::filesystem::path const& path, text_encoder<B>& m) {
+weights read_bert(std::filesystem::path const& path, text_encoder<B>& m) {
   loraga::safetensors_model const file(path);
   std::set<std::string> expected{"embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias"};
-  encoder_weights all;
+  weights all;
   for (auto const* t : m.tensors()) {
     if (t == &m.head.weight || t == &m.head.bias) continue;
     auto const name = checkpoint_name(t->name);
@@ -92,16 +90,6 @@ encoder_weights read_bert(std::filesystem::path const& path, text_encoder<B>& m)
           file.path().string(), "'" + name + "'", "unknown",
           "a tensor of a BERT encoder of " + std::to_string(m.shape.layers) + " layers");
   return all;
-}
-
-template <class B>
-void load(B& be, text_encoder<B>& m, encoder_weights const& weights) {
-  auto const tensors = m.tensors();
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    auto const v = tensors[i]->value.view();
-    be.copy(loraga::col_major(weights[i].data(), v.rows, v.cols), v);
-  }
-  be.synchronize();
 }
 
 }  // namespace model

@@ -65,6 +65,17 @@ struct add_bias {
   LORAGA_HD void operator()(index_t i, index_t j) const { y(i, j) = (accumulate ? y(i, j) : 0.f) + bias(i, 0); }
 };
 
+/// to = from + one number for each channel, for images in any two layouts.
+template <class Images>
+struct add_channel_bias {
+  Images from, to;
+  columns bias;
+  LORAGA_HD void operator()(index_t pixel, index_t j) const {
+    index_t const n = j / to.channels, c = j - n * to.channels;
+    to.at(n, c, pixel) = from.at(n, c, pixel) + bias(c, 0);
+  }
+};
+
 /// Normalises each column to mean 0 and variance 1, then scales and shifts rows. Keeps what backward needs.
 struct layer_norm {
   columns x, gain, shift, normalised, inverse_deviation, y;
@@ -185,6 +196,17 @@ struct cross_entropy {
     for (index_t i = 0; i < logits.rows; ++i)
       logits(i, j) = (expf(logits(i, j) - largest) / sum - (i == target ? 1.f : 0.f)) * inverse;
   }
+};
+
+/// Sums of columns, in double.
+template <class V>
+struct total {
+  using value_type = double;
+  V from, to;
+  LORAGA_HD static double identity() { return 0; }
+  LORAGA_HD double map(index_t i, index_t j) const { return from(i, j); }
+  LORAGA_HD static double combine(double a, double b) { return a + b; }
+  LORAGA_HD void finish(index_t j, double sum) const { to(j, 0) = sum; }
 };
 
 /// Square patches of images as columns: pixel q of patch p of image n goes to (q, n*patches + p).

@@ -1,7 +1,7 @@
 #pragma once
 #include <string>
 
-#include "any_adapter.hpp"
+#include "adapter_slot.hpp"
 #include "functors.hpp"
 
 namespace model {
@@ -42,30 +42,58 @@ class activations {
   }
 };
 
-/// y = W*x + b with, at the user's choice, a trainable W, an adapter beside a frozen one, or accumulators that watch
-/// the gradient W would get, or the inputs. This is all a training loop has to do to host an adapter.
+/// What all layers with a weight matrix have: W and b and, at the user's choice, a trainable W, an adapter beside a
+/// frozen one, or accumulators that watch the gradient W would get, or the inputs. Starts, optimisers and checkpoints
+/// see no more of a layer than this.
 template <class B>
-class linear {
+class weighted_layer {
  public:
   using space = typename B::space;
   using view = matrix_view<float, space>;
 
   tensor<B> weight, bias;  // weight is stored in x out, so that its transposed view is a row-major out x in
-  any_adapter<B> adapter;
+  adapter_slot<B> adapter;
   loraga::dense_gradient<B>* watcher = nullptr;
   loraga::input_statistics<B>* listener = nullptr;
 
-  linear(B& be, std::string const& name, index_t out, index_t in)
+  weighted_layer(B& be, std::string const& name, index_t out, index_t in)
       : weight(be, name + ".weight", in, out), bias(be, name + ".bias", out, 1) {}
   index_t out() const { return weight.value.cols(); }
   index_t in() const { return weight.value.rows(); }
   view w() { return weight.value.view().transposed(); }
 
+  /// Weights of variance 1/(3*in), as PyTorch starts linear layers and convolutions.
+  void randomise(B& be, loraga::random_stream stream) {
+    loraga::fill_normal(be, weight.value.view(), stream, 1 / std::sqrt(3.0 * static_cast<double>(in())));
+  }
+
+ protected:
+  /// Gradients of what is trainable, from the gradient of W*x.
+  template <class X, class Y>
+  void add_gradients(B& be, X x, Y dy) {
+    if (watcher) watcher->add_outer(be, dy, x);
+    if (weight.trainable) be.gemm(1.0, dy, x.transposed(), 1.0, weight.gradient.view().transposed());
+    if (bias.trainable) {
+      loraga::scratch<B> temporary(be);
+      auto const ones = temporary.template matrix<float>(dy.cols, 1);
+      loraga::fill(be, ones, 1);
+      be.gemm(1.0, dy, ones, 1.0, bias.gradient.view());
+    }
+  }
+};
+
+/// y = W*x + b. This is all a training loop has to do to host an adapter.
+template <class B>
+class linear : public weighted_layer<B> {
+ public:
+  using weighted_layer<B>::weighted_layer, weighted_layer<B>::adapter, weighted_layer<B>::w;
+  using typename weighted_layer<B>::view;
+
   /// y = W*x + b, or y += W*x + b.
   template <class X>
   void forward(B& be, X x, view y, bool accumulate = false) {
-    if (listener) listener->add(be, x);
-    be.for_each(y.rows, y.cols, functor::add_bias{y, bias.value.view(), accumulate});
+    if (this->listener) this->listener->add(be, x);
+    be.for_each(y.rows, y.cols, functor::add_bias{y, this->bias.value.view(), accumulate});
     if (!adapter.wants_product()) {
       be.gemm(1.0, w(), x, 1.0, y);
       return adapter.forward(be, w(), x, view{}, y);
@@ -80,14 +108,7 @@ class linear {
   /// Gradients of what is trainable; dx = WT*dy + the adapter's share (an empty dx is skipped).
   template <class X>
   void backward(B& be, X x, view dy, view dx) {
-    if (watcher) watcher->add_outer(be, dy, x);
-    if (weight.trainable) be.gemm(1.0, dy, x.transposed(), 1.0, weight.gradient.view().transposed());
-    if (bias.trainable) {
-      loraga::scratch<B> temporary(be);
-      auto const ones = temporary.template matrix<float>(dy.cols, 1);
-      loraga::fill(be, ones, 1);
-      be.gemm(1.0, dy, ones, 1.0, bias.gradient.view());
-    }
+    this->add_gradients(be, x, dy);
     auto const seen = adapter.backward(be, w(), x, dy, dx);
     if (dx.data) be.gemm(1.0, w().transposed(), seen, adapter ? 1.0 : 0.0, dx);
   }

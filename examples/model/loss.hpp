@@ -25,7 +25,7 @@ loss_result cross_entropy(B& be, matrix_view<float, typename B::space> logits, L
   auto const each = temporary.template matrix<double>(logits.cols, 2), total = temporary.template matrix<double>(2, 1);
   be.for_each(1, logits.cols,
               functor::cross_entropy<Labels, column>{logits, labels, each.columns(0, 1), each.columns(1, 1)});
-  be.reduce_columns(logits.cols, 2, loraga::detail::total<column, column>{{}, each, total});
+  be.reduce_columns(logits.cols, 2, functor::total<column>{each, total});
   auto const sums = loraga::read_all(be, total);
   return {sums[0], static_cast<index_t>(sums[1]), logits.cols};
 }

@@ -21,8 +21,9 @@ class text_encoder {
   using space = typename B::space;
   using view = matrix_view<float, space>;
   using batch_type = text_batch<space>;
+  using shape_type = text_encoder_shape;
 
-  text_encoder_shape const shape;
+  shape_type const shape;
   tensor<B> word, position, type;  // width x entries: a token's vector is a column
   layer_norm<B> norm;
   std::vector<encoder_block<B>> blocks;
@@ -39,9 +40,9 @@ class text_encoder {
       blocks.emplace_back(be, "encoder.layer." + std::to_string(l), s.width, s.heads, s.hidden, s.epsilon);
   }
 
-  /// The head, for a new task: weights of variance 1/(3*in) as PyTorch's linear layers, zero biases.
+  /// The head, for a new task.
   void randomise_head(B& be, loraga::random_stream stream) {
-    loraga::fill_normal(be, head.weight.value.view(), stream, 1 / std::sqrt(3.0 * static_cast<double>(shape.width)));
+    head.randomise(be, stream);
     loraga::fill(be, head.bias.value.view(), 0);
   }
 

@@ -2,7 +2,9 @@
 #include <vector>
 
 #include "block.hpp"
+#include "image_batch.hpp"
 #include "loss.hpp"
+#include "weights.hpp"
 
 namespace model {
 
@@ -10,6 +12,7 @@ struct vision_transformer_shape {
   index_t side = 28, patch = 4, width = 64, layers = 3, heads = 4, hidden = 128, classes = 5;
   index_t patches() const { return (side / patch) * (side / patch); }
   index_t tokens() const { return patches() + 1; }
+  std::string name() const { return "vit" + dashed({side, patch, width, layers, heads, hidden, classes}); }
 };
 
 /// A small vision transformer: patch embedding, class token, pre-norm blocks, linear head on the class token. Written
@@ -19,9 +22,9 @@ class vision_transformer {
  public:
   using space = typename B::space;
   using view = matrix_view<float, space>;
-  using labels = matrix_view<index_t const, space>;
+  using shape_type = vision_transformer_shape;
 
-  vision_transformer_shape const shape;
+  shape_type const shape;
   linear<B> embed, head;
   tensor<B> position;  // column 0 is the class token
   std::vector<block<B>> blocks;
@@ -41,13 +44,13 @@ class vision_transformer {
   void randomise(B& be, std::uint64_t seed) {
     std::uint64_t stream = 0;
     loraga::fill_normal(be, position.value.view(), {seed, ++stream}, 0.02);
-    for (auto* l : linears()) randomise(be, *l, {seed, ++stream});
+    for (auto* l : linears()) l->randomise(be, {seed, ++stream});
     randomise_head(be, {seed, 0});
   }
   /// The head alone, for a new task. It starts like any linear layer. With a deviation of 0.02, as some recipes have
   /// it, the head's own growth limited the first 100 steps of every method, LoRA+'s most, and comparisons said little.
   void randomise_head(B& be, loraga::random_stream stream) {
-    randomise(be, head, stream);
+    head.randomise(be, stream);
     loraga::fill(be, head.bias.value.view(), 0);
   }
 
@@ -58,7 +61,7 @@ class vision_transformer {
       for (auto* l : {&b.query, &b.key, &b.value, &b.output, &b.expand, &b.contract}) all.push_back(l);
     return all;
   }
-  /// Every tensor of the base model, in a fixed order.
+  /// Every tensor of the base model, in a fixed order; the head's two are last.
   std::vector<tensor<B>*> tensors() {
     std::vector<tensor<B>*> all{&position};
     auto const add_norm = [&](layer_norm<B>& n) { all.insert(all.end(), {&n.gain, &n.shift}); };
@@ -72,15 +75,14 @@ class vision_transformer {
     return all;
   }
 
-  /// Loss and hits of a batch (images side*side x count, labels 1 x count). With `learn`, gradients of the mean loss
-  /// are added to everything trainable.
-  loss_result run(B& be, matrix_view<float const, space> images, labels target, bool learn) {
-    sequence_shape const s{images.cols, shape.tokens()};
+  /// Loss and hits of a batch. With `learn`, gradients of the mean loss are added to everything trainable.
+  loss_result run(B& be, image_batch<space> const& batch, bool learn) {
+    sequence_shape const s{batch.images.cols, shape.tokens()};
     auto const pixels = pixels_.get(be, embed.in(), shape.patches() * s.count);
     auto const embedded = embedded_.get(be, shape.width, pixels.cols);
     auto const x = x_.get(be, shape.width, s.tokens * s.count);
     be.for_each(pixels.rows, pixels.cols,
-                functor::patchify<matrix_view<float const, space>>{images, pixels, shape.side, shape.patch});
+                functor::patchify<matrix_view<float const, space>>{batch.images, pixels, shape.side, shape.patch});
     embed.forward(be, pixels, embedded);
     be.for_each(x.rows, x.cols, functor::assemble_tokens{embedded, position.value.view(), x});
     for (auto& b : blocks) b.forward(be, x, s);
@@ -88,7 +90,7 @@ class vision_transformer {
     norm.forward(be, class_tokens(x, s), features);
     head.forward(be, features, logits);
 
-    auto const result = cross_entropy(be, logits, target);
+    auto const result = cross_entropy(be, logits, batch.labels);
     if (learn) backward(be, pixels, features, logits, x, s);
     return result;
   }
@@ -96,9 +98,6 @@ class vision_transformer {
  private:
   activations<B> pixels_, embedded_, x_, features_, logits_;
 
-  static void randomise(B& be, linear<B>& l, loraga::random_stream stream) {
-    loraga::fill_normal(be, l.weight.value.view(), stream, 1 / std::sqrt(3.0 * static_cast<double>(l.in())));
-  }
   view class_tokens(view x, sequence_shape s) const { return {x.data, x.rows, s.count, 1, x.col_stride * s.tokens}; }
 
   void backward(B& be, view pixels, view features, view dlogits, view dx, sequence_shape s) {

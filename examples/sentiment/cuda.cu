@@ -5,7 +5,7 @@
 
 namespace sentiment {
 
-void run_job_on_cuda(options const& o, data_sets const& sets, job const& work) {
+void run_job_on_cuda(options const& o, data_sets const& sets, training::job const& work) {
   run_job<loraga::cuda>(
       o, sets, [](int) { return std::make_unique<loraga::cuda>(); }, work);
 }

@@ -1,10 +1,10 @@
 // Fine-tunes all-MiniLM-L6-v2, a real BERT encoder, for sentiment with every start the library knows, or does a plan of
 // such runs. See examples/run.sh sentiment.
-#include <iostream>
 #include <loraga/cpu.hpp>
 #include <set>
 
 #include "../data/vader.hpp"
+#include "../training/plan.hpp"
 #include "comparison.hpp"
 #include "device_job.hpp"
 
@@ -22,7 +22,7 @@ data_sets read_sets(options const& o) {
                              " positions; expected as many pieces, and at least " + std::to_string(rule.tokens) +
                              " positions");
   std::set<std::string> wanted(o.sets.begin(), o.sets.end());
-  if (!o.plan.empty()) wanted = sets_of_plan(o.plan);
+  if (!o.plan.empty()) wanted = training::sets_of_plan(o.plan);
   std::printf("label: sign of the mean rating; dropped: |mean| < %g; snippets cut at %zu tokens\n",
               rule.smallest_rating, rule.tokens);
   data_sets sets;
@@ -41,25 +41,20 @@ data_sets read_sets(options const& o) {
 
 void run(options const& o) {
   auto const sets = read_sets(o);
-  job const work = [&](laboratory const& lab) { o.plan.empty() ? compare(lab, o) : run_plan(lab, o); };
+  training::job const work = [&](training::laboratory const& lab) {
+    o.plan.empty() ? compare(lab, o) : training::run_plan(lab, o);
+  };
   auto const make = [](int threads) { return std::make_unique<loraga::cpu>(threads); };
   if (o.device == "cpu") return run_job<loraga::cpu>(o, sets, make, work);
 #ifdef SENTIMENT_WITH_CUDA
   run_job_on_cuda(o, sets, work);
 #else
-  throw std::runtime_error(
-      "--device cuda: this program was built without CUDA; build it with: bash examples/run.sh sentiment --device "
-      "cuda, "
-      "or cmake -DLORAGA_CUDA=ON");
+  training::refuse_device("bash examples/run.sh sentiment");
 #endif
 }
 
 }  // namespace
 
-int main(int argc, char** argv) try {
-  run(parse_options(argc, argv));
-  return 0;
-} catch (std::exception const& failure) {
-  std::cerr << "sentiment: " << failure.what() << '\n';
-  return 1;
+int main(int argc, char** argv) {
+  return training::run_program("sentiment", [&] { run(parse_options(argc, argv)); });
 }

@@ -41,8 +41,8 @@ job() {
     -DLORAGA_BUILD_EXAMPLES=ON -DLORAGA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native &&
     cmake --build build/release-cuda && build/release-cuda/examples/cuda_loop "$work" &&
     for device in cpu cuda; do
-      build/release-cuda/examples/finetune --device $device --data build/fashion-mnist --cache build \
-        --out "$work/$device" --rates examples/finetune/best_rates.json --panels a \
+      build/release-cuda/examples/vision --device $device --data build/fashion-mnist --cache build \
+        --out "$work/$device" --rates examples/vision/best_rates.json --panels a \
         --methods full lora pissa lora-ga-64 || return 1
     done
 }

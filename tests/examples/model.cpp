@@ -1,8 +1,7 @@
 // The example's transformer: its hand-written backward against finite differences, for every tensor and adapter.
 #include "../../examples/model/vision_transformer.hpp"
 
-#include "../support/backend.hpp"
-#include "../support/catch.hpp"
+#include "../support/trained_model.hpp"
 
 using namespace loraga;
 using test::backend;
@@ -13,62 +12,14 @@ namespace {
 model::vision_transformer_shape const small{
     .side = 8, .patch = 4, .width = 16, .layers = 2, .heads = 2, .hidden = 24, .classes = 3};
 
-struct trained_model {
-  backend be = test::make_backend(1);
-  model::vision_transformer<backend> m{be, small};
-  matrix<float, backend> images = test::upload<float>(be, test::random(64, 5, 1));
-  matrix<index_t, backend> labels{be, 1, 5};
-
-  trained_model() {
-    m.randomise(be, 3);
-    // every tensor away from its start, so that no term of a derivative hides
-    for (auto* t : m.tensors()) {
-      loraga::scratch<backend> temporary(be);
-      auto const noise = temporary.matrix<float>(t->value.rows(), t->value.cols());
-      fill_normal(be, noise, {4, stream++}, 0.2);
-      axpby(be, 1, noise, 1, t->value.view());
-    }
-    index_t const classes[] = {0, 2, 1, 0, 2};
-    be.copy(col_major(classes, 1, 5), labels.view());
-    be.synchronize();
-  }
-  std::uint64_t stream = 0;
-  double loss() {
-    auto const r = m.run(be, images.view(), labels.view(), false);
-    return r.loss_sum / static_cast<double>(r.count);
-  }
-  void gradients() {
-    for (auto* t : m.tensors()) {
-      t->train(be, true);
-      fill(be, t->gradient.view(), 0);
-    }
-    m.run(be, images.view(), labels.view(), true);
-  }
-  /// The loss' slope along a direction, by central differences and as the gradient has it.
-  void check_slope(std::string const& name, test::view<float> value, host const& gradient, host const& direction) {
-    INFO(name);
-    host const start = test::download(be, value);
-    double const h = 0.01 / test::norm(direction);
-    auto const at = [&](double step) {
-      test::upload_to<float>(be, start + step * direction, value);
-      return loss();
-    };
-    double const slope = (at(h) - at(-h)) / (2 * h), fourth = (at(h / 2) - at(-h / 2)) / h;
-    double const expected = test::inner(gradient, direction), size = test::norm(gradient) * test::norm(direction);
-    test::upload_to<float>(be, start, value);
-    CHECK(std::abs((4 * fourth - slope) / 3 - expected) < 2e-3 * size + 2e-4 * test::norm(direction));
-  }
-  void check(std::string const& name, test::view<float> value, host const& gradient) {
-    REQUIRE(test::norm(gradient) > 1e-4);
-    check_slope(name + " along its gradient", value, gradient, gradient);
-    check_slope(name + " in a random direction", value, gradient, test::random(value.rows, value.cols, 7 + stream++));
-  }
+struct trained_transformer : test::trained_model<model::vision_transformer<backend>> {
+  trained_transformer() : trained_model(small) {}
 };
 
 }  // namespace
 
 TEST_CASE("the model's backward agrees with finite differences, tensor by tensor", "[examples]") {
-  trained_model t;
+  trained_transformer t;
   t.gradients();
   std::vector<host> gradients;
   for (auto* tensor : t.m.tensors()) gradients.push_back(test::download(t.be, tensor->gradient.view()));
@@ -84,7 +35,7 @@ TEST_CASE("the model's backward agrees with finite differences, tensor by tensor
 }
 
 TEST_CASE("through adapters of every class as well", "[examples]") {
-  trained_model t;
+  trained_transformer t;
   int kind = 0;
   for (auto* l : t.m.linears()) {
     auto const emplace = [&]<class A>(A const*) {
