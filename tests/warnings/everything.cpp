@@ -18,6 +18,7 @@ namespace loraga {
 template struct svd_result<float, cpu>;
 template class lora<float, cpu>;
 template class lora<bf16, cpu>;
+template class any_adapter<float, cpu>;
 template class incremental_gradient<cpu>;
 template class dense_gradient<cpu>;
 
@@ -26,6 +27,6 @@ std::string head() { return format::safetensors_head({}, {}, {}); }
 
 }  // namespace loraga
 
-void train(float* p, loraga::index_t n) {
-  fine_tune(p, p, p, p, n, n, n, [] {});
+void train(loraga::cpu& be, float* p, loraga::index_t n) {
+  fine_tune(be, p, p, p, p, p, n, n, n, [] {});
 }
