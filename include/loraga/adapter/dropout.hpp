@@ -48,7 +48,7 @@ class dropout_masks {
  public:
   /// errors  value_error if the probability is outside [0, 1)
   dropout_masks(B& be, double probability, std::uint64_t seed) : probability_(probability), seed_(seed) {
-    require_value(probability >= 0 && probability < 1, probability, "lora", "dropout", "in [0, 1)");
+    require_value(probability >= 0 && probability < 1, probability, "adapter", "dropout", "in [0, 1)");
     if (probability > 0) restart(be, 0);
   }
   bool active() const { return probability_ > 0; }

@@ -44,7 +44,7 @@ class low_rank_factors {
   /// errors  state_error for an adapter that owns its memory; shape_error
   void adopt(B& be, borrowed_factors<T, space> const& memory) {
     if (!borrowed_)
-      raise<state_error>("lora::adopt", "adapter", "one that owns A and B", "one built over borrowed memory");
+      raise<state_error>("adapter::adopt", "adapter", "one that owns A and B", "one built over borrowed memory");
     check_borrowed(memory, out_, in_, rank_);
     factors_ = memory;
     values_changed(be);
@@ -52,7 +52,7 @@ class low_rank_factors {
   /// All gradients as one column: for all-reduce, clipping, zeroing.
   /// errors  state_error for borrowed memory, which is in several places: see parameters()
   matrix_view<compute, space> gradient() {
-    if (borrowed_) raise<state_error>("lora::gradient", "adapter", "one over borrowed memory", "parameters() of it");
+    if (borrowed_) raise<state_error>("adapter::gradient", "adapter", "one over borrowed memory", "parameters() of it");
     return gradients_.view();
   }
   void zero_gradient(B& be) {
@@ -85,7 +85,7 @@ class low_rank_factors {
   /// saved for the W there was.
   template <MutableViewIn<space> W>
   void subtract_start(B& be, W w, matrix_view<T const, space> a, matrix_view<T const, space> b) {
-    require_shape(w, out_, in_, "lora::subtract_start", "W");
+    require_shape(w, out_, in_, "adapter::subtract_start", "W");
     freeze_start(be, a, b);
     auto pair = std::exchange(next_start_, {});  // if the product fails, no later start may find it
     [[maybe_unused]] auto const precise = be.full_precision();
@@ -155,7 +155,7 @@ class low_rank_factors {
   /// errors  state_error if merged
   template <class C>
   void visit_state(C& c) {
-    if (merged()) raise<state_error>("lora::visit_state", "adapter", "merged", "not merged");
+    if (merged()) raise<state_error>("adapter::visit_state", "adapter", "merged", "not merged");
     c.same("out", out_);
     c.same("in", in_);
     c.same("rank", rank_);
@@ -188,10 +188,10 @@ class low_rank_factors {
   /// errors  shape_error; state_error if the adapter is not anchored in place, or W is where it should be already
   template <MutableViewIn<space> W>
   void anchor_again(B& be, W w) {
-    require_shape(w, out_, in_, "lora::anchor_again", "W");
-    require_matrix(w, "lora::anchor_again", "W");
+    require_shape(w, out_, in_, "adapter::anchor_again", "W");
+    require_matrix(w, "adapter::anchor_again", "W");
     if (!awaits_weight_)
-      raise<state_error>("lora::anchor_again", "W", "not awaited",
+      raise<state_error>("adapter::anchor_again", "W", "not awaited",
                          "awaited: a checkpoint was loaded into a new adapter");
     [[maybe_unused]] auto const precise = be.full_precision();
     be.gemm(-scale_, start_b(), start_a(), 1.0, w);
@@ -295,9 +295,9 @@ class low_rank_factors {
         trains_factors_(train_factors),
         borrowed_(borrowed) {
     index_t const most = index_t{1} << 31;  // so that sizes below do not overflow
-    require_value(rank >= 1 && rank <= most, static_cast<double>(rank), "lora", "rank", "at least 1 (and below 2^31)");
-    require_value(out <= most && in <= most, static_cast<double>(std::max(out, in)), "lora", "out or in", "below 2^31");
-    require_value(out >= 1 && in >= 1, static_cast<double>(std::min(out, in)), "lora", "out or in", "at least 1");
+    require_value(rank >= 1 && rank <= most, static_cast<double>(rank), "adapter", "rank", "at least 1 (and below 2^31)");
+    require_value(out <= most && in <= most, static_cast<double>(std::max(out, in)), "adapter", "out or in", "below 2^31");
+    require_value(out >= 1 && in >= 1, static_cast<double>(std::min(out, in)), "adapter", "out or in", "at least 1");
     if constexpr (is_16bit<T>) masters_ = zeros<compute>(be, trainable());
   }
   template <class U>
@@ -307,7 +307,7 @@ class low_rank_factors {
     return m;
   }
   void check_borrowed(borrowed_factors<T, space> const& memory, index_t out, index_t in, index_t r) const {
-    char const* const where = "lora over borrowed memory";
+    char const* const where = "adapter over borrowed memory";
     auto const check = [&](auto const& v, index_t rows, index_t cols, char const* name) {
       require_shape(v, rows, cols, where, name);
       require_matrix(v, where, name);
