@@ -84,9 +84,9 @@ concept ForkableBackend = Backend<B> &&
   { be.wait(ce) } -> std::same_as<void>;               // what is asked for next starts after e
 };
 
-/// Finds leading singular triplets of a batch of equal-shaped matrices. It waits for the backend once, to read the flags.
-/// The answer depends on the matrix and the method's fields only. The entry of largest magnitude of each u is positive;
-/// on a tie, the first such entry.
+/// Finds leading singular triplets of a batch of equal-shaped matrices. It waits for the backend once, to read the
+/// flags. The answer depends on the matrix and the method's fields only. The entry of largest magnitude of each u is
+/// positive; on a tie, the first such entry.
 template <class S, class B>
 concept SvdMethod = Backend<B> &&
     requires(S const& svd, B& be, view_list<float const, typename B::space> a, index_t k) {
@@ -118,8 +118,8 @@ concept GradientAccumulator = Backend<B> &&
   { G::top(be, svd, batch, k) } -> std::same_as<svd_result<typename G::value_type, B>>;
 };
 
-/// An accumulator that also writes down the matrix whose triplets `top` gives: GoRA needs one. After NaN or infinity that
-/// matrix is not finite. It may be used while the accumulator goes on.
+/// An accumulator that also writes down the matrix whose triplets `top` gives: GoRA needs one. After NaN or infinity
+/// that matrix is not finite. It may be used while the accumulator goes on.
 template <class G, class B>
 concept ReadableGradient = GradientAccumulator<G, B> &&
     requires(G const& cg, B& be, matrix_view<typename G::value_type, typename B::space> to) {
@@ -159,7 +159,7 @@ enum class start_kind {
 ///   met<B, L, Svd>                 whether the types fit (a bool)
 ///   explain<B, L, Svd>()           static_asserts that say in a sentence what is missing
 ///   check(layer, where, sampled)   throws before any work; accumulators may be empty where `sampled` is false
-///   measure(be, layers, svd)       measures layers of one shape and rank: m[i] is handed to the initialiser, m.flags[i]
+///   measure(be, layers, svd)       measures layers of one shape and rank: m[i] goes to the initialiser, m.flags[i]
 ///                                  are its svd_flags, final once m[i] was asked for
 template <class N, class B, class L, class Svd>
 concept Need = requires(N const& need, B& be, L const& layer, std::span<L const* const> layers, Svd const& svd) {
@@ -215,7 +215,6 @@ enum class record_extra {
 };
 
 /// A trainable low-rank change of one layer's W, used around the caller's own base product.
-/// errors  state_error for a pass with another adapter's tape, or one without a start
 template <class A, class B>
 concept Adapter = Backend<B> &&
     requires(A& ad, A const& cad, B& be, const_view<float, typename B::space> c,

@@ -4,8 +4,9 @@
 
 namespace loraga {
 
-/// What LoRA's passes are made of, for every adapter whose passes are LoRA's with another B or other rows. It has no
-/// pass of its own: an adapter's public ones are its class's alone, so that nothing can be called as the wrong one.
+/// The base of adapters whose passes are LoRA's with another B or other rows. It has no public pass: so no adapter can
+/// be called as another one through its base.
+/// math    forward_through and backward_through are lora's passes, minus the frozen start where there is one
 template <Element T, class B>
 class lora_passes : public low_rank_factors<T, B> {
   using base = low_rank_factors<T, B>;
@@ -18,11 +19,13 @@ class lora_passes : public low_rank_factors<T, B> {
   struct tape {
     bool keep = false;  ///< let backward go through one pass more than once (the gradients add up)
 
-    matrix<compute, B> h;  // A*drop(X), r x (at least tokens)
-    index_t tokens = 0;    // -1: a merged pass
-    bool dropped = false, training = true, used = false;
-    void const* adapter = nullptr;
-    matrix<std::uint64_t, B> pass;  // number of the dropout mask, 1x1
+    matrix<compute, B> h;           ///< A*drop(X), r x (at least tokens)
+    index_t tokens = 0;             ///< of the pass; -1: the adapter was merged
+    bool dropped = false;           ///< whether the pass had dropout
+    bool training = true;           ///< whether it was a pass of the training
+    bool used = false;              ///< whether backward has gone through it
+    void const* adapter = nullptr;  ///< that filled it; no other one may use it
+    matrix<std::uint64_t, B> pass;  ///< number of the dropout mask, 1x1
   };
 
  protected:

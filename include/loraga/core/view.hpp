@@ -13,8 +13,8 @@ inline std::string shape_text(index_t rows, index_t cols) { return std::to_strin
 
 // Messages and checks below are no templates where they need not be: they would be compiled once per view type.
 /// The shape_error of matrix_view::columns and row_range; `what` is columns or rows, of which there are `size`.
-[[noreturn, gnu::cold, gnu::noinline]] inline void raise_range(index_t first, index_t n, index_t size, char const* where,
-                                                               char const* what) {
+[[noreturn, gnu::cold, gnu::noinline]] inline void raise_range(index_t first, index_t n, index_t size,
+                                                               char const* where, char const* what) {
   raise<shape_error>(where, "range", std::to_string(first) + "+" + std::to_string(n),
                      "within " + std::to_string(size) + what);
 }

@@ -24,7 +24,8 @@ struct add_to_diagonal {
 }  // namespace detail
 
 /// CorDA's need: `count` triplets of W*C, where C is the damped second moment of the inputs. They are handed on as
-/// svd_factors whose v are C^-1 times those of W*C. It is met by W, input_statistics that are by_peak, and an SvdMethod.
+/// svd_factors whose v are C^-1 times those of W*C. It is met by W, input_statistics that are by_peak, and an
+/// SvdMethod.
 /// errors  as whole_weight and input_directions; state_error for statistics that are not by_peak
 /// cost    see corda_init
 struct input_weighted_triplets {
@@ -97,8 +98,8 @@ struct input_weighted_triplets {
 };
 
 /// CorDA: the adapter takes over the part of W that the inputs single out. Use it with an anchor, and with
-/// input_statistics that are `by_peak`. Everything is computed in double, because W*C spans many orders of magnitude and
-/// kpm takes its far end.
+/// input_statistics that are `by_peak`. Everything is computed in double, because W*C spans many orders of magnitude
+/// and kpm takes its far end.
 /// math    C = mean over micro-batches of X*XT/max|X|^2, plus damping; W*C = U S VT; r triplets, S' = S/s:
 ///         B = U*sqrt(S'), A = sqrt(S')*VT*C^-1, so that s*B*A of all triplets together is W; the damping is
 ///         0.01*mean(diag C), doubled until ||C*C^-1 - I||_F < 0.05

@@ -30,8 +30,8 @@ class eva_convergence {
   std::vector<double> explained_;
 
  public:
-  /// Returns how many of the k directions agree with those of the last look, counted from the first; 0 at the first look.
-  /// The paper stops a layer once the directions of all ranks that it gets agree.
+  /// Returns how many of the k directions agree with those of the last look, counted from the first; 0 at the first
+  /// look. The paper stops a layer once the directions of all ranks that it gets agree.
   /// math    |cosine of two directions of one number| >= threshold (0.99 in the paper)
   /// errors  as input_statistics::top; shape_error if k is another than before; numeric_error for unusable inputs
   template <class Svd>

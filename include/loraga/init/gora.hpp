@@ -7,9 +7,9 @@
 
 namespace loraga {
 
-/// GoRA: A is random, and B makes the model start with a step of gradient descent. The step is projected on A's rows and
-/// stretched to the size of the whole step. Use it with rank_stable_scaling and no_anchor, which is the method: W stays
-/// as it is, and the model starts changed.
+/// GoRA: A is random, and B makes the model start with a step of gradient descent. The step is projected on A's rows
+/// and stretched to the size of the whole step. Use it with rank_stable_scaling and no_anchor, which is the method: W
+/// stays as it is, and the model starts changed.
 /// math    A as kaiming_init; B = -xi*G*AT*(A*AT)^-1, xi = step*sqrt(in/r)/s, so that
 ///         s*B*A = -step*sqrt(in/r)*G*P, P the projector on A's rows, on average as large as -step*G
 /// loss    for r = in the start is -step*G up to rounding, which a square A makes large: in bf16 some per cent

@@ -16,7 +16,8 @@ enum class ga_directions {
   random  ///< a seeded disjoint split, for ablations; r small copies instead of one
 };
 
-/// How large A and B are made; m = out. The PEFT scales reproduce huggingface/peft's "lora_ga", which is not the paper's.
+/// How large A and B are made; m = out. The PEFT scales reproduce huggingface/peft's "lora_ga", which is not the
+/// paper's.
 enum class ga_scale {
   stable,          ///< both times m^(1/4)/sqrt(gamma); the paper's default
   gd,              ///< both times 1/s: the first SGD step is -lr times the rank-2r truncation of G

@@ -4,8 +4,8 @@
 
 namespace loraga {
 
-/// LoRA-One: the model starts one scaled gradient step ahead. Use it with rank_stable_scaling and no_anchor, which is the
-/// method: the model starts changed.
+/// LoRA-One: the model starts one scaled gradient step ahead. Use it with rank_stable_scaling and no_anchor, which is
+/// the method: the model starts changed.
 /// math    -G ~ U S VT; B = U*sqrt(S/S_1)/sqrt(gamma), A = sqrt(S/S_1)*VT/sqrt(gamma), r triplets, so that s*B*A is
 ///         -s/(gamma*sigma_1) times G's best rank-r approximation
 /// units   the size of G does not enter; gamma has no unit and is 128 in the paper

@@ -4,8 +4,8 @@
 
 namespace loraga {
 
-/// LoRA-SB's start: the model begins at the best rank-r approximation of full fine-tuning's first AdamW step. Use it with
-/// sign_gradient accumulators, a lora_sb adapter, and no_anchor, which is the method: the model starts changed.
+/// LoRA-SB's start: the model begins at the best rank-r approximation of full fine-tuning's first AdamW step. Use it
+/// with sign_gradient accumulators, a lora_sb adapter, and no_anchor, which is the method: the model starts changed.
 /// With dense_gradient accumulators it is a step of SGD, -step*G.
 /// math    sign(G) ~ U S VT; s*B*A = -step*U*S*VT, r triplets; lora_sb keeps -U, VT and R = step*S/s
 /// units   step is the learning rate of that full fine-tuning step; the adapter's own is larger by far; the authors'

@@ -19,8 +19,8 @@ struct in_place_anchor {
   }
 };
 
-/// Leaves W alone: passes subtract the frozen pair A0, B0. It is exact in every type, and right for quantised, shared and
-/// memory-mapped bases. It takes a const W or none.
+/// Leaves W alone: passes subtract the frozen pair A0, B0. It is exact in every type, and right for quantised, shared
+/// and memory-mapped bases. It takes a const W or none.
 /// math    y = W*x + s*(B*A - B0*A0)*x
 /// cost    two more thin products per pass
 /// memory  a copy of A0 and B0

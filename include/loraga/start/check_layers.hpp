@@ -25,8 +25,8 @@ void check_layer(L const& l, std::string const& where, I const& init, X const&, 
 
 }  // namespace detail
 
-/// Throws what `initialise` would refuse before any work, and changes nothing. With `sampled` = false accumulators may be
-/// empty. Called so before the sample is drawn, it spares a sample that would have been for nothing.
+/// Throws what `initialise` would refuse before any work, and changes nothing. With `sampled` = false accumulators may
+/// be empty. Called so before the sample is drawn, it spares a sample that would have been for nothing.
 /// errors  as `initialise` before any change
 /// cost    no work on the device
 template <detail::LayerRange R, class I, Anchor X>
