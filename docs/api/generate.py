@@ -7,6 +7,7 @@ generate.py --check       fails, with names, for what docs/contributing.md asks 
 import html
 import re
 import sys
+import textwrap
 import zlib
 from pathlib import Path
 
@@ -97,7 +98,7 @@ class Pages:
 
     def doc(self, lines):
         paragraphs, tagged = split_doc(lines)
-        out = [f"<pre>{html.escape(p[0].strip())}</pre>" if p[0].startswith("  ") else
+        out = [f"<pre>{html.escape(textwrap.dedent(chr(10).join(p)))}</pre>" if p[0].startswith("  ") else
                "<p>" + self.words(" ".join(l.strip() for l in p)) + "</p>" for p in paragraphs]
         if tagged:
             out.append("<dl>" + "".join(f"<dt>{t}</dt><dd>{self.words(x)}</dd>" for t, x in tagged) + "</dl>")

@@ -59,9 +59,12 @@ def split_doc(lines):
             tagged.append(entry)
     paragraphs, current = [], []
     for line in prose + [""]:
-        if re.match(r"  +\S", line):  # code: a paragraph of its own
-            paragraphs += ([current] if current else []) + [[line]]
+        code = re.match(r"  +\S", line) is not None  # lines of code are a paragraph of their own
+        if current and code != current[0].startswith("  "):
+            paragraphs.append(current)
             current = []
+        if code:
+            current.append(line)
         elif line.strip():
             current.append(line)
         elif current:

@@ -28,8 +28,8 @@ void require_readable(std::span<G const* const> batch, std::string_view where) {
   }
 }
 
-/// How an estimate of the gradient is kept. Accumulators of the whole sum take these options too and ignore them, so
-/// that one accumulator can replace another.
+/// How an incremental_gradient is kept. dense_gradient and sign_gradient take these options too and ignore them, so
+/// that one can replace the other.
 struct gradient_options {
   index_t rank = 8;     ///< the adapter's r; LoRA-GA asks for 2r triplets
   index_t width = 0;    ///< triplets kept between micro-batches, the most there are to ask for; 0 means 4*rank

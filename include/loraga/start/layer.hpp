@@ -12,7 +12,7 @@ struct no_weight {
 struct no_source {};
 
 /// One layer to initialise. Views and pointers are borrowed for the call; the arguments give the types.
-///   std::vector layers{layer(&adapter, W, &gradient, "q_proj"), layer(&other, W2, &gradient2, "v_proj")};
+///   std::vector layers{layer{&adapter, W, &gradient, "q_proj"}, layer{&other, W2, &gradient2, "v_proj"}};
 template <class A, class W = no_weight, class S = no_source>
 struct layer {
   A* adapter = nullptr;       ///< to be started
