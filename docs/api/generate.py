@@ -3,11 +3,11 @@
 
 generate.py OUT_FOLDER    writes index.html and one page per part
 generate.py --check       fails, with names, for what docs/contributing.md asks of docstrings and snippets
-generate.py --owed        writes docs/api/not_yet.txt anew: what --check would fail for without it
 """
 import html
 import re
 import sys
+import textwrap
 import zlib
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from headers import TAGS, read_headers, split_doc
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 PARTS = [  # (file, title, what it is, headers or folders)
-    ("start", "Starting an adapter", "Initialisers, anchors, and what ties them to a layer.", ["initialise.hpp", "init/", "anchor.hpp"]),
+    ("start", "Starting an adapter", "Initialisers, anchors, and what ties them to a layer.", ["initialise.hpp", "start/", "init/"]),
     ("adapter", "Adapters", "LoRA and its relatives, around your own base product.", ["adapter/"]),
     ("gradient", "Gradient estimates", "Accumulators of the mean weight gradient, and of input statistics.", ["gradient/"]),
     ("svd", "Truncated SVDs", "Methods that find leading singular triplets.", ["svd/"]),
@@ -51,11 +51,6 @@ document.querySelectorAll('h2').forEach(h=>h.hidden=!!t)}</script>"""
 def read_glossary():
     lines = (HERE / "glossary.txt").read_text().splitlines()
     return dict(l.split(None, 1) for l in lines if l and not l.startswith("#"))
-
-
-def read_not_yet():
-    lines = (HERE / "not_yet.txt").read_text().splitlines() if (HERE / "not_yet.txt").exists() else []
-    return {tuple(l.split()) for l in lines if l and not l.startswith("#")}
 
 
 def read_snippets():
@@ -103,7 +98,7 @@ class Pages:
 
     def doc(self, lines):
         paragraphs, tagged = split_doc(lines)
-        out = [f"<pre>{html.escape(p[0].strip())}</pre>" if p[0].startswith("  ") else
+        out = [f"<pre>{html.escape(textwrap.dedent(chr(10).join(p)))}</pre>" if p[0].startswith("  ") else
                "<p>" + self.words(" ".join(l.strip() for l in p)) + "</p>" for p in paragraphs]
         if tagged:
             out.append("<dl>" + "".join(f"<dt>{t}</dt><dd>{self.words(x)}</dd>" for t, x in tagged) + "</dl>")
@@ -224,30 +219,27 @@ def summary(doc):
     return found[1] if found else text
 
 
-def check(headers, not_yet):
-    """What is wrong, one line each, and which entries of not_yet.txt it takes to be right."""
+def check(headers):
+    """What is wrong, one line each."""
     explain = rules.Explanations(headers, read_glossary())
-    used, wrong = set(), []
+    wrong = []
 
-    def report(kind, n, text):
-        if not_yet is None or (kind, rules.short(n.header)) in not_yet:
-            used.add((kind, rules.short(n.header)))
-        else:
-            wrong.append(f"include/{n.header}:{n.line}: {text}")
+    def report(n, text):
+        wrong.append(f"include/{n.header}:{n.line}: {text}")
 
     for header in headers:
         if part_of(header) is None and rules.short(header) not in ROOFS:
             wrong.append(f"include/{header}: on no page; see PARTS in docs/api/generate.py")
     for n in rules.undocumented(headers, explain):
-        report("docstring", n, f"{n.kind} {n.full} has no docstring")
+        report(n, f"{n.kind} {n.full} has no docstring")
     for n, line in rules.broken_tags(headers, TAGS):
-        report("docstring", n, f"{n.full}: a tag in the middle of a line: {line}")
+        report(n, f"{n.full}: a tag in the middle of a line: {line}")
     for n in rules.without_cost(headers):
-        report("cost", n, f"{n.name} does not say what it costs: neither cost nor memory")
+        report(n, f"{n.name} does not say what it costs: neither cost nor memory")
     shown, files = read_snippets()
     for n in rules.choices(headers):
         if n.name not in shown:
-            report("snippet", n, f"{n.kind} {n.name} has no snippet in docs/snippets")
+            report(n, f"{n.kind} {n.name} has no snippet in docs/snippets")
     known = {n.name for names in headers.values() for n in names}
     main = (ROOT / "tests/docs/snippets_main.cpp").read_text() if (ROOT / "tests/docs/snippets_main.cpp").exists() else ""
     for file, names in files.items():
@@ -256,23 +248,15 @@ def check(headers, not_yet):
             wrong.append(f"docs/snippets/{file}: the first line is not // shows NAME ...")
         if file.endswith(".cpp") and f'#include "{file}"' not in main:
             wrong.append(f"docs/snippets/{file}: not included by tests/docs/snippets_main.cpp")
-    for entry in sorted((not_yet or set()) - used):
-        wrong.append(f"docs/api/not_yet.txt: '{' '.join(entry)}' is not needed any more")
-    return wrong, used
+    return wrong
 
 
 if __name__ == "__main__":
     all_headers = read_headers(ROOT / "include")
     if sys.argv[1:] == ["--check"]:
-        problems, owed = check(all_headers, read_not_yet())
-        owed = len(owed)
-        print("\n".join(problems) or "every public name is documented" + (f", but for what not_yet.txt owes ({owed} entries)" if owed else ""))
+        problems = check(all_headers)
+        print("\n".join(problems) or "every public name is documented")
         sys.exit(1 if problems else 0)
-    if sys.argv[1:] == ["--owed"]:
-        lines = sorted(" ".join(entry) for entry in check(all_headers, None)[1])
-        (HERE / "not_yet.txt").write_text("# Headers that still owe something: KIND HEADER. The check fails for an entry that nothing needs.\n"
-                                          "# `python3 docs/api/generate.py --owed` writes this file.\n" + "".join(l + "\n" for l in lines))
-        sys.exit()
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     Pages(all_headers).write(Path(sys.argv[1]))

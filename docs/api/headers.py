@@ -59,9 +59,12 @@ def split_doc(lines):
             tagged.append(entry)
     paragraphs, current = [], []
     for line in prose + [""]:
-        if re.match(r"  +\S", line):  # code: a paragraph of its own
-            paragraphs += ([current] if current else []) + [[line]]
+        code = re.match(r"  +\S", line) is not None  # lines of code are a paragraph of their own
+        if current and code != current[0].startswith("  "):
+            paragraphs.append(current)
             current = []
+        if code:
+            current.append(line)
         elif line.strip():
             current.append(line)
         elif current:
@@ -192,12 +195,17 @@ class Reader:
                 self.scope(stop, owner, public, into)
                 self.at = stop + 1
             return
+        if call := re.match(r"[A-Z][A-Z0-9_]+\(", self.text[start:]):  # a macro's, without a semicolon
+            self.at = self.matching(start + call.end() - 1)
+            return
         signature, body, stop = self.declaration(start)
         self.at = stop
         bare = re.sub(r"\s+", " ", re.sub(r"//[^\n]*", "", signature)).strip()
         bare = bare.replace("LORAGA_HD ", "").replace("[[nodiscard]] ", "")
         head = strip_template(bare)
         made = []
+        if re.match(r"(\w+)\(.*\) -> \1\b", head):
+            return  # a deduction guide, which the class's docstring shows in use
         if re.match(r"(static_assert|friend|using namespace|extern|namespace)\b", head):
             return
         if re.match(r"using (typename )?\w[\w:<>, ]*::\w+$", head) or "= delete" in head or "= default" in head:
@@ -217,6 +225,8 @@ class Reader:
                 return  # a specialisation
             made.append(("class", found[1], bare))
         elif name := function_name(head):
+            if re.search(r"\w::" + re.escape(name) + r"\(", head) and not owner:
+                return  # a member's definition, out of its class
             made.append(("constructor" if owner and name == owner.split("::")[-1] else "function", name, function_text(bare)))
         else:
             for name in variable_names(head):
@@ -281,11 +291,12 @@ def function_name(head):
     """The name before the first parenthesis outside angle brackets, unless an = comes before it."""
     if found := re.search(r"\boperator ?(\(\)|\[\]|[^\s(]+(?: const)?\*?)\s*\(", head):
         return "operator" + (found[1] if not found[1][0].isalpha() else " " + found[1])
+    head = re.sub(r"\b(decltype|alignas)\([^()]*\)", r"\1", head)
     depth = 0
     for i, c in enumerate(head):
         if c == "<":
             depth += 1
-        elif c == ">":
+        elif c == ">" and head[i - 1] != "-":
             depth -= 1
         elif c == "=" and depth == 0:
             return None

@@ -6,14 +6,15 @@ from headers import split_doc
 # Members that a concept asks for are explained by it, in the classes that meet it.
 CONCEPTS = {
     "scaling.hpp": ["Scaling"], "svd/": ["SvdMethod"], "gradient/": ["GradientAccumulator", "ReadableGradient"],
-    "init/": ["Initialiser"], "anchor.hpp": ["Anchor"], "adapter/": ["Adapter"], "optim/": ["Schedule"],
+    "init/": ["Initialiser", "Need"], "start/": ["Anchor", "Need", "Source"], "adapter/": ["Adapter"],
+    "optim/": ["Schedule"],
     "backend/": ["Backend", "ForkableBackend"],
 }
 # What a user chooses from: each of these needs a snippet.
 CHOICES = re.compile(r"_(init|scaling|anchor|schedule|gradient|svd)$")
 CHOICE_FOLDERS = ("svd/", "adapter/", "gradient/", "optim/")
-# Named like a choice, but a base of some, or a mark.
-NO_CHOICES = ("low_rank_factors", "folded_lora", "no_gradient", "no_svd")
+# Named like a choice, but a base of some, or a need.
+NO_CHOICES = ("low_rank_factors", "lora_passes", "folded_lora", "whole_gradient")
 
 
 def short(header):
@@ -27,12 +28,13 @@ def walk(names):
 
 
 def concept_members(all_names):
-    """Names that each concept's requirements call: {concept: {member}}."""
+    """Names that each concept's requirements call, or its docstring lists in lines of their own: {concept: {member}}."""
     found = {}
     for n in all_names:
         if n.kind == "concept":
             code = re.sub(r"//[^\n]*", "", n.signature)
-            found[n.name] = set(re.findall(r"(?:\.|::)(?:template )?(\w+)", code)) - {"template"}
+            listed = {m[1] for line in n.doc if (m := re.match(r"  (\w+)", line))}
+            found[n.name] = set(re.findall(r"(?:\.|::)(?:template )?(\w+)", code)) - {"template"} | listed
     return found
 
 
@@ -92,7 +94,7 @@ def undocumented(headers, explanations):
 
 def broken_tags(headers, tags):
     """A tagged line that a formatter has pulled into the line before."""
-    inside = re.compile(r"(?<! ) (%s)  +\S" % "|".join(tags))
+    inside = re.compile(r"(?<! ) (%s)  +\S|[^.]\. (%s) [a-z0-9]" % ("|".join(tags), "|".join(tags)))
     for names in headers.values():
         for n in walk(names):
             if not n.shared:
@@ -108,15 +110,15 @@ def choices(headers):
             stem = header.rsplit("/", 1)[-1].split(".")[0]
             named = n.kind == "class" and (CHOICES.search(n.name) or
                                            (short(header).startswith(CHOICE_FOLDERS) and n.name == stem))
-            if n.kind == "concept" and short(header) in ("concepts.hpp", "scaling.hpp", "anchor.hpp", "optim/schedule.hpp"):
+            if n.kind == "concept" and short(header) == "concepts.hpp":
                 yield n
-            elif named and n.name not in NO_CHOICES and not n.name.startswith("needs_"):
+            elif named and n.name not in NO_CHOICES:
                 yield n
 
 
 def without_cost(headers):
     """Choices that do work and do not say what it costs."""
     for n in choices(headers):
-        works = short(n.header).startswith(("svd/", "gradient/", "init/", "adapter/", "anchor.hpp"))
-        if n.kind == "class" and works and not {"cost", "memory"} & {tag for tag, _ in split_doc(n.doc)[1]}:
+        works = short(n.header).startswith(("svd/", "gradient/", "init/", "adapter/", "start/anchor.hpp"))
+        if n.kind == "class" and works and not n.name.endswith("_schedule") and not {"cost", "memory"} & {tag for tag, _ in split_doc(n.doc)[1]}:
             yield n

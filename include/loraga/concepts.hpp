@@ -32,8 +32,8 @@ struct batch_task {
 };
 }  // namespace detail
 
-/// Where memory lives and how the few primitives run that every algorithm here is written in. Passed first,
-/// everywhere; one object serves one thread (and, on a GPU, one stream).
+/// Owns memory and runs the few primitives that every algorithm is written in. It is the first argument of every call.
+/// One object serves one thread; on a GPU, one stream.
 template <class B>
 concept Backend = requires(B& be, index_t n, matrix_view<float, typename B::space> m,
                            const_view<float, typename B::space> c, slab_view<float, typename B::space> slab,
@@ -73,8 +73,8 @@ concept Backend = requires(B& be, index_t n, matrix_view<float, typename B::spac
   { be.synchronize() } -> std::same_as<void>;
 };
 
-/// A backend beside which another one can work, on another host thread: what background work needs. One whose calls
-/// are finished when they return has nothing to do in all of these but fork.
+/// A backend beside which another one can work, on another host thread: background work needs one. Where calls are
+/// finished when they return, only `fork` has something to do.
 template <class B>
 concept ForkableBackend = Backend<B> &&
     requires(B& be, B const& cbe, typename B::event& e, typename B::event const& ce) {
@@ -84,9 +84,9 @@ concept ForkableBackend = Backend<B> &&
   { be.wait(ce) } -> std::same_as<void>;               // what is asked for next starts after e
 };
 
-/// Finds leading singular triplets of a batch of equal-shaped matrices; asynchronous up to one look at the flags.
-/// Deterministic: the answer depends on the matrix and the method's fields only. Each u's entry of largest magnitude
-/// is positive (the first such entry, on a tie).
+/// Finds leading singular triplets of a batch of equal-shaped matrices. It waits for the backend once, to read the
+/// flags. The answer depends on the matrix and the method's fields only. The entry of largest magnitude of each u is
+/// positive; on a tie, the first such entry.
 template <class S, class B>
 concept SvdMethod = Backend<B> &&
     requires(S const& svd, B& be, view_list<float const, typename B::space> a, index_t k) {
@@ -100,8 +100,8 @@ struct probe_svd {
 };
 }  // namespace detail
 
-/// Estimates the mean weight gradient of one layer from micro-batches and yields its leading triplets.
-/// NaN or infinity poison it; that surfaces as a flag when it is read.
+/// Estimates the mean weight gradient of one layer from micro-batches, and gives its leading triplets.
+/// After NaN or infinity every answer has a flag that says so.
 template <class G, class B>
 concept GradientAccumulator = Backend<B> &&
     requires(G& g, G const& cg, B& be, const_view<float, typename B::space> v, index_t k,
@@ -118,29 +118,29 @@ concept GradientAccumulator = Backend<B> &&
   { G::top(be, svd, batch, k) } -> std::same_as<svd_result<typename G::value_type, B>>;
 };
 
-/// One that can also write down the matrix whose triplets top yields, not finite where it is poisoned: what GoRA needs.
-/// The answer may be used while the accumulator goes on.
+/// An accumulator that also writes down the matrix whose triplets `top` gives: GoRA needs one. After NaN or infinity
+/// that matrix is not finite. It may be used while the accumulator goes on.
 template <class G, class B>
 concept ReadableGradient = GradientAccumulator<G, B> &&
     requires(G const& cg, B& be, matrix_view<typename G::value_type, typename B::space> to) {
   { cg.estimate(be, to) } -> std::same_as<void>;
 };
 
-/// Gives s in y = W x + s*B*A*x. alpha = 0 is allowed (the adapter then does nothing).
+/// Gives s in y = W*x + s*B*A*x. alpha = 0 is allowed: the adapter then does nothing.
 /// errors  value_error if alpha or value is not finite
 template <class S>
 concept Scaling = requires(S const& s, index_t n) {
   { s.scale(n, n, n) } -> std::same_as<double>;  // (out, in, rank)
 };
 
-/// Gives the factor on the learning rate of step t = 0, 1, ...; device code calls it.
+/// Gives the factor on the learning rate at step t = 0, 1, ... Device code calls it.
 template <class S>
 concept Schedule = requires(S const& s, index_t t) {
   { s.factor(t) } -> std::same_as<double>;
   { s.check() } -> std::same_as<void>;
 };
 
-/// What of a layer an initialiser may want to know before it sees data.
+/// What an initialiser knows of a layer before it sees data.
 struct layer_facts {
   index_t out = 0, in = 0, rank = 0;
   double scale = 1;          ///< the adapter's s
@@ -155,12 +155,12 @@ enum class start_kind {
   ahead     ///< the model is meant to start changed by s*B*A
 };
 
-/// One thing an initialiser needs, as a value: `gradient_triplets{16}`. L is the `layer` type it is to be had from.
-///   met<B, L, Svd>          whether types fit at all (a bool)
-///   explain<B, L, Svd>()    static_asserts that say in a sentence what is missing
-///   check(layer, where, sampled)   throws before any work; accumulators may be empty while !sampled
-///   measure(be, layers, svd)       of layers of one shape and rank: m[i] is handed to the initialiser, m.flags[i] are
-///                           svd_flags, final once m[i] was asked for
+/// One thing that an initialiser needs, as a value: `gradient_triplets{16}`. L is a type of `layer`, which brings it.
+///   met<B, L, Svd>                 whether the types fit (a bool)
+///   explain<B, L, Svd>()           static_asserts that say in a sentence what is missing
+///   check(layer, where, sampled)   throws before any work; accumulators may be empty where `sampled` is false
+///   measure(be, layers, svd)       measures layers of one shape and rank: m[i] goes to the initialiser, m.flags[i]
+///                                  are its svd_flags, final once m[i] was asked for
 template <class N, class B, class L, class Svd>
 concept Need = requires(N const& need, B& be, L const& layer, std::span<L const* const> layers, Svd const& svd) {
   { N::template met<B, L, Svd> } -> std::convertible_to<bool>;
@@ -170,40 +170,46 @@ concept Need = requires(N const& need, B& be, L const& layer, std::span<L const*
 
 /// Fills A (r x in) and B (out x r).
 ///   starts                  a start_kind
-///   needs(facts)            a std::tuple of needs; leave it out where there are none
-///   check(facts)            throws before any work; leave it out where nothing can be wrong
-///   make(be, facts, value of each need ..., A, B)   may throw numeric_error for data that cannot be used
+///   needs(facts)            one need, or a std::tuple of them; left out where there are none
+///   check(facts)            throws before any work; left out where nothing can be wrong
+///   make(be, facts, value of each need ..., A, B)   may throw numeric_error for data that it cannot use
 template <class I>
 concept Initialiser = requires {
   { I::starts } -> std::convertible_to<start_kind>;
 };
 
-/// Keeps the model unchanged at the start when B0*A0 is not 0.
-///   changes_weight          W must be given, mutable, and be no other layer's
-///   apply(be, adapter, W, A0, B0)   before the adapter takes A0, B0; may fail as long as it has changed nothing
+/// Keeps the model unchanged at the start where B0*A0 is not 0.
+///   changes_weight                  whether W must be given, mutable, and no other layer's
+///   apply(be, adapter, W, A0, B0)   called before the adapter takes A0, B0; may fail while nothing has changed
 template <class X>
 concept Anchor = requires {
   { X::changes_weight } -> std::convertible_to<bool>;
 };
 
-/// As a number of triplets to ask for: all there are, min(out, in).
+/// A number of triplets that asks for all there are, min(out, in).
 inline constexpr index_t all_triplets = std::numeric_limits<index_t>::max();
 
-/// One trainable matrix. `master` is the float copy an optimiser updates where values are 16 bit; else it is empty.
-enum class parameter_kind { factor_a, factor_b, other };
-/// `alive`, where it is given, is false once the owner is gone: an optimiser then refuses to step.
+/// Which part of an adapter a parameter is; LoRA+ gives B a rate of its own.
+enum class parameter_kind {
+  factor_a,  ///< A
+  factor_b,  ///< B
+  other      ///< what lies between or behind them: a magnitude, E, R
+};
+
+/// One trainable matrix, as an optimiser sees it.
 template <class T, class Space>
 struct parameter {
-  char const* name;
-  parameter_kind kind;
-  matrix_view<T, Space> value;
+  char const* name;             ///< as files call it, such as lora_A
+  parameter_kind kind;          ///< which part of the adapter
+  matrix_view<T, Space> value;  ///< what passes use
+  /// What backward adds to, and the float copy that an optimiser updates where values are 16 bit, else empty.
   matrix_view<compute_t<T>, Space> gradient, master = {};
-  std::shared_ptr<bool const> alive = {};
+  std::shared_ptr<bool const> alive = {};  ///< false once the owner is gone: an optimiser then refuses to step
 };
 
 /// What an adapter's file record holds beside A and B.
 enum class record_extra {
-  none,
+  none,      ///< A and B alone
   e,         ///< AdaLoRA's: B*diag(E)*A
   magnitude  ///< DoRA's: the length of every row of W + s*B*A
 };

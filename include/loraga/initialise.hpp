@@ -4,20 +4,22 @@
 
 namespace loraga {
 
-/// Starts one adapter, or all layers of a contiguous range: makes A and B as `init` says, and anchors.
+/// Starts one adapter, or all layers of a contiguous range: makes A and B as `init` says, and anchors them.
 ///   initialise(be, adapter, kaiming_init{});
 ///   initialise(be, adapter, lora_ga_init{}, W, automatic_svd{}, gradient, in_place_anchor{});
 ///   initialise(be, layers, lora_ga_init{}, automatic_svd{}, in_place_anchor{});   // std::vector<layer<...>>, say
-/// What follows the initialiser is known by what it is, in any order: a view of W, an SVD method (automatic_svd where
-/// none is given), sources (accumulators, input_statistics), an anchor. What the initialiser does not need is ignored;
-/// what it needs and does not get does not compile, in one sentence. Layers bring their W and source along.
-/// Layers of one shape and rank are factored together. New values are made beside the old ones and looked at before any
-/// layer changes. The layer's number, or a lone adapter's seed, separates random streams.
-/// errors  all that check_layers, init.check and the SVD method refuse, before any change; then numeric_error naming
-///         every layer whose gradient, inputs or weight are zero, not finite or not factored, or whose A or B would not
-///         be finite, or be zero: those are left as they were, the others are initialised; backend_error naming the
-///         layer at which memory ran out or the device failed
-/// cost    see the initialiser, the SVD method and the anchor
+/// The arguments behind the initialiser are a view of W, an SVD method, sources (accumulators, input_statistics) and an
+/// anchor. They are known by their kind, so any order will do. Without an SVD method automatic_svd is used.
+/// What the initialiser does not need is ignored. A call that lacks what it needs does not compile, and says why in one
+/// sentence. Layers bring their own W and source.
+/// Layers of one shape and rank are factored together. New values are made beside the old ones and judged before any
+/// layer changes. Random streams are separated by the layer's number, a lone adapter's by its seed.
+/// errors  before any change all that check_layers, init.check and the SVD method refuse;
+///         numeric_error that names every layer whose gradient, inputs or W are zero, not finite or not factored, or
+///         whose A or B would be zero or not finite: these layers stay as they were, the others are initialised;
+///         backend_error that names the layer at which memory ran out or the device failed
+/// cost    that of the initialiser, the SVD method and the anchor
+/// memory  A and B of all layers once more, until the call returns
 template <Backend B, class T, class I, class... Arguments>
 void initialise(B& be, T&& target, I const& init, Arguments const&... arguments) {
   using detail::argument;

@@ -38,6 +38,10 @@ TEST_CASE("slices outside are refused by name", "[core]") {
   auto const v = col_major(x.data(), 2, 3);
   CHECK_THROWS_AS(v.columns(2, 2), shape_error);
   CHECK_THROWS_AS(v.columns(-1, 1), shape_error);
+  CHECK_THROWS_WITH(v.columns(2, 2),
+                    "matrix_view::columns: range is 2+2, expected within " + std::to_string(v.cols) + " columns");
+  CHECK_THROWS_WITH(v.row_range(9, 2),
+                    "matrix_view::row_range: range is 9+2, expected within " + std::to_string(v.rows) + " rows");
   CHECK_THROWS_AS(v.row_range(0, 3), shape_error);
   CHECK_NOTHROW(v.columns(3, 0));
 }

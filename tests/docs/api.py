@@ -38,6 +38,8 @@ inline void check_it(T x, char const* text = "a; {b}") {
 struct first_mark {};
 struct second_mark {};  ///< the other one
 
+template <class T>
+naked(T) -> naked;
 struct naked {
   int loose = 0, more = 1;
   int rows = 3;
@@ -49,13 +51,31 @@ struct naked {
   }
   void add(int) {}
   bool operator==(naked const&) const = default;
+  template <class F>
+  decltype(auto) visit(F&& f) const {
+    return f(*this);
+  }
+  template <class A>
+  requires std::is_constructible_v<int, A&&> naked(A&& a) : loose(a) {}
+  using base::one, base::two;
+  static constexpr bool chosen = [] {
+    if constexpr (requires { naked{}; }) return true;
+    else return false;
+  }();
   naked() : loose{0}, more(1) {}
 
  private:
   int secret_ = 0;
 };
 
+MACRO_CALL(1, 2)
+template <class T>
+void naked::add(T& be) {
+  be.add();
+}
+
 /// A concept.
+///   named(T)   in its docstring
 template <class T>
 concept Thing = requires(T t) {
   { t.run() } -> std::same_as<void>;  // runs
@@ -85,24 +105,28 @@ class Generator(unittest.TestCase):
         self.assertEqual([(n.kind, n.name) for n in names],
                          [("enum", "kind"), ("function", "check_it"), ("class", "first_mark"), ("class", "second_mark"),
                           ("class", "naked"), ("concept", "Thing")])
-        self.assertEqual([m.name for m in names[4].members], ["loose", "more", "rows", "add", "add", "naked"])
+        self.assertEqual([m.name for m in names[4].members], ["loose", "more", "rows", "add", "add", "visit", "naked", "chosen", "naked"])
         self.assertEqual(names[3].doc, ["the other one"])
         self.assertTrue(names[4].members[4].shared)
 
     def test_lacking(self):
         headers = self.read(HEADER)
-        self.assertEqual(self.lacking(headers), ["kind::three", "naked", "naked::loose", "naked::more", "naked::rows"])
-        self.assertEqual(self.lacking(headers, {"rows": "r"}), ["kind::three", "naked", "naked::loose", "naked::more"])
+        self.assertEqual(self.lacking(headers), ["kind::three", "naked", "naked::loose", "naked::more", "naked::rows", "naked::visit", "naked::chosen"])
+        self.assertEqual(self.lacking(headers, {"rows": "r"}), ["kind::three", "naked", "naked::loose", "naked::more", "naked::visit", "naked::chosen"])
 
     def test_concepts_explain_members(self):
         text = "#pragma once\nnamespace loraga {\n\n/// Does.\nstruct exact {\n  int top(int k) const { return k; }\n  int other() const { return 0; }\n};\n\n" \
                "/// A method.\ntemplate <class S>\nconcept SvdMethod = requires(S const& s) {\n  { s.top(1) } -> std::same_as<int>;\n};\n\n}  // namespace loraga\n"
         self.assertEqual(self.lacking(self.read(text, "svd/exact.hpp")), ["exact::other"])
+        listed = text.replace("/// A method.", "/// A method.\n///   other(k)   another")  # in a docstring's lines of their own
+        self.assertEqual(self.lacking(self.read(listed, "svd/exact.hpp")), [])
 
     def test_tags(self):
         prose, tagged = split_doc(["Throws if x is bad.  errors  value_error", "cost    nothing;", "        really", "More."])
         self.assertEqual(tagged, [("errors", "value_error"), ("cost", "nothing; really")])
         self.assertEqual(prose, [["Throws if x is bad.", "More."]])
+        self.assertEqual(split_doc(["Is used so:", "  a();", "    b();", "And more."])[0],
+                         [["Is used so:"], ["  a();", "    b();"], ["And more."]])
         broken = self.read("namespace loraga {\n\n/// The order stays. errors  shape_error\ninline void f() {}\n\n}  // namespace loraga\n")
         self.assertEqual([n.name for n, _ in rules.broken_tags(broken, TAGS)], ["f"])
 

@@ -11,6 +11,15 @@
 
 using namespace loraga;
 
+#include "adapter_adalora.cpp"
+#include "adapter_any.cpp"
+#include "adapter_convolution.cpp"
+#include "adapter_dora.cpp"
+#include "adapter_embedding.cpp"
+#include "adapter_lora.cpp"
+#include "adapter_lora_sb.cpp"
+#include "anchors.cpp"
+#include "borrowed_memory.cpp"
 #include "checkpoint.cpp"
 #include "cpu_backend.cpp"
 #include "diagnostics.cpp"
@@ -30,6 +39,12 @@ using namespace loraga;
 #include "safetensors.cpp"
 #include "save_and_load_peft.cpp"
 #include "scalings.cpp"
+#include "start_from_gradient.cpp"
+#include "start_from_inputs.cpp"
+#include "start_from_weight.cpp"
+#include "start_layers.cpp"
+#include "start_lora_ga.cpp"
+#include "start_random.cpp"
 #include "svd_exact.cpp"
 #include "svd_methods.cpp"
 #include "views.cpp"
@@ -60,7 +75,7 @@ int main() {
   expect(noise.view()(0, 0) >= 0, "elementwise");
   expect(what_is_wrong(be, w.view(), w.view(), dy.view()).find("cpu::gemm") == 0, "errors");
   double const first = leading_value(be, g, 2 * r);
-  expect(near(gradient_triplets(be, dy.view(), x.view(), r)[0].s(0, 0), first), "gradient_dense");
+  expect(near(triplets_of_sum(be, dy.view(), x.view(), r)[0].s(0, 0), first), "gradient_dense");
   expect(near(streamed_triplets(be, dy.view(), x.view(), r)[0].s(0, 0), first), "gradient_incremental");
   expect(feed_in_background(be, dy.view(), x.view(), r) == 2 * r + 1, "gradient_background");
   expect(sign_triplets(be, dw.view(), r).flags[0] == svd_usable, "gradient_sign");
@@ -73,6 +88,32 @@ int main() {
   for (std::size_t i = 0; i < sigma.size(); ++i) sigma[i] = 1.0 / static_cast<double>(i + 1);
   expect(ranks_by_spectrum(sigma, sigma).size() == 2, "rank_allocation");
   expect(ranks_by_other_rules() > 4, "rank_allocation, other rules");
+
+  expect(start_at_random(be, out, in) <= 0.25, "start_random");
+  expect(start_by_lora_ga(be, w.view(), x.view(), dy.view()) > 0, "start_lora_ga");
+  expect(start_ahead(be, w.view(), dw.view()) > 0, "start_from_gradient");
+  expect(start_from_weight(be, w.view()) > 0.5, "start_from_weight");
+  expect(start_from_inputs(be, w.view(), x.view()) == r, "start_from_inputs");
+  expect(start_all_layers(be, w.view(), x.view(), dy.view()), "start_layers");
+  expect(near(start_unchanged(be, w.view(), x.view()), 1), "anchors");
+  matrix<float, cpu> y(be, out, tokens);
+  expect(near(step_and_merge(be, w.view(), x.view(), y.view(), dy.view()), 1), "adapter_lora");
+  expect(near(rescaled_step(be, w.view(), x.view(), dy.view()), 1), "adapter_dora");
+  expect(prune_to_budget(be, w.view(), x.view(), dy.view()) == 8, "adapter_adalora");
+  expect(train_r_only(be, w.view(), x.view(), dy.view()) == 16, "adapter_lora_sb");
+  expect(choose_adapter(be, "adalora", w.view(), x.view(), dy.view()) == r, "adapter_any");
+  expect(choose_adapter(be, "dora", w.view(), x.view(), dy.view()) == r * (out + in) + out, "adapter_any");
+  std::vector<float> kernel(8 * 2 * 9, 0.1f), images(3 * 2 * 5 * 5, 1), conv(3 * 8 * 5 * 5), d_conv(conv);
+  for (std::size_t i = 0; i < d_conv.size(); ++i) d_conv[i] = std::sin(static_cast<float>(i));
+  for (std::size_t i = 0; i < images.size(); ++i) images[i] = std::cos(static_cast<float>(i * i));
+  expect(near(adapt_convolution(be, kernel.data(), images.data(), conv.data(), d_conv.data(), 3, 2, 8, 5, 5), 4),
+         "adapter_convolution");
+  std::vector<float> table(30 * out, 1);
+  expect(
+      near(adapt_embedding(be, table.data(), 30, out, {3, 29, 3}, y.view().columns(0, 3), dy.view().columns(0, 3)), 1),
+      "adapter_embedding");
+  std::vector<float> a(static_cast<std::size_t>(r * in)), b(static_cast<std::size_t>(out * r));
+  expect(adapt_in_place(be, a, b, out, in, r) == 0 && a[0] != 0, "borrowed_memory");
 
   lora<float, cpu> adapter(be, out, in, r, rank_stable_scaling{.alpha = 8});
   fill_normal(be, adapter.a(), {1, 3}, 0.1);

@@ -41,11 +41,14 @@ struct drop_columns {
 
 }  // namespace detail
 
-/// AdaLoRA's layer: y = W*x + s*B*diag(E)*A*drop(x), whose triplets adalora_budget prunes by setting E_i = 0.
+/// AdaLoRA's layer: LoRA with a diagonal E between B and A. adalora_budget prunes a triplet by setting E_i = 0.
+/// E is 0 in a new adapter, which is AdaLoRA's own start. A start by an initialiser is split (folded_lora): lengths go
+/// to E, and directions stay in A and B. Such a start is anchored by a frozen pair only, because pruning would have to
+/// change W again.
+/// math    y = W*x + s*B*diag(E)*A*drop(x)
 /// shapes  as lora; e() r x 1
-/// E is 0 in a new one, which is AdaLoRA's own start, and takes the lengths of a start given by an initialiser
-/// (folded_lora); what is left is what the orthogonality term pulls to. Such a start is anchored by a frozen pair only:
-/// pruning would have to change W again.
+/// errors  as lora
+/// cost    as lora; a pass forms B*diag(E)
 /// source  arXiv:2303.10512, in the form of huggingface/peft
 template <Element T, class B>
 class adalora : public folded_lora<adalora<T, B>, T, B> {
@@ -53,7 +56,7 @@ class adalora : public folded_lora<adalora<T, B>, T, B> {
   friend base;
 
  public:
-  static constexpr bool takes_changed_weight = false;  ///< pruning takes the start along, which W could not give back
+  static constexpr bool takes_changed_weight = false;  ///< no anchor may change W: pruning takes the start along
   using typename base::compute;
   using typename base::space;
   using typename base::tape;
@@ -63,6 +66,7 @@ class adalora : public folded_lora<adalora<T, B>, T, B> {
   adalora(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options = {})
       : base(be, out, in, rank, scaling, options, rank, true) {}
 
+  /// E, r x 1.
   matrix_view<T, space> e() { return this->rest(); }
   matrix_view<T const, space> e() const { return this->rest(); }
   std::array<parameter<T, space>, 3> parameters() {
@@ -73,7 +77,8 @@ class adalora : public folded_lora<adalora<T, B>, T, B> {
   }
 
   /// math    D = s*dY*(A*drop(X))T; dB += D*diag(E); dE_i += B_iT*D_i; dA, dX as lora's with B*diag(E)
-  /// Returns dY.  errors  as lora's
+  /// returns  dY
+  /// errors  as lora's
   template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D = matrix_view<compute, space>>
   [[nodiscard]] matrix_view<typename Y::value_type const, space> backward(B& be, W const&, X x, Y dy, tape& t,
                                                                           double beta = 0, D dx = {}) {
@@ -108,14 +113,16 @@ class adalora : public folded_lora<adalora<T, B>, T, B> {
     this->values_changed(be);
   }
 
-  /// Adds weight*(||A*AT - I||_F + ||BT*B - I||_F) to `value` (1x1, in double) and its derivative to the gradients; the
-  /// derivative of a term that is 0 is taken as 0. AdaLoRA's is 0.5/(2*layers).
+  /// Adds the orthogonality term of one layer to `value`, and its derivative to the gradients. adalora_budget does so
+  /// for all layers, with AdaLoRA's weight.
+  /// math    value += weight*(||A*AT - I||_F + ||BT*B - I||_F); the derivative of a term that is 0 is 0
+  /// shapes  value 1x1, in double
   void add_orthogonality(B& be, double weight, matrix_view<double, space> value) {
     add_orthonormality_term(be, this->a().transposed(), this->factors_.da.transposed(), weight, value);
     add_orthonormality_term(be, this->b(), this->factors_.db, weight, value);
   }
 
-  /// E_i = 0 where keep_i is 0, and the frozen start loses that triplet: else -s*b0*a0 would stay behind.
+  /// Sets E_i = 0 where keep_i is 0. The frozen start loses that triplet too; else -s*b0*a0 would stay behind.
   /// errors  shape_error unless keep is r x 1; state_error if merged
   void prune(B& be, matrix_view<double const, space> keep) {
     require_shape(keep, this->rank(), 1, "adalora::prune", "keep");

@@ -6,17 +6,21 @@
 
 namespace loraga {
 
-/// How many triplets a model may keep as training goes on.
-/// math    b(t) = initial_rank*L for t <= warmup; target_rank*L for t > total - final; else
-///         floor((initial - target)*(1 - (t - warmup)/(total - final - warmup))^3 + target), L layers
+/// How many triplets a model of L layers may keep at step t.
+/// math    b(t) = initial_rank*L for t <= warmup; target_rank*L for t > total - final; between them
+///         floor((initial_rank*L - target_rank*L)*(1 - (t - warmup)/(total - final - warmup))^3 + target_rank*L)
 /// source  arXiv:2303.10512 eq. (8), with huggingface/peft's defaults
 struct adalora_schedule {
-  index_t initial_rank = 12, target_rank = 8;  ///< mean ranks; the adapters' own ranks are the initial ones
-  index_t warmup = 0, final = 0, total = 1;    ///< in steps
-  index_t interval = 1;                        ///< steps between prunings
-  double beta1 = 0.85, beta2 = 0.85;           ///< smoothing of importance and of its uncertainty
+  index_t initial_rank = 12;  ///< the mean of the adapters' own ranks
+  index_t target_rank = 8;    ///< the mean rank at the end
+  index_t warmup = 0;         ///< steps before the first pruning
+  index_t final = 0;          ///< steps at the end, in which the choice is for good
+  index_t total = 1;          ///< steps of the training
+  index_t interval = 1;       ///< steps between prunings
+  double beta1 = 0.85;        ///< smoothing of importance
+  double beta2 = 0.85;        ///< smoothing of its uncertainty
 
-  /// errors  value_error
+  /// errors  value_error for a field that does not fit
   void check() const {
     auto const text = [](index_t n) { return static_cast<double>(n); };
     require_value(target_rank >= 1 && target_rank <= initial_rank, text(target_rank), "adalora_schedule", "target_rank",
@@ -28,6 +32,7 @@ struct adalora_schedule {
     require_value(beta1 > 0 && beta1 < 1, beta1, "adalora_schedule", "beta1", "within (0, 1)");
     require_value(beta2 > 0 && beta2 < 1, beta2, "adalora_schedule", "beta2", "within (0, 1)");
   }
+  /// b(step) for so many layers.
   index_t budget(index_t step, index_t layers) const {
     if (step <= warmup) return initial_rank * layers;
     if (step > total - final) return target_rank * layers;
@@ -35,6 +40,7 @@ struct adalora_schedule {
     auto const first = static_cast<double>(initial_rank * layers), last = static_cast<double>(target_rank * layers);
     return static_cast<index_t>((first - last) * (left * left * left) + last);
   }
+  /// Whether triplets are pruned at this step.
   bool prunes(index_t step) const { return step >= total - final || (step > warmup && step % interval == 0); }
 };
 
@@ -58,13 +64,15 @@ struct importance {
 
 }  // namespace detail
 
-/// AdaLoRA's budget over the layers of a model: watches which triplets matter and prunes the rest, until at step
-/// total - final the choice is for good.
-/// math    I = |w*g|; M <- b1*M + (1-b1)*I; U <- b2*U + (1-b2)*|I - M|; score(w) = M*U; a triplet's score is score(E_i)
-///         + mean_j score(A_ij) + mean_j score(B_ji); the lowest (initial - b(t)) go, on a tie the later ones
-/// cost    two numbers of state per trained number; a pruning step reads the scores back, one per triplet
+/// AdaLoRA's budget over the layers of a model. It watches which triplets matter and prunes the others, until the
+/// choice is for good at step total - final. Adapters are borrowed. Call update after the optimiser's step, before
+/// gradients are zeroed.
+/// math    per trained number w with gradient g: I = |w*g|; M <- b1*M + (1-b1)*I; U <- b2*U + (1-b2)*|I - M|;
+///         score(w) = M*U; per triplet: score(E_i) + mean_j score(A_ij) + mean_j score(B_ji);
+///         the initial_rank*L - b(t) lowest triplets go, on a tie the later ones
+/// cost    one pass over all parameters per step; a pruning step waits for one number per triplet
+/// memory  two numbers per trained number
 /// source  arXiv:2303.10512, in the form of huggingface/peft
-/// Adapters are borrowed. Call update after the optimiser's step, before gradients are zeroed.
 template <Element T, class B>
 class adalora_budget {
  public:
@@ -98,19 +106,19 @@ class adalora_budget {
       }
   }
 
-  index_t steps() const { return steps_; }
-  index_t layers() const { return static_cast<index_t>(adapters_.size()); }
-  /// Triplets kept by the last pruning, and per adapter.
+  index_t steps() const { return steps_; }                                   ///< updates so far
+  index_t layers() const { return static_cast<index_t>(adapters_.size()); }  ///< adapters
+  /// Triplets that the last pruning kept, all together.
   index_t kept() const {
     return ranks_.empty() ? triplets_ : std::accumulate(ranks_.begin(), ranks_.end(), index_t{0});
   }
-  std::vector<index_t> const& ranks() const { return ranks_; }  ///< empty until something was pruned
+  /// The same per adapter; empty before the first pruning.
+  std::vector<index_t> const& ranks() const { return ranks_; }
 
-  /// One step is over: importance follows, and triplets go where the schedule says so.
-  /// errors  state_error if an adapter is merged, before anything changes; numeric_error if an importance is not
-  /// finite:
-  ///         nothing is pruned then, and the budget is of no more use (skip update with a step whose gradients are not
-  ///         finite)
+  /// Ends a step: takes note of importance, and prunes where the schedule says so. Leave it out where a step's
+  /// gradients are not finite.
+  /// errors  state_error if an adapter is merged, before anything changes; numeric_error if an importance is not finite:
+  ///         nothing is pruned then, and the budget cannot be used any more
   void update(B& be) {
     for (auto const* ad : adapters_)
       if (ad->merged()) raise<state_error>("adalora_budget::update", "adapter", "merged", "unmerged in training");
@@ -121,8 +129,11 @@ class adalora_budget {
     steps_ = step;
   }
 
-  /// The sum over all layers of weight/(2*layers)*(||A*AT - I||_F + ||BT*B - I||_F) into `value` (1x1), its derivative
-  /// to the gradients: the rest of AdaLoRA's loss. Call it between backward and the optimiser's step.
+  /// The rest of AdaLoRA's loss, which keeps A and B orthonormal: sets `value` and adds the derivative to the
+  /// gradients. Call it between backward and the optimiser's step. AdaLoRA's weight is 0.5.
+  /// math    value = sum over all layers of weight/(2*layers)*(||A*AT - I||_F + ||BT*B - I||_F)
+  /// shapes  value 1x1, in double
+  /// errors  shape_error
   void add_orthogonality(B& be, double weight, matrix_view<double, space> value) {
     require_shape(value, 1, 1, "adalora_budget::add_orthogonality", "value");
     fill(be, value, 0);

@@ -8,14 +8,15 @@
 
 namespace loraga {
 
-/// The library's adapters, for a choice at run time.
+/// The library's adapters, for a choice at run time: `lora`, `dora`, `adalora`, `lora_sb`.
 enum class adapter_kind { lora, dora, adalora, lora_sb };
 
 /// An adapter whose class is chosen at run time: one of the library's, or one of `More`. An Adapter itself, so that
 /// initialisers, anchors, optimisers, merge, checkpoints and files take it as it is.
 ///   any_adapter<float, cpu> adapter(adapter_kind::dora, be, out, in, 8, rank_stable_scaling{});
 ///   adapter = lora<float, cpu>(be, out, in, 4, classic_scaling{});
-/// cost    as the adapter's, and a branch per call
+/// errors  as the adapter inside
+/// cost    that of the adapter inside, and a branch per call
 template <Element T, class B, class... More>
 class any_adapter {
   using choice = std::variant<lora<T, B>, dora<T, B>, adalora<T, B>, lora_sb<T, B>, More...>;
@@ -36,9 +37,10 @@ class any_adapter {
   /// What backward needs from forward. One per use of the layer in a step; keep it from step to step.
   struct tape {
     bool keep = false;  ///< let backward go through one pass more than once (the gradients add up)
-    decltype(tapes(static_cast<choice*>(nullptr))) held;
-    matrix<compute, B> dy;  // the dY that backward returns, where its type is not compute
+    decltype(tapes(static_cast<choice*>(nullptr))) held;  ///< the tape of the adapter inside
+    matrix<compute, B> dy;  ///< the dY that backward returns, where its type is not compute
 
+    /// The tape of an A; a new one if it was another class's.
     template <class A>
     typename A::tape& of() {
       using mine = tape_of<A>;
@@ -84,6 +86,7 @@ class any_adapter {
   std::uint64_t seed() const {
     return of([](auto const& ad) { return ad.seed(); });
   }
+  bool started() const { return of([](auto const& ad) { return ad.started(); }); }
   bool merged() const {
     return of([](auto const& ad) { return ad.merged(); });
   }
@@ -102,6 +105,8 @@ class any_adapter {
   matrix_view<T const, space> b() const {
     return of([](auto const& ad) { return ad.b(); });
   }
+  /// All gradients as one column.
+  /// errors  state_error for borrowed memory, which is in several places: see parameters()
   matrix_view<compute, space> gradient() {
     return visit([](auto& ad) { return ad.gradient(); });
   }
@@ -134,6 +139,7 @@ class any_adapter {
       else ad.forward(be, w, x, y, mine);
     });
   }
+  /// Whether that form of forward saves a product.
   bool wants_product() const { return std::holds_alternative<dora<T, B>>(held_); }
   /// For evaluation, without dropout and without a tape.
   template <class W, class X, class Y>
@@ -185,7 +191,7 @@ class any_adapter {
   void check_start() const {
     of([](auto const& ad) { ad.check_start(); });
   }
-  /// What a call with the class itself would not compile.
+  /// Refuses, when it runs, pairs that would not compile with the class itself.
   /// errors  state_error
   template <class I, class X>
   void check_start_of() const {

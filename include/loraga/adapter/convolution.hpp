@@ -4,32 +4,34 @@
 
 namespace loraga {
 
+/// How much a convolution unfolds at once.
 struct convolution_options {
   index_t unfolded_bytes = index_t{32} << 20;  ///< most that one unfolded matrix may take; at least one image is done
 };
 
 /// A matrix adapter around a 2-D convolution (groups = 1): A is a convolution to r channels, B a 1x1 one.
-/// math    Y += adapter(unfold(X)), with W as the out x (channels*kernel_height*kernel_width) matrix that PyTorch's
-///         weight is in memory: dW = s*B*A in that shape
-/// A is any adapter of the library with W in that shape, such as lora<T, B>(be, out, geometry.in(), rank, ...). It is
+/// A is any adapter of the library for a W of that shape, such as lora<T, B>(be, out, geometry.in(), rank, ...). It is
 /// at `adapter()`, where initialisers, anchors, optimisers, merge and checkpoints find it; only passes go through here.
-/// Its dropout drops entries of the unfolded matrix: a pixel may be dropped in one window and kept in the next.
-/// Images are NCHW or NHWC memory as it is; what the base convolution is computed with does not matter.
+/// Dropout drops entries of the unfolded matrix: a pixel may be dropped in one window and kept in the next. Images are
+/// NCHW or NHWC memory as it is. What the base convolution is computed with does not matter.
+/// math    Y += adapter(unfold(X)); W is the out x (channels*kernel_height*kernel_width) matrix that PyTorch's weight is
+///         in memory, and the change s*B*A has that shape
+/// cost    unfolding, and the adapter's passes on out x windows; after the first step of a shape nothing is allocated
 /// memory  per chunk of images the unfolded matrix; in backward its gradient, too, in compute_t; for NCHW a copy of Y
-/// After the first step of a shape nothing is allocated.
 template <class A, class B>
 class convolution {
  public:
   using space = typename B::space;
+  /// Images of that element type.
   template <class T>
   using images = image_view<T, space>;
 
   /// What backward needs from forward. One per use of the layer in a step; keep it from step to step.
   struct tape {
-    std::vector<typename A::tape> chunks;
-    bool keep = false;  ///< let backward go through one pass more than once (the gradients add up)
-    index_t count = -1, height = 0, width = 0, step = 1;  // images, and how many make a chunk; -1: no pass
-    matrix<std::byte, B> base_dy;                         // where the adapter's base sees another dY than it was given
+    std::vector<typename A::tape> chunks;  ///< the adapter's, one per chunk of images
+    bool keep = false;                     ///< let backward go through one pass more than once (the gradients add up)
+    index_t count = -1, height = 0, width = 0, step = 1;  ///< images (-1: no pass), and how many make a chunk
+    matrix<std::byte, B> base_dy;  ///< where the adapter's base sees another dY than it was given
   };
 
   /// errors  value_error for a geometry that is none; shape_error if the adapter's `in` is not geometry.in()
@@ -44,10 +46,11 @@ class convolution {
   }
   A& adapter() { return adapter_; }
   A const& adapter() const { return adapter_; }
+  /// The kernel's size, stride, padding and dilation.
   convolution_geometry const& geometry() const { return geometry_; }
 
-  /// Y, which holds the base convolution of X, gets the adapter's part. W goes to the adapter; lora does not use it.
-  /// errors  shape_error (also if the kernel is larger than the padded image), alias_error
+  /// Adds the adapter's part to Y, which holds the base convolution of X. W goes to the adapter; lora does not use it.
+  /// errors  shape_error, also if the kernel is larger than the padded image; alias_error
   template <ViewIn<space> W, class X, class Y>
   void forward(B& be, W const& w, images<X> x, images<Y> y, tape& t) {
     check(x, y, "convolution::forward", "Y");
@@ -67,9 +70,10 @@ class convolution {
                    [&](index_t, auto windows, auto whole) { adapter_.forward(be, w, windows, whole); });
   }
 
-  /// Gradients of the adapter's parameters, and dX = beta*dX + the adapter's share; nothing, or empty images, for no
-  /// dX. Returns the dY that the base convolution's own backward shall use: dY itself where the adapter is lora. errors
-  /// shape_error, alias_error; state_error if the tape is from other images or the adapter is merged
+  /// Adds the gradients of the adapter's parameters, and sets dX = beta*dX + the adapter's share. Without dX, or with
+  /// empty images, that part is skipped.
+  /// returns  the dY that the base convolution's own backward shall use: dY itself where the adapter is lora
+  /// errors  shape_error, alias_error; state_error if the tape is of other images, or the adapter is merged
   template <ViewIn<space> W, class X, class Y, class D = compute_t<std::remove_const_t<X>>>
   [[nodiscard]] auto backward(B& be, W const& w, images<X> x, images<Y> dy, tape& t, double beta = 0,
                               images<D> dx = {}) {
@@ -115,10 +119,12 @@ class convolution {
     return base;
   }
 
-  /// The gradient of W of one micro-batch, dY*unfold(X)T, to an accumulator (out x geometry().in()): LoRA-GA for a
-  /// convolution. Needs no pass and no tape.
-  /// cost    memory for one gradient beside the unfolded matrix
-  /// errors  shape_error, and what the accumulator's add refuses; it is as it was then
+  /// Adds the gradient of W of one micro-batch to an accumulator: LoRA-GA for a convolution. It needs no pass and no
+  /// tape.
+  /// math    dW = dY*unfold(X)T
+  /// shapes  the accumulator out x geometry().in()
+  /// errors  shape_error, and what the accumulator's add refuses, which is then as it was
+  /// memory  one gradient beside the unfolded matrix
   template <GradientAccumulator<B> G, class Y, class X>
   void add_gradient(B& be, G& gradient, images<Y> dy, images<X> x, double weight = 1) const {
     char const* const where = "convolution::add_gradient";

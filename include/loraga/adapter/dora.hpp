@@ -5,14 +5,16 @@
 
 namespace loraga {
 
-/// DoRA: LoRA whose rows are rescaled to a trained magnitude g.
-/// math    y = (g/N) * (W*x + s*B*A*x) (+ bias), N = row norms of W + s*B*A, constants for the gradient; g begins as N,
-///         so that the start is LoRA's. With dropout, as in PEFT: y = W*x + (g/N - 1)*W*drop(x) + (g/N)*s*B*A*drop(x)
-/// shapes  as lora; magnitude out x 1 (16-bit adapters compute with its float master copy)
-/// g is set, and the norms of W are looked at, at the first pass after a start, or by prepare. W must not change in
-/// between other than by this adapter's own anchor and merge.
-/// cost    beside lora: N by row_norms per pass; one more product W*X per pass unless the caller hands in the one it
-///         has; two out x tokens matrices per tape
+/// DoRA: LoRA whose rows are rescaled to a trained magnitude g. The first pass after a start, or prepare, measures g
+/// and the norms of W. From then on W must not change but by this adapter's own anchor and merge. 16-bit adapters
+/// compute with the float master copy of g.
+/// math    y = (g/N)*(W*x + s*B*A*x), plus the bias; N = row norms of W + s*B*A, constants for the gradient; g begins as
+///         N, so that the start is LoRA's; with dropout, as in PEFT:
+///         y = W*x + (g/N - 1)*W*drop(x) + (g/N)*s*B*A*drop(x)
+/// shapes  as lora; magnitude out x 1
+/// errors  as lora
+/// cost    beside lora: row_norms per pass, and one more product W*X unless the caller hands in the one it has
+/// memory  beside lora: two out x tokens matrices per tape
 /// source  arXiv:2402.09353
 template <Element T, class B>
 class dora : public lora_passes<T, B> {
@@ -22,10 +24,11 @@ class dora : public lora_passes<T, B> {
   using typename base::compute;
   using typename base::space;
 
+  /// What backward needs from forward. One per use of the layer in a step; keep it from step to step.
   struct tape {
-    bool keep = false;  ///< let backward go through one pass more than once (the gradients add up)
-    typename base::tape low_rank;
-    matrix<compute, B> rows, dy;  // W*X + s*B*A*X, and the dY that backward returns: out x (at least tokens)
+    bool keep = false;             ///< let backward go through one pass more than once (the gradients add up)
+    typename base::tape low_rank;  ///< LoRA's
+    matrix<compute, B> rows, dy;   ///< W*X + s*B*A*X, and the dY that backward returns: out x (at least tokens)
   };
 
   /// errors  as lora
@@ -45,7 +48,7 @@ class dora : public lora_passes<T, B> {
             this->rest_parameter("lora_magnitude_vector", magnitude(), this->rest_of(this->gradients_.view()),
                                  this->rest_of(this->masters_.view()))};
   }
-  /// g, as it is stored; meaningful once `prepared`.
+  /// g as it is stored; it means something once `prepared`.
   matrix_view<T, space> magnitude() { return this->rest(); }
   matrix_view<T const, space> magnitude() const { return this->rest(); }
   /// g as passes use it: the float master copy of a 16-bit adapter's.
@@ -53,10 +56,10 @@ class dora : public lora_passes<T, B> {
     if constexpr (is_16bit<T>) return this->rest_of(this->masters_.view());
     else return magnitude();
   }
-  bool prepared() const { return has_magnitude_; }
+  bool prepared() const { return has_magnitude_; }  ///< whether g was set since the start
 
-  /// Sets g = N if it follows a new start, and looks at the norms of W. The first pass does so itself; a step to be
-  /// captured or a magnitude to be saved before it needs this call.
+  /// Measures the norms of W, and sets g = N after a new start. The first pass does so itself. A step that is captured,
+  /// or a magnitude that is saved before the first pass, needs this call.
   /// errors  shape_error
   template <ViewIn<space> W>
   void prepare(B& be, W w) {
@@ -70,7 +73,8 @@ class dora : public lora_passes<T, B> {
     convert(be, norm_.view(), magnitude());
     has_magnitude_ = true;
   }
-  /// g given (from a file) instead of measured.  errors  shape_error
+  /// Sets a given g, from a file, instead of measuring it.
+  /// errors  shape_error
   void set_magnitude(B& be, matrix_view<compute const, space> g) {
     require_shape(g, this->out(), 1, "dora::set_magnitude", "g");
     if constexpr (is_16bit<T>) convert(be, g, this->rest_of(this->masters_.view()));
@@ -78,7 +82,7 @@ class dora : public lora_passes<T, B> {
     has_magnitude_ = true;
   }
 
-  /// lora's, for A and B; g, which passes take from the master copy, has set_magnitude.
+  /// To be called after A or B was written by hand. g has set_magnitude.
   void values_changed(B& be) {
     if constexpr (is_16bit<T>) this->factor_values_changed(be);
     this->started_ = true;
@@ -115,8 +119,8 @@ class dora : public lora_passes<T, B> {
     if (record.has_magnitude()) set_magnitude(be, record.magnitude());
   }
 
-  /// Y += the adapter's part, Y holding W*X (and what else the caller adds).
-  /// errors  shape_error, alias_error
+  /// Adds the adapter's part to Y, which holds W*X and what else the caller adds.
+  /// errors  shape_error, alias_error; state_error for an adapter without a start
   template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
   void forward(B& be, W w, X x, Y y, tape& t) {
     forward(be, w, x, matrix_view<compute const, space>{}, y, t);
@@ -127,7 +131,7 @@ class dora : public lora_passes<T, B> {
     typename base::evaluation_pass const pass(*this);
     forward(be, w, x, y, evaluation_);
   }
-  /// The same where the caller has W*X alone at hand (out x tokens). A pass with dropout makes its own W*drop(X).
+  /// The same where the caller has W*X alone at hand, out x tokens. A pass with dropout makes its own W*drop(X).
   template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> P, MutableViewIn<space> Y>
   void forward(B& be, W w, X x, P product, Y y, tape& t) {
     check_weight(w, "dora::forward");
@@ -162,8 +166,8 @@ class dora : public lora_passes<T, B> {
   }
 
   /// math    D = (g/N)*dY; dg += sum over tokens of dY*(W + s*B*A)*X/N; dB, dA, dX as lora's with D in dY's place
-  /// Returns what the base's weight and input see: D, or dY after a pass with dropout (the rest is then in dX already).
-  /// Bias gradients see dY.
+  /// returns  what the base's weight and input see: D, or dY after a pass with dropout, where dX has the rest already;
+  ///         bias gradients see dY
   /// errors  as lora's
   template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D = matrix_view<compute, space>>
   [[nodiscard]] matrix_view<compute const, space> backward(B& be, W w, X x, Y dy, tape& t, double beta = 0, D dx = {}) {
@@ -216,7 +220,8 @@ class dora : public lora_passes<T, B> {
     this->merged_ = std::move(kept);
     merged_ratio_ = std::move(ratio);
   }
-  /// Takes back what merge did.  errors  shape_error; state_error if not merged
+  /// Takes back what merge did. In 16 bit W does not come back exactly.
+  /// errors  shape_error; state_error if not merged
   template <MutableViewIn<space> W>
   void unmerge(B& be, W w) {
     if (!this->merged()) raise<state_error>("dora::unmerge", "adapter", "not merged", "merged");
@@ -229,7 +234,7 @@ class dora : public lora_passes<T, B> {
     this->merged_ = {};
     knows_weight_ = false;  // in 16 bit W does not come back exactly
   }
-  /// W += factor*(what merge changes), W being the base or a copy of it. The adapter stays as it is.
+  /// W += factor*(what merge changes), for the base's W or a copy of it. The adapter stays as it is.
   /// errors  shape_error; state_error if the magnitude is not set yet
   template <MutableViewIn<space> W>
   void add_change(B& be, W w, double factor = 1) const {

@@ -37,7 +37,8 @@ struct dropout {
 
 }  // namespace detail
 
-/// The masks of one adapter, numbered by the passes that drew one.
+/// The masks of one adapter. They are not stored: backward draws again what forward drew, by the number of the pass.
+/// memory  one counter
 template <class B>
 class dropout_masks {
   using cell = matrix<std::uint64_t, B>;
@@ -48,18 +49,20 @@ class dropout_masks {
  public:
   /// errors  value_error if the probability is outside [0, 1)
   dropout_masks(B& be, double probability, std::uint64_t seed) : probability_(probability), seed_(seed) {
-    require_value(probability >= 0 && probability < 1, probability, "lora", "dropout", "in [0, 1)");
+    require_value(probability >= 0 && probability < 1, probability, "adapter", "dropout", "in [0, 1)");
     if (probability > 0) restart(be, 0);
   }
-  bool active() const { return probability_ > 0; }
+  bool active() const { return probability_ > 0; }  ///< whether anything is dropped
   std::uint64_t seed() const { return seed_; }
+  /// Passes so far that drew a mask. Waits for the backend.
   std::uint64_t passes(B& be) const { return passes_.rows() > 0 ? read_scalar(be, passes_.view()) : 0; }
+  /// Goes on as after so many passes.
   void restart(B& be, std::uint64_t passes) {
     if (passes_.rows() == 0) passes_ = cell(be, 1, 1);
     be.copy(col_major(&passes, 1, 1), passes_.view());
     be.synchronize();
   }
-  /// The number of a new pass.
+  /// Counts a new pass and writes its number.
   void count(B& be, cell& pass) {
     if (pass.rows() == 0) pass = cell(be, 1, 1);
     be.for_each(1, 1, detail::next_pass<decltype(passes_.view())>{passes_.view(), pass.view()});

@@ -4,16 +4,19 @@
 
 namespace loraga {
 
+/// What an embedding's passes check.
 struct embedding_options {
-  /// Passes refuse ids outside the vocabulary, for which they wait for the backend: turn it off to capture a step in
-  /// a graph. Unknown ids then give NaN in Y, and in dB, and nothing is read or written outside.
+  /// Passes refuse ids outside the vocabulary, and wait for the backend to do so. Turn it off to capture a step in a
+  /// graph. Unknown ids then give NaN in Y and in dB, and nothing is read or written outside.
   bool check_ids = true;
 };
 
-/// LoRA for an embedding: y(:, t) = W(:, id_t) + s*B*A(:, id_t), so that A is only picked from.
+/// LoRA for an embedding, which picks columns of A. It is a lora with passes of its own. Initialisers, anchors,
+/// optimisers, merge and checkpoints find the lora at `adapter()`. As in PEFT there is no dropout. There is no dX, and
+/// no tape, because backward reads A again.
+/// math    y(:, t) = W(:, id_t) + s*B*A(:, id_t)
 /// shapes  W dim x vocabulary (the transposed view of PyTorch's weight), A r x vocabulary, B dim x r; ids 1 x tokens
-/// It is a lora with passes of its own: at `adapter()` initialisers, anchors, optimisers, merge and checkpoints find
-/// it. There is no dropout, as in PEFT, no dX, and no tape, because A is read again.
+/// cost    per pass products of 2*dim*r*tokens operations; backward also sorts the ids
 /// source  arXiv:2106.09685 and huggingface/peft
 template <Element T, class B>
 class embedding {
@@ -29,8 +32,9 @@ class embedding {
   lora<T, B>& adapter() { return adapter_; }
   lora<T, B> const& adapter() const { return adapter_; }
 
-  /// Y (dim x tokens), which holds the base's columns, += s*B*A(:, ids), minus the frozen start where there is one.
-  /// errors  shape_error, alias_error; value_error for an id that is none
+  /// Adds s*B*A(:, ids) to Y, which holds the base's columns, minus the frozen start where there is one.
+  /// shapes  Y dim x tokens
+  /// errors  shape_error, alias_error; value_error for an id outside the vocabulary; state_error without a start
   template <IdsIn<space> I, MutableViewIn<space> Y>
   void forward(B& be, I ids, Y y) {
     check(be, ids, y, "embedding::forward", "Y");
@@ -44,8 +48,9 @@ class embedding {
     add_product_difference(be, adapter_.scale(), adapter_.b(), h, adapter_.start_b(), h0, 1.0, y);
   }
 
+  /// Adds the gradients of A and B.
   /// math    dB += s*dY*A(:, ids)T; dA(:, id) += the sum of s*BT*dY over the tokens of each id, in their order
-  /// errors  shape_error; value_error for an id that is none; state_error if merged
+  /// errors  shape_error; value_error for an id outside the vocabulary; state_error if merged
   template <IdsIn<space> I, ViewIn<space> Y>
   void backward(B& be, I ids, Y dy) {
     check(be, ids, dy, "embedding::backward", "dY");
@@ -59,10 +64,13 @@ class embedding {
     add_columns(be, dh, ids, a.gradient);
   }
 
-  /// The gradient of W of one micro-batch, dY*onehot(ids)T, to an accumulator (dim x vocabulary): LoRA-GA for an
-  /// embedding.
-  /// cost    memory for one gradient during the call; two passes over it
-  /// errors  shape_error, value_error for an id that is none, and what the accumulator's add refuses; it is as it was
+  /// Adds the gradient of W of one micro-batch to an accumulator: LoRA-GA for an embedding.
+  /// math    dW = dY*onehot(ids)T
+  /// shapes  the accumulator dim x vocabulary
+  /// errors  shape_error, value_error for an id outside the vocabulary, and what the accumulator's add refuses, which is
+  ///         then as it was
+  /// cost    two passes over one gradient
+  /// memory  one gradient during the call
   template <GradientAccumulator<B> G, ViewIn<space> Y, IdsIn<space> I>
   void add_gradient(B& be, G& gradient, Y dy, I ids, double weight = 1) const {
     char const* const where = "embedding::add_gradient";

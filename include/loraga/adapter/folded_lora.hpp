@@ -32,11 +32,13 @@ struct unit_columns {
 
 }  // namespace detail
 
-/// What adapters have in common that keep more numbers between B and A: y = W*x + s*B'*A*drop(x), where B' is B folded
-/// with them. Self gives fold(backend, B, numbers, B') and diagonal(numbers, r), those of them that a start's lengths
-/// become. A new one has A, B ~ N(0, 0.02^2) by the options' seed and nothing but 0 between them. A start given by an
-/// initialiser is split: diagonal_i = |a_i|*|b_i|, with A's rows and B's columns of length 1; a factor that is 0 takes
-/// random values, and its diagonal_i is 0.
+/// The base of adapters that keep more numbers between B and A. B' is B multiplied by these numbers.
+/// A new adapter has A, B ~ N(0, 0.02^2), drawn by the options' seed, and zeros between them. A start by an initialiser
+/// is split: A's rows and B's columns get length 1, and their lengths go to the diagonal of what lies between. A row or
+/// column of length 0 gets random values, and 0 on the diagonal. Self, the derived class, has fold(be, B, numbers, B')
+/// and diagonal(numbers, r), which of the numbers the diagonal is.
+/// math    y = W*x + s*B'*A*drop(x); diagonal_i = |a_i|*|b_i| for a start
+/// cost    as lora; a pass forms B'
 template <class Self, Element T, class B>
 class folded_lora : public lora_passes<T, B> {
   using base = lora_passes<T, B>;
@@ -50,7 +52,7 @@ class folded_lora : public lora_passes<T, B> {
   using base::values_changed;
   using base::visit_state;
 
-  /// As above. All is made in scratch first: it takes no other memory, and none once anything changes.
+  /// A, B and what lies between become those of a start, as above. All is made in scratch before anything changes.
   void start(B& be, matrix_view<T const, space> a, matrix_view<T const, space> b) {
     scratch<B> temporary(be);
     auto const at = temporary.template matrix<T>(this->in(), this->rank()),
@@ -71,7 +73,8 @@ class folded_lora : public lora_passes<T, B> {
     be.copy(new_folded, this->b_of(this->start_.view()));
   }
 
-  /// Y += s*B'*A*drop(X), minus the frozen start where there is one.  errors  as lora's
+  /// Y += s*B'*A*drop(X), minus the frozen start where there is one.
+  /// errors  as lora's
   template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
   void forward(B& be, W const&, X x, Y y, tape& t) {
     scratch<B> temporary(be);
@@ -91,17 +94,18 @@ class folded_lora : public lora_passes<T, B> {
     return to;
   }
 
-  /// W += s*B'*A, minus the frozen start where there is one.  errors  as lora's
+  /// W += s*B'*A, minus the frozen start where there is one.
+  /// errors  as lora's
   template <MutableViewIn<space> W>
   void merge(B& be, W w) {
-    if (this->merged()) raise<state_error>("lora::merge", "adapter", "merged", "not merged");
+    if (this->merged()) raise<state_error>("adapter::merge", "adapter", "merged", "not merged");
     auto kept = this->copy_of_values(be);
     add_change(be, w);
     this->merged_ = std::move(kept);
   }
   template <MutableViewIn<space> W>
   void unmerge(B& be, W w) {
-    if (!this->merged()) raise<state_error>("lora::unmerge", "adapter", "not merged", "merged");
+    if (!this->merged()) raise<state_error>("adapter::unmerge", "adapter", "not merged", "merged");
     auto const kept = this->merged_.view();
     add_values(be, this->a_of(kept), this->b_of(kept), this->rest_of(kept), w, -1);
     this->merged_ = {};

@@ -3,10 +3,14 @@
 
 namespace loraga {
 
-/// LoRA: y = W*x + s*B*A*drop(x), W the caller's own. T is how A and B are stored; 16-bit ones have a float master
-/// copy, and all products and gradients are float then.
+/// LoRA around the caller's own W. T is the type that A and B are stored in. In 16 bit they have a float master copy,
+/// and products and gradients are float.
+/// math    y = W*x + s*B*A*drop(x)
 /// shapes  A r x in (row-major), B out x r (column-major)
-/// After the first step of a shape nothing is allocated.
+/// errors  shape_error, alias_error, state_error from passes, before anything changes
+/// cost    per token 2*r*(in + out) operations forward, twice that backward; after the first step of a shape nothing is
+///         allocated
+/// memory  r*(in + out) numbers for values and for gradients, in 16 bit for master copies, too; r*tokens per tape
 /// source  arXiv:2106.09685
 template <Element T, class B>
 class lora : public lora_passes<T, B> {
@@ -17,12 +21,12 @@ class lora : public lora_passes<T, B> {
   using typename base::space;
   using typename base::tape;
 
-  /// A = B = 0: passes refuse to work until it is initialised.
+  /// A and B are 0, and passes refuse to work until the adapter is started.
   /// errors  value_error if rank < 1, a size is < 1, or dropout is outside [0, 1)
   template <Scaling S>
   lora(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options = {})
       : base(be, out, in, rank, scaling, options, 0) {}
-  /// Over memory of A, B and their gradients that someone else owns, with what is in it.
+  /// An adapter over memory of A, B and their gradients that someone else owns. What is in it counts as a start.
   /// errors  as above; shape_error, alias_error if the views do not fit together
   template <Scaling S>
   lora(B& be, borrowed_factors<T, space> const& memory, S const& scaling, lora_options options = {})
@@ -33,27 +37,27 @@ class lora : public lora_passes<T, B> {
   using base::values_changed;
   using base::visit_state;
 
-  /// A and B with their gradients; addresses stay the same for the adapter's life.
+  /// A and B with their gradients. Addresses stay the same for the adapter's life, but for adopt.
   std::array<parameter<T, space>, 2> parameters() { return this->factor_parameters(); }
 
-  /// Y += s*B*A*drop(X), minus the frozen start where there is one; W is not used (a merged adapter adds nothing).
+  /// Y += s*B*A*drop(X), minus the frozen start where there is one. W is not used. A merged adapter adds nothing.
   /// errors  shape_error, alias_error; state_error for an adapter without a start
   template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
   void forward(B& be, W const&, X x, Y y, tape& t) {
     this->forward_through(be, this->b(), x, y, t);
   }
-  /// The same for evaluation: without dropout, and without touching a tape that backward still needs.
+  /// The same for evaluation, without dropout and without a tape.
   template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
   void forward(B& be, W const& w, X x, Y y) {
     typename base::evaluation_pass const pass(*this);
     forward(be, w, x, y, this->evaluation_);
   }
 
-  /// math    dB += s*dY*HT; dA += dH*drop(X)T with dH = s*BT*dY; dX = beta*dX + AT*dH through the same mask
-  /// Without dX, or with an empty one, that part is skipped. Returns the dY that the base's own backward shall use:
-  /// here dY itself. errors  shape_error, alias_error; state_error if the tape holds no pass, another adapter's, one of
-  /// another shape or
-  ///         mode, or one that backward has used (see tape.keep), or if the adapter is merged
+  /// Adds the gradients of A and B, and sets dX. Without dX, or with an empty one, that part is skipped.
+  /// math    H = A*drop(X), dH = s*BT*dY; dB += s*dY*HT; dA += dH*drop(X)T; dX = beta*dX + AT*dH through the same mask
+  /// returns  the dY that the base's own backward shall use: here dY itself
+  /// errors  shape_error, alias_error; state_error if the adapter is merged, or if the tape is empty, another adapter's, of
+  ///         another number of tokens or mode, or used by a backward already (see tape.keep)
   template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D = matrix_view<compute, space>>
   [[nodiscard]] matrix_view<typename Y::value_type const, space> backward(B& be, W const&, X x, Y dy, tape& t,
                                                                           double beta = 0, D dx = {}) {
@@ -71,7 +75,8 @@ class lora : public lora_passes<T, B> {
     add_change(be, w);
     this->merged_ = std::move(kept);
   }
-  /// W -= what merge added, also if A and B have changed since.  errors  shape_error; state_error if not merged
+  /// W -= what merge added, also if A and B have changed since.
+  /// errors  shape_error; state_error if not merged
   template <MutableViewIn<space> W>
   void unmerge(B& be, W w) {
     if (!this->merged()) raise<state_error>("lora::unmerge", "adapter", "not merged", "merged");
@@ -79,7 +84,7 @@ class lora : public lora_passes<T, B> {
     this->add_product(be, this->a_of(kept), this->b_of(kept), w, -1);
     this->merged_ = {};
   }
-  /// W += factor*(what merge adds), for any W: a copy to evaluate or to export. The adapter stays as it is.
+  /// W += factor*(what merge adds), for any W, such as a copy to evaluate or to export. The adapter stays as it is.
   /// errors  shape_error
   template <MutableViewIn<space> W>
   void add_change(B& be, W w, double factor = 1) const {
@@ -87,7 +92,7 @@ class lora : public lora_passes<T, B> {
   }
 
   static constexpr record_extra holds = record_extra::none;
-  /// What adapter files hold beside scale and start, to `record`: a(view), b(view), and e(view) or magnitude(view).
+  /// Gives `record` what adapter files hold beside scale and start: a(view), b(view), and e(view) or magnitude(view).
   template <class R>
   void write_record(B&, R& record) const {
     record.a(this->a());

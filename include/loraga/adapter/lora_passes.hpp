@@ -4,8 +4,9 @@
 
 namespace loraga {
 
-/// What LoRA's passes are made of, for every adapter whose passes are LoRA's with another B or other rows. It has no
-/// pass of its own: an adapter's public ones are its class's alone, so that nothing can be called as the wrong one.
+/// The base of adapters whose passes are LoRA's with another B or other rows. It has no public pass: so no adapter can
+/// be called as another one through its base.
+/// math    forward_through and backward_through are lora's passes, minus the frozen start where there is one
 template <Element T, class B>
 class lora_passes : public low_rank_factors<T, B> {
   using base = low_rank_factors<T, B>;
@@ -18,11 +19,13 @@ class lora_passes : public low_rank_factors<T, B> {
   struct tape {
     bool keep = false;  ///< let backward go through one pass more than once (the gradients add up)
 
-    matrix<compute, B> h;  // A*drop(X), r x (at least tokens)
-    index_t tokens = 0;    // -1: a merged pass
-    bool dropped = false, training = true, used = false;
-    void const* adapter = nullptr;
-    matrix<std::uint64_t, B> pass;  // number of the dropout mask, 1x1
+    matrix<compute, B> h;           ///< A*drop(X), r x (at least tokens)
+    index_t tokens = 0;             ///< of the pass; -1: the adapter was merged
+    bool dropped = false;           ///< whether the pass had dropout
+    bool training = true;           ///< whether it was a pass of the training
+    bool used = false;              ///< whether backward has gone through it
+    void const* adapter = nullptr;  ///< that filled it; no other one may use it
+    matrix<std::uint64_t, B> pass;  ///< number of the dropout mask, 1x1
   };
 
  protected:
@@ -45,8 +48,8 @@ class lora_passes : public low_rank_factors<T, B> {
   /// forward with this B.
   template <class F, class X, class Y>
   void forward_through(B& be, F b, X x, Y y, tape& t) {
-    this->check_activations(x, y, "lora::forward", "Y");
-    this->require_started("lora::forward");
+    this->check_activations(x, y, "adapter::forward", "Y");
+    this->require_started("adapter::forward");
     index_t const r = this->rank();
     if (t.h.rows() != r || t.h.cols() < x.cols) t.h = matrix<compute, B>(be, r, x.cols);
     t.adapter = this->lifetime_.identity();
@@ -108,7 +111,7 @@ class lora_passes : public low_rank_factors<T, B> {
 
   template <class X, class Y, class D>
   void check_backward(X const& x, Y const& dy, tape const& t, D const& dx) const {
-    char const* const where = "lora::backward";
+    char const* const where = "adapter::backward";
     this->check_activations(x, dy, where, "dY");
     if (dx.rows * dx.cols > 0) {
       require_shape(dx, this->in(), x.cols, where, "dX");
@@ -138,9 +141,9 @@ class lora_passes : public low_rank_factors<T, B> {
   /// W += factor*(s*b*a, minus the frozen start where there is one)
   template <class F, class G, class W>
   void add_product(B& be, F a, G b, W w, double factor) const {
-    require_shape(w, this->out(), this->in(), "lora::add_change", "W");
-    require_matrix(w, "lora::add_change", "W");
-    this->require_started("lora::add_change");
+    require_shape(w, this->out(), this->in(), "adapter::add_change", "W");
+    require_matrix(w, "adapter::add_change", "W");
+    this->require_started("adapter::add_change");
     [[maybe_unused]] auto const precise = be.full_precision();
     if (!this->paired()) return be.gemm(factor * this->scale_, b, a, 1.0, w);
     scratch<B> temporary(be);  // so that W is rounded once

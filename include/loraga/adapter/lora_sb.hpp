@@ -3,13 +3,17 @@
 
 namespace loraga {
 
-/// LoRA-SB: y = W*x + s*B*R*A*drop(x), where only R is trained: r^2 numbers, gradients and optimiser states a layer.
+/// LoRA-SB: LoRA with a matrix R between B and A, and only R is trained. R is 0 in a new adapter. A start by an
+/// initialiser is split (folded_lora): its lengths become the diagonal of R. The paper's own start is lora_sb_init with
+/// sign_gradient accumulators and no_anchor. Other starts and anchors work as well, but for LoRA-GA's: its A and B take
+/// different triplets of the gradient, so dR = s*BT*G*AT would be 0, and nothing would train.
+/// math    y = W*x + s*B*R*A*drop(x)
 /// shapes  as lora; r() r x r (column-major)
-/// R is 0 in a new one; the lengths of a start given by an initialiser become its diagonal (folded_lora). The paper's
-/// own start is lora_sb_init on sign_gradient accumulators with no_anchor. Other starts and anchors go as well, but not
-/// LoRA-GA's, whose A and B take different triplets of the gradient: dR = s*BT*G*AT would be 0 and nothing would train.
-/// In 16 bit an in-place anchor leaves the rounding of the split behind; a frozen pair is exact. cost    a pass forms
-/// B*R, 2*out*r^2 source  arXiv:2411.19557
+/// errors  as lora
+/// cost    as lora; a pass forms B*R, 2*out*r^2 operations
+/// memory  r^2 numbers are trained: gradients and optimiser states of that size
+/// loss    in 16 bit an in-place anchor leaves the rounding of the split behind; a frozen pair is exact
+/// source  arXiv:2411.19557
 template <Element T, class B>
 class lora_sb : public folded_lora<lora_sb<T, B>, T, B> {
   using base = folded_lora<lora_sb, T, B>;
@@ -26,6 +30,7 @@ class lora_sb : public folded_lora<lora_sb<T, B>, T, B> {
   lora_sb(B& be, index_t out, index_t in, index_t rank, S const& scaling, lora_options options = {})
       : base(be, out, in, rank, scaling, options, squared(rank), false) {}
 
+  /// R, r x r.
   matrix_view<T, space> r() { return square(this->rest(), this->rank()); }
   matrix_view<T const, space> r() const { return square(this->rest(), this->rank()); }
   std::array<parameter<T, space>, 1> parameters() {
@@ -33,8 +38,10 @@ class lora_sb : public folded_lora<lora_sb<T, B>, T, B> {
                                  square(this->masters_.view(), this->rank()))};
   }
 
-  /// math    dR += Q*(A*drop(X))T with Q = s*BT*dY; dX = beta*dX + AT*RT*Q through the same mask
-  /// An empty dX is skipped. Returns dY.  errors  as lora's
+  /// Adds the gradient of R, and sets dX unless it is empty.
+  /// math    Q = s*BT*dY; dR += Q*(A*drop(X))T; dX = beta*dX + AT*RT*Q through the same mask
+  /// returns  dY
+  /// errors  as lora's
   template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D = matrix_view<compute, space>>
   [[nodiscard]] matrix_view<typename Y::value_type const, space> backward(B& be, W const&, X x, Y dy, tape& t,
                                                                           double beta = 0, D dx = {}) {

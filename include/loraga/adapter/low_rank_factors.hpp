@@ -7,21 +7,22 @@
 
 namespace loraga {
 
+/// What every low-rank adapter can be built with.
 struct lora_options {
-  double dropout = 0;      ///< probability that an input of A is zeroed, in training; the rest is scaled by 1/(1-p)
-  std::uint64_t seed = 0;  ///< of dropout masks and of random starts of this adapter alone; give layers different ones
+  double dropout = 0;      ///< probability p that an input of A is zeroed in training; the others are scaled by 1/(1-p)
+  std::uint64_t seed = 0;  ///< of dropout masks and of this adapter's own random start; give layers different ones
 };
 
-/// Memory of A (r x in), B (out x r) and their gradients that someone else owns, such as a framework's tensors. It
-/// outlives the adapter, or is given anew by `adopt`.
+/// Memory of A (r x in), B (out x r) and their gradients that someone else owns, such as a framework's tensors. It must
+/// outlive the adapter, or `adopt` gives the adapter another one.
 template <class T, class Space>
 struct borrowed_factors {
-  matrix_view<T, Space> a, b;
-  matrix_view<compute_t<T>, Space> da, db;
+  matrix_view<T, Space> a, b;               ///< A and B
+  matrix_view<compute_t<T>, Space> da, db;  ///< their gradients
 };
 
-/// What low-rank adapters have in common: A and B with gradients and, in 16 bit, float master copies; the start they
-/// are anchored to; dropout; state. An adapter's further trainable numbers lie behind A and B.
+/// The base of low-rank adapters. It holds A and B with their gradients, float master copies in 16 bit, the start that
+/// they are anchored to, and the dropout. Further trained numbers of an adapter lie behind A and B.
 template <Element T, class B>
 class low_rank_factors {
  public:
@@ -39,12 +40,12 @@ class low_rank_factors {
   matrix_view<T const, space> b() const { return factors_.b; }
   std::uint64_t seed() const { return dropout_.seed(); }  ///< of lora_options
 
-  /// The same memory in another place: a framework has replaced the storage of its tensors. What is in them counts from
-  /// now on; optimisers that were given the old views must be built anew.
-  /// errors  state_error for an adapter that owns its memory; shape_error
+  /// Takes A, B and their gradients at another place, where a framework has replaced the storage of its tensors. What
+  /// is in them counts from now on. Optimisers that were given the old views must be built anew.
+  /// errors  state_error for an adapter that owns its memory; shape_error, alias_error
   void adopt(B& be, borrowed_factors<T, space> const& memory) {
     if (!borrowed_)
-      raise<state_error>("lora::adopt", "adapter", "one that owns A and B", "one built over borrowed memory");
+      raise<state_error>("adapter::adopt", "adapter", "one that owns A and B", "one built over borrowed memory");
     check_borrowed(memory, out_, in_, rank_);
     factors_ = memory;
     values_changed(be);
@@ -52,7 +53,7 @@ class low_rank_factors {
   /// All gradients as one column: for all-reduce, clipping, zeroing.
   /// errors  state_error for borrowed memory, which is in several places: see parameters()
   matrix_view<compute, space> gradient() {
-    if (borrowed_) raise<state_error>("lora::gradient", "adapter", "one over borrowed memory", "parameters() of it");
+    if (borrowed_) raise<state_error>("adapter::gradient", "adapter", "one over borrowed memory", "parameters() of it");
     return gradients_.view();
   }
   void zero_gradient(B& be) {
@@ -61,31 +62,37 @@ class low_rank_factors {
     fill(be, factors_.da, 0);
     fill(be, factors_.db, 0);
   }
-  /// How many numbers are trained.
+  /// Returns how many numbers are trained.
   index_t trainable() const { return (trains_factors_ ? rank_ * (in_ + out_) : 0) + more_; }
 
-  /// Dropout works in training only, which is how an adapter starts out.
+  /// Turns dropout on or off; a new adapter trains.
   void train(bool on) { training_ = on; }
-  bool training() const { return training_; }
-  /// Training passes with dropout so far, which number its masks. Reading waits for the backend.
+  bool training() const { return training_; }  ///< whether dropout is on
+  /// Training passes with dropout so far, which number the masks. Waits for the backend.
   std::uint64_t dropout_passes(B& be) const { return dropout_.passes(be); }
+  /// Numbers masks as after so many passes.
   void restart_dropout(B& be, std::uint64_t passes) { dropout_.restart(be, passes); }
 
+  /// A and B were given: by `initialise`, from a file, or by hand and values_changed. Passes refuse to work before that;
+  /// a model whose gradient is sampled leaves such adapters out.
+  bool started() const { return started_; }
   bool merged() const { return merged_.rows() > 0; }
 
   // What `initialise` and the anchors call.
 
-  /// errors  state_error if merged, or if W holds -s*B0*A0, which a new start would lose
+  /// Refuses a new start that would lose something.
+  /// errors  state_error if merged, or if W holds -s*B0*A0
   void check_start() const {
     if (merged()) raise<state_error>("initialise", "adapter", "merged", "not merged");
     if (subtracted_)
       raise<state_error>("initialise", "adapter", "anchored in place already", "new, or with a frozen pair");
   }
-  /// W -= s*b*a, in one step at its end. The pair is kept, unused by passes: without it the adapter could never be
+  /// W -= s*b*a, once nothing else can fail. The pair is kept, unused by passes: without it the adapter could never be
   /// saved for the W there was.
+  /// errors  shape_error
   template <MutableViewIn<space> W>
   void subtract_start(B& be, W w, matrix_view<T const, space> a, matrix_view<T const, space> b) {
-    require_shape(w, out_, in_, "lora::subtract_start", "W");
+    require_shape(w, out_, in_, "adapter::subtract_start", "W");
     freeze_start(be, a, b);
     auto pair = std::exchange(next_start_, {});  // if the product fails, no later start may find it
     [[maybe_unused]] auto const precise = be.full_precision();
@@ -101,14 +108,14 @@ class low_rank_factors {
     next_start_ = std::move(pair);
   }
 
-  /// A0 and B0 of an anchored start; empty views without one. [B, -B0]*[A; A0] at the same s is the whole change of
-  /// the W there was before.
+  /// A0 and B0 of an anchored start; empty views without one. The change of the W there was before is
+  /// s*[B, -B0]*[A; A0].
   matrix_view<T const, space> start_a() const { return a_of(start_.view()); }
   matrix_view<T const, space> start_b() const { return b_of(start_.view()); }
-  bool anchored_in_place() const { return subtracted_; }
+  bool anchored_in_place() const { return subtracted_; }             ///< W holds -s*B0*A0
   bool paired() const { return start_.rows() > 0 && !subtracted_; }  ///< passes subtract the start
 
-  /// Throws state_error where passes would be wrong: A and B were never set, or W has not been anchored again since a
+  /// Throws state_error where passes would be wrong: A and B were never set, or W was not anchored again after a
   /// checkpoint was loaded.
   void require_started(char const* where) const {
     if (!started_)
@@ -155,7 +162,7 @@ class low_rank_factors {
   /// errors  state_error if merged
   template <class C>
   void visit_state(C& c) {
-    if (merged()) raise<state_error>("lora::visit_state", "adapter", "merged", "not merged");
+    if (merged()) raise<state_error>("adapter::visit_state", "adapter", "merged", "not merged");
     c.same("out", out_);
     c.same("in", in_);
     c.same("rank", rank_);
@@ -183,15 +190,15 @@ class low_rank_factors {
     c("dropout", dropout_);
     if (c.stores()) started_ = true;
   }
-  /// Brings a W read anew to where the anchor had brought it: W -= s*B0*A0, bit for bit what `initialise` did. An
-  /// adapter anchored in place refuses to work between the loading of a checkpoint and this.
+  /// Anchors a W that was read anew: W -= s*B0*A0, bit for bit as `initialise` did. An adapter that is anchored in
+  /// place refuses to work after a checkpoint was loaded until this is called.
   /// errors  shape_error; state_error if the adapter is not anchored in place, or W is where it should be already
   template <MutableViewIn<space> W>
   void anchor_again(B& be, W w) {
-    require_shape(w, out_, in_, "lora::anchor_again", "W");
-    require_matrix(w, "lora::anchor_again", "W");
+    require_shape(w, out_, in_, "adapter::anchor_again", "W");
+    require_matrix(w, "adapter::anchor_again", "W");
     if (!awaits_weight_)
-      raise<state_error>("lora::anchor_again", "W", "not awaited",
+      raise<state_error>("adapter::anchor_again", "W", "not awaited",
                          "awaited: a checkpoint was loaded into a new adapter");
     [[maybe_unused]] auto const precise = be.full_precision();
     be.gemm(-scale_, start_b(), start_a(), 1.0, w);
@@ -295,9 +302,11 @@ class low_rank_factors {
         trains_factors_(train_factors),
         borrowed_(borrowed) {
     index_t const most = index_t{1} << 31;  // so that sizes below do not overflow
-    require_value(rank >= 1 && rank <= most, static_cast<double>(rank), "lora", "rank", "at least 1 (and below 2^31)");
-    require_value(out <= most && in <= most, static_cast<double>(std::max(out, in)), "lora", "out or in", "below 2^31");
-    require_value(out >= 1 && in >= 1, static_cast<double>(std::min(out, in)), "lora", "out or in", "at least 1");
+    require_value(rank >= 1 && rank <= most, static_cast<double>(rank), "adapter", "rank",
+                  "at least 1 (and below 2^31)");
+    require_value(out <= most && in <= most, static_cast<double>(std::max(out, in)), "adapter", "out or in",
+                  "below 2^31");
+    require_value(out >= 1 && in >= 1, static_cast<double>(std::min(out, in)), "adapter", "out or in", "at least 1");
     if constexpr (is_16bit<T>) masters_ = zeros<compute>(be, trainable());
   }
   template <class U>
@@ -307,7 +316,7 @@ class low_rank_factors {
     return m;
   }
   void check_borrowed(borrowed_factors<T, space> const& memory, index_t out, index_t in, index_t r) const {
-    char const* const where = "lora over borrowed memory";
+    char const* const where = "adapter over borrowed memory";
     auto const check = [&](auto const& v, index_t rows, index_t cols, char const* name) {
       require_shape(v, rows, cols, where, name);
       require_matrix(v, where, name);

@@ -33,10 +33,11 @@ struct add_root {
 
 }  // namespace detail
 
-/// AdaLoRA's regulariser for one factor p with r columns that should be orthonormal, in double.
+/// AdaLoRA's regulariser, in double, for one factor p whose r columns should be orthonormal.
 /// math    value += weight*||pT*p - I||_F; dp += weight*2*p*(pT*p - I)/||pT*p - I||_F, 0 where the norm is 0
 /// shapes  value 1x1
-/// cost    4*rows*r^2 operations; scratch for two copies of p in double
+/// cost    4*rows*r^2 operations
+/// memory  scratch for two copies of p in double
 /// source  the norm as huggingface/peft has it; arXiv:2303.10512 squares it
 template <Backend B, class P, class G>
 void add_orthonormality_term(B& be, P p, G dp, double weight, matrix_view<double, typename B::space> value) {

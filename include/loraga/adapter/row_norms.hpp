@@ -40,11 +40,12 @@ struct row_norm {
 
 }  // namespace detail
 
-/// norm_j = ||row j of W + s*(B*A - B0*A0)||, without that matrix, in double until the end.
-/// math    N^2 = ||W_j||^2 + 2s*(W_j*AT)*B_j + s^2*B_j*(A*AT)*B_jT, with [A; A0] and [B, -B0] where there is a start;
+/// The row norms of W + s*(B*A - B0*A0) without that matrix, in double until the end.
+/// math    norm_j^2 = ||W_j||^2 + 2s*(W_j*AT)*B_j + s^2*B_j*(A*AT)*B_jT, with [A; A0] and [B, -B0] where there is a start;
 ///         rows in which more than 99.99 % cancels are formed instead
-/// shapes  squares out x 1, ||W_j||^2 as row_squares gives it; norm out x 1; start_a, start_b may be empty
-/// cost    2*out*in*r operations in double; scratch for 256 rows of W, A and W*AT in double
+/// shapes  squares out x 1, as row_squares gives it; norm out x 1; start_a, start_b may be empty
+/// cost    2*out*in*r operations in double
+/// memory  scratch in double for 256 rows of W, for A and for W*AT
 template <Backend B, class W, class A, class F, MutableViewIn<typename B::space> N>
 void row_norms(B& be, W w, matrix_view<double const, typename B::space> squares, double scale, A a, F b, A start_a,
                F start_b, N norm) {

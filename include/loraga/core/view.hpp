@@ -12,10 +12,11 @@ namespace loraga {
 inline std::string shape_text(index_t rows, index_t cols) { return std::to_string(rows) + "x" + std::to_string(cols); }
 
 // Messages and checks below are no templates where they need not be: they would be compiled once per view type.
-/// The shape_error of matrix_view::columns.
-[[noreturn, gnu::cold, gnu::noinline]] inline void raise_range(index_t first, index_t n, index_t cols) {
-  raise<shape_error>("matrix_view::columns", "range", std::to_string(first) + "+" + std::to_string(n),
-                     "within " + std::to_string(cols) + " columns");
+/// The shape_error of matrix_view::columns and row_range; `what` is columns or rows, of which there are `size`.
+[[noreturn, gnu::cold, gnu::noinline]] inline void raise_range(index_t first, index_t n, index_t size,
+                                                               char const* where, char const* what) {
+  raise<shape_error>(where, "range", std::to_string(first) + "+" + std::to_string(n),
+                     "within " + std::to_string(size) + what);
 }
 /// The shape_error of require_shape.
 [[noreturn, gnu::cold, gnu::noinline]] inline void raise_shape(index_t rows, index_t cols, index_t wanted_rows,
@@ -60,11 +61,14 @@ struct matrix_view {
 
   /// n columns from `first` on.
   matrix_view columns(index_t first, index_t n) const {
-    if (first < 0 || n < 0 || first + n > cols) raise_range(first, n, cols);
+    if (first < 0 || n < 0 || first + n > cols) raise_range(first, n, cols, "matrix_view::columns", " columns");
     return {data + first * col_stride, rows, n, row_stride, col_stride};
   }
   /// n rows from `first` on.
-  matrix_view row_range(index_t first, index_t n) const { return transposed().columns(first, n).transposed(); }
+  matrix_view row_range(index_t first, index_t n) const {
+    if (first < 0 || n < 0 || first + n > rows) raise_range(first, n, rows, "matrix_view::row_range", " rows");
+    return {data + first * row_stride, n, cols, row_stride, col_stride};
+  }
 };
 
 /// A view whose elements are only read.
@@ -100,6 +104,7 @@ template <class T, class Space>
 const_view<std::remove_const_t<T>, Space> read_only(matrix_view<T, Space> v) {
   return {v.data, v.rows, v.cols, v.row_stride, v.col_stride};
 }
+/// The type of that view.
 template <class V>
 using read_only_t = decltype(read_only(std::declval<V>()));
 

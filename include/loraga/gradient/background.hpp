@@ -4,12 +4,13 @@
 
 namespace loraga {
 
-/// Any accumulator, fed beside the training instead of within it: micro-batches are copied (a device copy on the
-/// training stream) and worked on by a background_worker, which many layers share and which must outlive them. Meant
-/// for incremental_gradient, whose update looks at results on the host.
+/// Any accumulator G, fed beside the training instead of within it. Micro-batches are copied on the training's stream;
+/// a background_worker then works on the copies. Many layers share one worker, which must outlive them. It is meant for
+/// incremental_gradient, whose update reads results on the host.
+/// cost    per micro-batch a copy of it on the training's stream
 /// memory  as G, and the worker's slots: 2*tokens*(out + in) numbers of the largest layer
-/// errors  as G, on the caller's thread; failures of the work itself (memory) at the next call that waits: top,
-///         merge, or a submission
+/// errors  as G, on the caller's thread; where the work itself fails (memory), the next call that waits throws: top,
+///         merge, or one that hands over a micro-batch
 template <class G, class B>
 class background_gradient {
   background_worker<B>* worker_;
@@ -35,7 +36,7 @@ class background_gradient {
   index_t count() const { return count_; }
   double weight() const { return weight_; }
 
-  /// dW (out x in) of one micro-batch; free to be overwritten by later work on be's stream.
+  /// dW (out x in) of one micro-batch. Later work on be's stream may overwrite it.
   template <ViewIn<space> V>
   void add(B& be, V dw, double weight = 1) {
     char const* const where = "background_gradient::add";
@@ -49,7 +50,7 @@ class background_gradient {
     ++count_;
   }
 
-  /// dW = dY*XT of one micro-batch; both free to be overwritten by later work on be's stream.
+  /// dW = dY*XT of one micro-batch. Later work on be's stream may overwrite both.
   template <ViewIn<space> Y, ViewIn<space> X>
   void add_outer(B& be, Y dy, X x, double weight = 1) {
     char const* const where = "background_gradient::add_outer";
@@ -72,7 +73,8 @@ class background_gradient {
     ++count_;
   }
 
-  /// What `other` saw. Waits for both.  errors shape_error
+  /// Everything `other` saw, as if added here. Waits for both.
+  /// errors  shape_error
   void merge(B&, background_gradient const& other) {
     if (other.rows_ != rows_ || other.cols_ != cols_)
       raise<shape_error>("background_gradient::merge", "other", shape_text(other.rows_, other.cols_),
@@ -88,7 +90,8 @@ class background_gradient {
     count_ = 0;
   }
 
-  /// k leading triplets of every member's mean, on `be`; waits for the background first.  errors as G::top
+  /// k leading triplets of every member's mean, on `be`. Waits for the background first.
+  /// errors  as G::top
   template <class Svd>
   static svd_result<value_type, B> top(B& be, Svd const& svd, std::span<background_gradient const* const> batch,
                                        index_t k) {
@@ -102,9 +105,10 @@ class background_gradient {
     return top(be, svd, self, k);
   }
 
+  /// How many triplets `top` can give.
   index_t most_triplets() const requires requires(G const& g) { g.most_triplets(); }
   { return inner_->most_triplets(); }
-  /// to = what G makes of it. Waits for the background first and for be then, since G may change afterwards.
+  /// to = what G's estimate gives. Waits for the background first, and then for be, because G may change afterwards.
   /// errors  as G::estimate
   void estimate(B& be, matrix_view<value_type, space> to) const requires ReadableGradient<G, B> {
     finished().estimate(be, to);
@@ -120,7 +124,7 @@ class background_gradient {
     c("count", count_);
   }
 
-  /// The accumulator behind, when all it was given has arrived.
+  /// The accumulator inside. Waits until everything that was handed over has arrived.
   G const& finished() const {
     worker_->join();
     return *inner_;

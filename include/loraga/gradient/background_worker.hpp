@@ -9,13 +9,13 @@
 
 namespace loraga {
 
-/// A host thread with a backend of its own, for work beside the training loop: on a GPU a second stream. Tasks run in
-/// the order they were given. What a task reads is first copied, on the training's own stream, into one of a few
-/// slots of device memory, so that the training may overwrite its buffers at once; only where all slots are full does
-/// the host wait for the oldest. The training stream itself never waits.
-/// An exception of submitted work ends all of it: every later call throws it.
-/// For one training thread. Outlives what it works for, and is outlived by the training's stream. Tasks must not call
-/// run or join, which would wait for themselves.
+/// A host thread with a backend of its own, for work beside the training loop; on a GPU that is a second stream. Tasks
+/// run in the order they were given. What a task reads is first copied, on the training's stream, into one of a few
+/// slots of device memory, so that the training may overwrite its buffers at once. The training's stream never waits;
+/// the host waits only where all slots are full. An exception of submitted work ends all of it: every later call throws
+/// it. It serves one training thread. It must outlive what it works for, and the training's stream must outlive it.
+/// Tasks must not call run or join, which would wait for themselves.
+/// cost    per call one copy of the data on the training's stream
 /// memory  slots * the largest data handed over in one call
 /// errors  value_error if slots < 1
 template <ForkableBackend B>
@@ -56,8 +56,8 @@ class background_worker {
   background_worker(background_worker const&) = delete;
   background_worker& operator=(background_worker const&) = delete;
 
-  /// stage(p) asks `be` to copy `bytes` to p; task(side, p) works on them later, on the worker's thread. Returns as
-  /// soon as a slot was free.
+  /// stage(p) asks `be` to copy `bytes` to p; task(side, p) works on them later, on the worker's thread. Returns once a
+  /// slot is free.
   template <class Stage, class Task>
   void submit(B& be, index_t bytes, Stage const& stage, Task task) {
     slot& s = free_slot();
@@ -87,7 +87,8 @@ class background_worker {
         &s);
   }
 
-  /// task(side) after all that was given before, while the caller waits.  errors  what it throws, here and only here
+  /// Runs task(side) after everything that was given before, while the caller waits.
+  /// errors  what it throws, here and only here
   template <class Task>
   void run(Task const& task) {
     std::exception_ptr failure;
@@ -103,7 +104,8 @@ class background_worker {
     if (failure) std::rethrow_exception(failure);
   }
 
-  /// Waits until nothing is left to do, host and side stream both.  errors  what a task threw
+  /// Waits until nothing is left to do, on the thread and on its stream.
+  /// errors  what a task threw
   void join() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return tasks_.empty() && !running_; });

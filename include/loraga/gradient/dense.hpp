@@ -28,18 +28,19 @@ void require_readable(std::span<G const* const> batch, std::string_view where) {
   }
 }
 
-/// How an estimate of the gradient is kept. A sum needs none of it and takes it all the same, so that one can stand in
-/// the other's place.
+/// How an incremental_gradient is kept. dense_gradient and sign_gradient take these options too and ignore them, so
+/// that one can replace the other.
 struct gradient_options {
-  index_t rank = 8;     ///< the adapter's r; LoRA-GA will ask for 2r triplets, and no more than `width` are there
-  index_t width = 0;    ///< triplets kept between micro-batches; 0 means 4*rank
-  int power_steps = 0;  ///< pairs of passes spent on each micro-batch beyond the first look
+  index_t rank = 8;     ///< the adapter's r; LoRA-GA asks for 2r triplets
+  index_t width = 0;    ///< triplets kept between micro-batches, the most there are to ask for; 0 means 4*rank
+  int power_steps = 0;  ///< further pairs of passes over each micro-batch, for more accuracy
   std::uint64_t seed = 0;
 };
 
-/// The mean gradient itself, summed in T (float: never 16 bit, where 64 micro-batches lose 0.8 %).
+/// The mean gradient itself, summed in T. T is float or double: in 16 bit 64 micro-batches lose 0.8 %.
 /// math    G = sum_i weight_i*dW_i / sum_i weight_i
-/// cost    out*in numbers; one pass per add
+/// cost    one pass over the sum per micro-batch
+/// memory  out*in numbers
 template <class B, class T = float>
 class dense_gradient {
   matrix<T, B> sum_;
@@ -77,7 +78,9 @@ class dense_gradient {
     ++count_;
   }
 
-  /// dW = dY*XT of one micro-batch, dY out x tokens, X in x tokens.  errors as add
+  /// dW = dY*XT of one micro-batch.
+  /// shapes  dY out x tokens, X in x tokens
+  /// errors  as add
   template <ViewIn<space> Y, ViewIn<space> X>
   void add_outer(B& be, Y dy, X x, double weight = 1) {
     require_shape(dy, rows(), x.cols, "dense_gradient::add_outer", "dY");
@@ -88,7 +91,8 @@ class dense_gradient {
     ++count_;
   }
 
-  /// Everything `other` saw, as if added here.  errors shape_error
+  /// Everything `other` saw, as if added here.
+  /// errors  shape_error
   void merge(B& be, dense_gradient const& other) {
     require_shape(other.sum(), rows(), cols(), "dense_gradient::merge", "other");
     axpby(be, 1.0, other.sum(), 1.0, sum_.view());
@@ -96,7 +100,7 @@ class dense_gradient {
     count_ += other.count_;
   }
 
-  /// The weighted sum (not yet divided by weight()): what ranks of a data-parallel job add up.
+  /// The weighted sum, not yet divided by weight(): what the processes of a data-parallel job add up.
   matrix_view<T const, space> sum() const { return sum_.view(); }
 
   template <class C>
@@ -106,7 +110,8 @@ class dense_gradient {
     c("count", count_);
   }
 
-  /// to = the mean.  errors state_error if there is none yet, shape_error
+  /// to = the mean.
+  /// errors  state_error if there is none yet; shape_error
   void estimate(B& be, matrix_view<T, space> to) const {
     require_seen(count_, "dense_gradient::estimate");
     require_shape(to, rows(), cols(), "dense_gradient::estimate", "to");

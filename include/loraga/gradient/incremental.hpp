@@ -5,12 +5,12 @@
 namespace loraga {
 
 /// The mean gradient as a truncated SVD that follows the micro-batches, without ever forming a gradient.
-/// math    after each micro-batch: U S VT <- the `width` leading triplets of U S VT + weight*dY*XT, found in the span
-/// of
-///         [V, random] carried through that sum (and `power_steps` times back and forth)
-/// Truncation loses a share of energy below 1e-2 with power_steps = 0 and below 2e-3 with 1 (bench/results/cpu.json);
-/// order of micro-batches matters to that extent.
-/// cost    width*(out + in) numbers between calls; per add_outer about 4*(width + width/4)*(out + in)*tokens operations
+/// math    after each micro-batch: U S VT <- the `width` leading triplets of M = U S VT + weight*dY*XT, found in the
+///         span of M*[V, random], after power_steps multiplications by M*MT
+/// loss    truncation loses a share of the energy: below 1e-2 with power_steps = 0, below 2e-3 with 1
+///         (bench/results/cpu.json); the order of the micro-batches changes the result by as much
+/// cost    per add_outer about 4*(width + width/4)*(out + in)*tokens operations; add_outer waits for the backend
+/// memory  width*(out + in) numbers between calls
 /// source  incremental SVD after Brand 2002, with the range finder of Halko, Martinsson, Tropp 2011 warm-started at V
 template <class B, class T = float>
 class incremental_gradient {
@@ -43,7 +43,7 @@ class incremental_gradient {
   }
   index_t rows() const { return rows_; }
   index_t cols() const { return cols_; }
-  index_t width() const { return width_; }
+  index_t width() const { return width_; }  ///< triplets kept: gradient_options::width, at most min(out, in)
   /// How many triplets `top` can give.
   index_t most_triplets() const { return width_; }
   index_t count() const { return count_; }
@@ -59,7 +59,8 @@ class incremental_gradient {
     any_ = false;
   }
 
-  /// dW = dY*XT of one micro-batch, dY out x tokens, X in x tokens.
+  /// dW = dY*XT of one micro-batch.
+  /// shapes  dY out x tokens, X in x tokens
   /// errors  shape_error, or value_error for a weight that is not positive; nothing changes then
   template <ViewIn<space> Y, ViewIn<space> X>
   void add_outer(B& be, Y dy, X x, double weight = 1) {
@@ -73,7 +74,8 @@ class incremental_gradient {
     ++count_;
   }
 
-  /// dW (out x in) of one micro-batch, where the caller has formed it.  errors as add_outer
+  /// dW (out x in) of one micro-batch, where the caller has formed it.
+  /// errors  as add_outer
   template <ViewIn<space> V>
   void add(B& be, V dw, double weight = 1) {
     require_shape(dw, rows_, cols_, "incremental_gradient::add", "dW");
@@ -84,7 +86,8 @@ class incremental_gradient {
     ++count_;
   }
 
-  /// What `other` saw, up to truncation. Merge in rank order for the same bits everywhere.  errors shape_error
+  /// Everything `other` saw, up to truncation. Processes that merge in one order get the same bits.
+  /// errors  shape_error
   void merge(B& be, incremental_gradient const& other) {
     if (other.rows_ != rows_ || other.cols_ != cols_)
       raise<shape_error>("incremental_gradient::merge", "other", shape_text(other.rows_, other.cols_),
@@ -100,7 +103,7 @@ class incremental_gradient {
     flags_ |= other.flags_;
   }
 
-  /// Triplets of the weighted sum (not yet divided by weight()).
+  /// Triplets of the weighted sum, not yet divided by weight().
   svd_factors<T const, space> state() const { return {u_.view()[0], s_.view()[0], v_.view()[0]}; }
 
   template <class C>
@@ -116,8 +119,8 @@ class incremental_gradient {
     c("any", any_);
   }
 
-  /// to = the mean, as far as the triplets kept make it up; NaN if a micro-batch was not finite or not factored.
-  /// errors  state_error if there is none yet, shape_error
+  /// to = the mean, as the triplets kept give it; NaN if a micro-batch was not finite or not factored.
+  /// errors  state_error if there is none yet; shape_error
   void estimate(B& be, matrix_view<T, space> to) const {
     require_seen(count_, "incremental_gradient::estimate");
     require_shape(to, rows_, cols_, "incremental_gradient::estimate", "to");
@@ -127,7 +130,7 @@ class incremental_gradient {
     be.gemm(1 / weight_, scaled_u(be, temporary), state().v.transposed(), 0.0, to);
   }
 
-  /// k leading triplets of every member's mean; the SVD was done on the way, so `svd` is not used.
+  /// k leading triplets of every member's mean. The SVD was done on the way, so `svd` is not used.
   /// errors  state_error if a member is empty; shape_error if k exceeds a member's width; numeric faults are flags
   template <class Svd>
   static svd_result<T, B> top(B& be, Svd const&, std::span<incremental_gradient const* const> batch, index_t k) {

@@ -4,8 +4,10 @@
 
 namespace loraga {
 
+/// How input_statistics count a micro-batch.
 struct input_options {
-  /// Divide every micro-batch by its own largest |x| first, so that one with outliers does not decide alone: CorDA's.
+  /// Divide every micro-batch by its own largest |x| first, so that one with outliers does not decide alone. CorDA asks
+  /// for it.
   bool by_peak = false;
 };
 
@@ -86,11 +88,13 @@ void trace(B& be, V v, matrix_view<double, typename B::space> cell) {
   be.reduce_columns(v.rows, 1, detail::total<V, decltype(cell)>{{}, diagonal, cell});
 }
 
-/// Mean and scatter of one layer's inputs X, from micro-batches: what EVA and CorDA start from.
-/// math    mean = sum_i w_i*x_i / mass over all tokens, mass = sum w_i; scatter = sum_i w_i*(x_i - mean)(x_i - mean)T
-/// The scatter is kept centred (the mean in double), because sum(x*xT) - mass*mean*meanT would cancel where the mean is
-/// large; the other way nothing does. NaN or infinity poison; that surfaces as a flag when it is read.
-/// cost    in*in numbers; per add a centred copy of X and 2*in*in*tokens operations
+/// Mean and scatter of one layer's inputs X, from micro-batches: EVA and CorDA start from them. The scatter is kept
+/// centred, and the mean in double: sum(x*xT) - mass*mean*meanT would cancel where the mean is large. After NaN or
+/// infinity every answer has a flag that says so.
+/// math    mean = sum_i w_i*x_i / mass over all tokens, mass = sum_i w_i;
+///         scatter = sum_i w_i*(x_i - mean)*(x_i - mean)T
+/// cost    per add 2*in*in*tokens operations
+/// memory  in*in numbers; per add scratch for a centred copy of X
 /// source  Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979
 template <class B, class T = float>
 class input_statistics {
@@ -109,13 +113,13 @@ class input_statistics {
     require_value(features >= 1, static_cast<double>(features), "input_statistics", "features", "at least 1");
     reset(be);
   }
-  index_t features() const { return mean_.rows(); }
-  index_t count() const { return count_; }   ///< micro-batches
-  double weight() const { return weight_; }  ///< sum of their weights
-  double mass() const { return mass_; }      ///< sum of weight*tokens
-  bool by_peak() const { return options_.by_peak; }
-  matrix_view<T const, space> scatter() const { return scatter_.view(); }
-  matrix_view<double const, space> mean() const { return mean_.view(); }
+  index_t features() const { return mean_.rows(); }                        ///< the layer's inputs
+  index_t count() const { return count_; }                                 ///< micro-batches
+  double weight() const { return weight_; }                                ///< sum of their weights
+  double mass() const { return mass_; }                                    ///< sum of weight*tokens
+  bool by_peak() const { return options_.by_peak; }                        ///< as the options say
+  matrix_view<T const, space> scatter() const { return scatter_.view(); }  ///< in x in, not divided by mass()
+  matrix_view<double const, space> mean() const { return mean_.view(); }   ///< in x 1
 
   void reset(B& be) {
     fill(be, scatter_.view(), 0);
@@ -124,7 +128,7 @@ class input_statistics {
     count_ = 0;
   }
 
-  /// X (in x tokens) of one micro-batch; asynchronous.
+  /// X (in x tokens) of one micro-batch. It does not wait for the backend.
   /// errors  shape_error, or value_error for a weight that is not positive; nothing changes then
   template <ViewIn<space> X>
   void add(B& be, X x, double weight = 1) {
@@ -164,7 +168,8 @@ class input_statistics {
     c("count", count_);
   }
 
-  /// Everything `other` saw, as if added here.  errors shape_error; state_error if one divides by peaks, one does not
+  /// Everything `other` saw, as if added here.
+  /// errors  shape_error; state_error if only one of the two divides by peaks
   void merge(B& be, input_statistics const& other) {
     require_shape(other.mean(), features(), 1, "input_statistics::merge", "other");
     if (other.by_peak() != by_peak())
@@ -176,7 +181,9 @@ class input_statistics {
     count_ += other.count_;
   }
 
-  /// to = the second moment (not centred) per micro-batch: sum_b w_b*X_b*X_bT / sum_b w_b.
+  /// The second moment, not centred, per micro-batch.
+  /// math    to = sum_b w_b*X_b*X_bT / sum_b w_b
+  /// errors  shape_error; state_error if it is empty
   void second_moment(B& be, matrix_view<double, space> to) const {
     require_shape(to, features(), features(), "input_statistics::second_moment", "to");
     if (count_ == 0)
@@ -186,9 +193,10 @@ class input_statistics {
                                                                                            1 / weight_, to});
   }
 
-  /// The k principal directions of every member's inputs (u and v alike), their standard deviations s and, as energy,
-  /// the whole variance: what the SVD of the centred inputs divided by sqrt(mass) gives, so that `coverage` is EVA's
-  /// explained variance. Directions below about 3e-4 of the largest deviation are noise in float and completed.
+  /// The k principal directions of every member's inputs, as u and as v, their standard deviations s, and the whole
+  /// variance as energy. So `coverage` is EVA's explained variance.
+  /// math    the triplets of the centred inputs divided by sqrt(mass)
+  /// loss    in float directions below about 3e-4 of the largest deviation are noise
   /// errors  state_error if a member is empty, shape_error if shapes differ; numeric faults are flags of the result
   template <class Svd>
   static svd_result<T, B> top(B& be, Svd const& svd, std::span<input_statistics const* const> batch, index_t k) {

@@ -4,14 +4,15 @@
 
 namespace loraga {
 
+/// How an offloaded_gradient travels.
 struct offloaded_options {
   index_t panel_bytes = index_t{32} << 20;  ///< device memory per slot: a gradient travels in panels of columns
 };
 
 /// The mean gradient summed in host memory, for models whose gradients do not fit on the device together. Each
-/// micro-batch's gradient leaves in panels of columns, copied and added by a background_worker while the training goes
-/// on; with add_outer the device never holds more of it than the panels on their way.
-/// math    G = sum_i weight_i*dW_i / sum_i weight_i, in T on the host (float: never 16 bit)
+/// micro-batch's gradient leaves in panels of columns. A background_worker copies and adds them while the training goes
+/// on. With add_outer the device holds only the panels on their way.
+/// math    G = sum_i weight_i*dW_i / sum_i weight_i, in T on the host; T is float or double
 /// memory  out*in numbers of (pinned) host memory; on the device the worker's slots, one panel each, and during top
 ///         one layer's matrix
 /// cost    per micro-batch out*in numbers over the bus and through one host thread
@@ -58,7 +59,7 @@ class offloaded_gradient {
     count_ = 0;
   }
 
-  /// dW (out x in) of one micro-batch; free to be overwritten by later work on be's stream.
+  /// dW (out x in) of one micro-batch. Later work on be's stream may overwrite it.
   /// errors  shape_error, or value_error for a weight that is not positive; nothing changes then
   template <ViewIn<space> V>
   void add(B& be, V dw, double weight = 1) {
@@ -70,7 +71,8 @@ class offloaded_gradient {
     });
   }
 
-  /// dW = dY*XT of one micro-batch, formed panel by panel.  errors as add
+  /// dW = dY*XT of one micro-batch, formed panel by panel.
+  /// errors  as add
   template <ViewIn<space> Y, ViewIn<space> X>
   void add_outer(B& be, Y dy, X x, double weight = 1) {
     require_shape(dy, rows(), x.cols, "offloaded_gradient::add_outer", "dY");
@@ -83,7 +85,8 @@ class offloaded_gradient {
     });
   }
 
-  /// Everything `other` saw. Waits for both.  errors shape_error
+  /// Everything `other` saw, as if added here. Waits for both.
+  /// errors  shape_error
   void merge(B&, offloaded_gradient const& other) {
     require_shape(other.sum_->view, rows(), cols(), "offloaded_gradient::merge", "other");
     add_to((total(), sum_->memory.get()), other.total().data, rows() * cols());
@@ -91,9 +94,9 @@ class offloaded_gradient {
     count_ += other.count_;
   }
 
-  /// The weighted sum on the host (not yet divided by weight()). Waits for what is on its way.
-  /// errors  state_error if adding a micro-batch failed half way (memory), after which only reset helps (and nothing
-  /// once the worker has failed)
+  /// The weighted sum on the host, not yet divided by weight(). Waits for what is on its way.
+  /// errors  state_error if adding a micro-batch failed half way (memory): only reset helps then, and nothing once the
+  ///         worker has failed
   matrix_view<T const, host_space> total() const {
     worker_->join();
     require_whole();
@@ -110,8 +113,8 @@ class offloaded_gradient {
     c("count", count_);
   }
 
-  /// to = the mean. Waits for be, since the sum may change afterwards.
-  /// errors  state_error if there is none yet, shape_error
+  /// to = the mean. Waits for be, because the sum may change afterwards.
+  /// errors  state_error if there is none yet; shape_error
   void estimate(B& be, matrix_view<T, space> to) const {
     require_seen(count_, "offloaded_gradient::estimate");
     require_shape(to, rows(), cols(), "offloaded_gradient::estimate", "to");
@@ -120,7 +123,7 @@ class offloaded_gradient {
     be.synchronize();
   }
 
-  /// k leading triplets of every member's mean; members visit the device one after another.
+  /// k leading triplets of every member's mean. Members come to the device one after the other.
   /// errors  state_error if a member is empty, shape_error if shapes differ; numeric faults are flags of the result
   template <class Svd>
   static svd_result<T, B> top(B& be, Svd const& svd, std::span<offloaded_gradient const* const> batch, index_t k) {

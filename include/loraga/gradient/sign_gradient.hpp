@@ -19,11 +19,12 @@ struct sign_of {
 
 }  // namespace detail
 
-/// The direction of AdamW's first step: triplets of the sign of the summed gradient, entry by entry. What LoRA-SB
-/// starts from, and of use with any start from gradients where full fine-tuning is AdamW's.
-/// math    sign(G), G as dense_gradient's: the first step is -rate*G/(|G| + epsilon)
+/// The direction of AdamW's first step: the sign of the summed gradient, entry by entry. LoRA-SB starts from it. Any
+/// start from gradients can, where it should follow full fine-tuning by AdamW.
+/// math    sign(G), G as dense_gradient's; AdamW's first step is -rate*G/(|G| + epsilon)
 /// errors  as dense_gradient's
-/// cost    as dense_gradient; top also another out x in for every member
+/// cost    as dense_gradient's
+/// memory  as dense_gradient's; top takes out*in numbers more for every member
 template <class B, class T = float>
 class sign_gradient {
   dense_gradient<B, T> sum_;
@@ -46,7 +47,7 @@ class sign_gradient {
     sum_.add_outer(be, dy, x, weight);
   }
   void merge(B& be, sign_gradient const& other) { sum_.merge(be, other.sum_); }
-  /// The gradient whose sign this is, to be fed where a dense_gradient is expected.
+  /// The gradient whose sign this is, for what takes a dense_gradient.
   dense_gradient<B, T>& gradient() { return sum_; }
   dense_gradient<B, T> const& gradient() const { return sum_; }
   template <class C>
@@ -54,7 +55,8 @@ class sign_gradient {
     sum_.visit_state(c);
   }
 
-  /// to = the sign of the sum.  errors state_error if there is none yet, shape_error
+  /// to = the sign of the sum.
+  /// errors  state_error if there is none yet; shape_error
   void estimate(B& be, matrix_view<T, space> to) const {
     require_seen(count(), "sign_gradient::estimate");
     require_shape(to, rows(), cols(), "sign_gradient::estimate", "to");

@@ -5,9 +5,10 @@
 
 namespace loraga {
 
+/// Which triplets CorDA's adapter takes over.
 enum class corda_part {
-  ipm,  ///< the r leading triplets: what the inputs use most is trained (instruction-previewed)
-  kpm   ///< the r last ones: what they use most stays frozen (knowledge-preserved)
+  ipm,  ///< the r leading ones: what the inputs use most is trained (instruction-previewed)
+  kpm   ///< the r last ones: what the inputs use most stays frozen (knowledge-preserved)
 };
 
 namespace detail {
@@ -22,11 +23,14 @@ struct add_to_diagonal {
 
 }  // namespace detail
 
-/// CorDA's need: `count` triplets of W*C, C the damped second moment of the inputs, as svd_factors whose v are those of
-/// W*C taken back by C^-1. From W, input_statistics that are by_peak, and an SvdMethod.
+/// CorDA's need: `count` triplets of W*C, where C is the damped second moment of the inputs. They are handed on as
+/// svd_factors whose v are C^-1 times those of W*C. It is met by W, input_statistics that are by_peak, and an
+/// SvdMethod.
+/// errors  as whole_weight and input_directions; state_error for statistics that are not by_peak
+/// cost    see corda_init
 struct input_weighted_triplets {
   index_t count = 1;
-  corda_part part = corda_part::ipm;
+  corda_part part = corda_part::ipm;  ///< the leading or the last ones
 
   template <class B, class L, class Svd>
   static constexpr bool met = (whole_weight::met<B, L, Svd> && input_directions::met<B, L, Svd>);
@@ -93,19 +97,20 @@ struct input_weighted_triplets {
   }
 };
 
-/// CorDA: the adapter takes over the part of W that the inputs single out; use with an anchor and with
-/// input_statistics that are `by_peak`.
+/// CorDA: the adapter takes over the part of W that the inputs single out. Use it with an anchor, and with
+/// input_statistics that are `by_peak`. Everything is computed in double, because W*C spans many orders of magnitude
+/// and kpm takes its far end.
 /// math    C = mean over micro-batches of X*XT/max|X|^2, plus damping; W*C = U S VT; r triplets, S' = S/s:
-///         B = U*sqrt(S'), A = sqrt(S')*VT*C^-1, so that all triplets together were W
-/// The damping is 0.01*mean(diag C), doubled until ||C*C^-1 - I||_F < 0.05. Everything is in double: W*C spans many
-/// orders of magnitude, and kpm takes its far end.
+///         B = U*sqrt(S'), A = sqrt(S')*VT*C^-1, so that s*B*A of all triplets together is W; the damping is
+///         0.01*mean(diag C), doubled until ||C*C^-1 - I||_F < 0.05
 /// errors  shape_error if r > min(out, in); value_error if s <= 0 or no W is given; state_error for statistics that are
 ///         not by_peak
 /// cost    about 5*in^3 + 2*out*in^2 operations and an SVD of out x in in double (kpm: all its triplets), layer by
-///         layer; 3*in^2 + out*in doubles of scratch
+///         layer
+/// memory  3*in^2 + out*in doubles of scratch
 /// source  arXiv:2406.05223 and its authors' code; where that divides by |max(X)|, this divides by max|X|
 struct corda_init {
-  corda_part part = corda_part::ipm;
+  corda_part part = corda_part::ipm;  ///< which triplets
 
   static constexpr start_kind starts = start_kind::offset;
   input_weighted_triplets needs(layer_facts const& of) const { return {of.rank, part}; }

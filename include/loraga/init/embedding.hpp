@@ -3,11 +3,11 @@
 
 namespace loraga {
 
-/// LoRA's own start for embeddings.
-/// math    A = 0, B ~ N(0, 1): the rows of A are only picked, so B is what must not be 0
+/// LoRA's own start for embeddings: there B must not be 0, because rows of A are only picked.
+/// math    A = 0, B ~ N(0, 1)
 /// cost    r*(out + in) elements, asynchronous
 /// source  huggingface/peft and microsoft/LoRA
-/// Layers of a range get different streams; adapters started one by one do if their own seeds (lora_options) differ.
+/// Layers of a range draw different numbers. Adapters started one by one do where their seeds (lora_options) differ.
 struct embedding_init {
   std::uint64_t seed = 0;
 

@@ -6,7 +6,7 @@
 namespace loraga {
 
 /// EVA: A looks where the layer's inputs vary most.
-/// math    A = the r principal directions of the (centred) inputs, as unit rows; B = 0
+/// math    A = the r principal directions of the centred inputs, as unit rows; B = 0
 /// errors  shape_error if r > in; numeric_error from `initialise` if the inputs are not finite, or all the same
 /// cost    an SVD method's passes over the in x in scatter
 /// source  arXiv:2410.07170; ranks and alpha per layer: redistribute_ranks
@@ -23,15 +23,16 @@ struct eva_init {
 };
 
 /// Tells when a layer has seen enough: its principal directions no longer turn from one look to the next.
+/// memory  in x k numbers
 template <class B, class T = float>
 class eva_convergence {
   matrix<T, B> before_;
   std::vector<double> explained_;
 
  public:
-  /// How many leading ones of the k directions agree with the last look's; 0 at the first. The paper stops a layer when
-  /// all the ranks it gets do.
-  /// math    |cosine| of the directions of one number >= threshold (0.99 in the paper); signs do not count
+  /// Returns how many of the k directions agree with those of the last look, counted from the first; 0 at the first
+  /// look. The paper stops a layer once the directions of all ranks that it gets agree.
+  /// math    |cosine of two directions of one number| >= threshold (0.99 in the paper)
   /// errors  as input_statistics::top; shape_error if k is another than before; numeric_error for unusable inputs
   template <class Svd>
   index_t look(B& be, Svd const& svd, input_statistics<B, T> const& inputs, index_t k, double threshold = 0.99) {
@@ -56,7 +57,7 @@ class eva_convergence {
     be.copy(found[0].v, before_.view());
     return settled;
   }
-  /// Shares of the inputs' variance that the directions of the last look explain, descending.
+  /// The share of the inputs' variance that each direction of the last look explains, descending.
   std::vector<double> const& explained() const { return explained_; }
 };
 

@@ -6,7 +6,8 @@ namespace loraga {
 /// PEFT's init_lora_weights="gaussian".
 /// math    A ~ N(0, (1/r)^2), B = 0
 /// cost    r*(out + in) elements, asynchronous
-/// Layers of a range get different streams; adapters started one by one do if their own seeds (lora_options) differ.
+/// source  huggingface/peft
+/// Layers of a range draw different numbers. Adapters started one by one do where their seeds (lora_options) differ.
 struct gaussian_init {
   std::uint64_t seed = 0;
 

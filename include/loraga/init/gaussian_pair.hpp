@@ -4,17 +4,16 @@
 
 namespace loraga {
 
-/// The paper's ablation arms without a gradient: both factors random. Use with an anchor. ("+GA" is
-/// lora_ga_init{.scale = ga_scale::unit}.)
-/// math    A ~ N(0, 1/in), B ~ N(0, 1/out); with `stable` ("+SO") both times m^(1/4)/sqrt(gamma), m = out, to be used
-///         with rank_stable_scaling
+/// LoRA-GA's ablations without a gradient: both factors are random. Use it with an anchor. The ablation "+GA" is
+/// lora_ga_init{.scale = ga_scale::unit}.
+/// math    A ~ N(0, 1/in), B ~ N(0, 1/out); with `stable` both times m^(1/4)/sqrt(gamma), m = out
 /// errors  value_error if gamma <= 0
 /// cost    r*(out + in) elements, asynchronous
 /// source  arXiv:2407.05000, ablation study
-/// Layers of a range get different streams; adapters started one by one do if their own seeds (lora_options) differ.
+/// Layers of a range draw different numbers. Adapters started one by one do where their seeds (lora_options) differ.
 struct gaussian_pair_init {
-  bool stable = false;
-  double gamma = 16;  ///< used by `stable` only
+  bool stable = false;  ///< "+SO": LoRA-GA's stable scale, to be used with rank_stable_scaling
+  double gamma = 16;    ///< used by `stable` only
   std::uint64_t seed = 0;
 
   static constexpr start_kind starts = start_kind::offset;

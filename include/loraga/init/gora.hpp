@@ -7,19 +7,20 @@
 
 namespace loraga {
 
-/// GoRA: A is random, and B such that the model starts with a step of gradient descent, as far as A's rows show it
-/// and stretched to the whole step's size. Use with no_anchor (which is the method: W stays as it is, and the model
-/// does not start unchanged) and rank_stable_scaling.
+/// GoRA: A is random, and B makes the model start with a step of gradient descent. The step is projected on A's rows
+/// and stretched to the size of the whole step. Use it with rank_stable_scaling and no_anchor, which is the method: W
+/// stays as it is, and the model starts changed.
 /// math    A as kaiming_init; B = -xi*G*AT*(A*AT)^-1, xi = step*sqrt(in/r)/s, so that
 ///         s*B*A = -step*sqrt(in/r)*G*P, P the projector on A's rows, on average as large as -step*G
-/// For r = in it is -step*G up to rounding, which a square A makes large: in bf16 some per cent.
+/// loss    for r = in the start is -step*G up to rounding, which a square A makes large: in bf16 some per cent
 /// units   step is a learning rate of gradient descent; the paper's gamma
 /// errors  shape_error if r > in; value_error if step <= 0 or s <= 0; numeric_error from `initialise` if B would be 0
-/// cost    2*r*out*in + 4*r^2*in operations, 3*in*r numbers of scratch, one look at an r x r factorisation
+/// cost    2*r*out*in + 4*r^2*in operations; waits once for an r x r factorisation
+/// memory  3*in*r numbers of scratch
 /// source  arXiv:2502.12171; ranks per layer: ranks_by_importance
-/// Layers of a range get different streams; adapters started one by one do if their own seeds (lora_options) differ.
+/// Layers of a range draw different numbers. Adapters started one by one do where their seeds (lora_options) differ.
 struct gora_init {
-  double step = 5e-2;
+  double step = 5e-2;  ///< of gradient descent
   std::uint64_t seed = 0;
 
   static constexpr start_kind starts = start_kind::ahead;

@@ -3,11 +3,11 @@
 
 namespace loraga {
 
-/// LoRA's own start.
-/// math    A ~ U(-1/sqrt(in), 1/sqrt(in)) (PyTorch's kaiming_uniform with a = sqrt(5)), B = 0
+/// LoRA's own start: PyTorch's kaiming_uniform with a = sqrt(5).
+/// math    A ~ U(-1/sqrt(in), 1/sqrt(in)), B = 0
 /// cost    r*(out + in) elements, asynchronous
 /// source  arXiv:2106.09685
-/// Layers of a range get different streams; adapters started one by one do if their own seeds (lora_options) differ.
+/// Layers of a range draw different numbers. Adapters started one by one do where their seeds (lora_options) differ.
 struct kaiming_init {
   std::uint64_t seed = 0;
 

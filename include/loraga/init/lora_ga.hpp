@@ -8,16 +8,16 @@
 
 namespace loraga {
 
-/// Which singular vectors go where; every choice of r for A and r others for B among the first 2r is optimal.
+/// Which singular vectors go where. Any r for A and the r others for B among the first 2r are optimal.
 enum class ga_directions {
   ArB2r,  ///< A = V[:, 0:r]T,    B = U[:, r:2r]; the paper's default
   A2rBr,  ///< A = V[:, r:2r]T,   B = U[:, 0:r]
   ArBr,   ///< A = V[:, 1:2r:2]T, B = U[:, 0:2r:2]
-  random  ///< a seeded disjoint split; r small copies instead of one, meant for ablations
+  random  ///< a seeded disjoint split, for ablations; r small copies instead of one
 };
 
-/// How large A and B are made; m = out. The PEFT scales exist to reproduce huggingface/peft's "lora_ga", which is not
-/// the paper's.
+/// How large A and B are made; m = out. The PEFT scales reproduce huggingface/peft's "lora_ga", which is not the
+/// paper's.
 enum class ga_scale {
   stable,          ///< both times m^(1/4)/sqrt(gamma); the paper's default
   gd,              ///< both times 1/s: the first SGD step is -lr times the rank-2r truncation of G
@@ -85,25 +85,27 @@ struct clip_root {
 
 }  // namespace detail
 
-/// LoRA-GA: A and B from the singular vectors of the mean weight gradient, so that the first steps of the adapter
-/// follow the first steps of full fine-tuning. Use with an anchor, and with rank_stable_scaling.
-/// math    G ~ U S VT; A = c*V[:, 0:r]T, B = c*U[:, r:2r], c = m^(1/4)/sqrt(gamma), m = out; other choices above
+/// LoRA-GA: A and B are made of the singular vectors of the mean weight gradient. So the first steps of the adapter
+/// follow those of full fine-tuning. Use it with an anchor, and with rank_stable_scaling.
+/// math    G ~ U S VT; A = c*V[:, 0:r]T, B = c*U[:, r:2r], c = m^(1/4)/sqrt(gamma), m = out; for other choices see
+///         ga_directions and ga_scale
 /// shapes  gradient triplets 2r; A r x in; B out x r
-/// units   only directions of G enter (peft_* also sizes); gamma without unit, 16 and 64 in the paper
-/// errors  shape_error if 2r > min(out, in); value_error if gamma <= 0, if clip is asked for and no W is given, or if
-///         s = 0 where the scale divides by it
-/// cost    r*(out + in) elements, asynchronous; with clip also the product s*B*A
+/// units   the size of G does not enter, but with a scale of PEFT's; gamma has no unit and is 16 or 64 in the paper
+/// errors  shape_error if 2r > min(out, in); value_error if gamma <= 0, if clip or the scale needs a W and none is
+///         given, or if s <= 0 where the scale divides by it
+/// cost    beside the triplets of G, and of W where the scale takes some: r*(out + in) elements, asynchronous; with clip
+///         also the product s*B*A
 /// source  arXiv:2407.05000 Alg. 1 and its authors' code; with the paper's s = alpha/sqrt(r)
 struct lora_ga_init {
-  double gamma = 16;
-  ga_directions directions = ga_directions::ArB2r;
-  ga_scale scale = ga_scale::stable;
-  /// Shrink the offset until max|s*B*A| <= max|W|: by rho, A and B by sqrt(rho) (authors' code).
+  double gamma = 16;                                ///< the larger, the smaller A and B
+  ga_directions directions = ga_directions::ArB2r;  ///< which singular vectors
+  ga_scale scale = ga_scale::stable;                ///< how large
+  /// Shrinks the offset until max|s*B*A| <= max|W|, as the authors' code does: by rho, so A and B by sqrt(rho).
   bool clip = false;
   std::uint64_t seed = 0;  ///< of ga_directions::random
 
   static constexpr start_kind starts = start_kind::offset;
-  static constexpr bool disjoint_triplets = true;  ///< A and B take different ones
+  static constexpr bool disjoint_triplets = true;  ///< A and B take different triplets: lora_sb would not train
   std::tuple<gradient_triplets, optional_weight_triplets, optional_weight> needs(layer_facts const& of) const {
     index_t const of_weight = scale == ga_scale::weight_svd ? of.rank : scale == ga_scale::peft_weight_svd ? 1 : 0;
     return {{2 * of.rank}, {of_weight}, {clip}};
@@ -137,6 +139,7 @@ struct lora_ga_init {
   struct choice {
     std::vector<index_t> a, b;
   };
+  /// Which triplets a layer's A and B take.
   choice columns(index_t r, std::uint64_t number) const {
     std::vector<index_t> order(static_cast<std::size_t>(2 * r));
     std::iota(order.begin(), order.end(), index_t{0});

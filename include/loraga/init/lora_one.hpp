@@ -4,16 +4,16 @@
 
 namespace loraga {
 
-/// LoRA-One: the model starts one scaled gradient step ahead. Use with no_anchor (which is the method: it does not
-/// start unchanged) and rank_stable_scaling.
+/// LoRA-One: the model starts one scaled gradient step ahead. Use it with rank_stable_scaling and no_anchor, which is
+/// the method: the model starts changed.
 /// math    -G ~ U S VT; B = U*sqrt(S/S_1)/sqrt(gamma), A = sqrt(S/S_1)*VT/sqrt(gamma), r triplets, so that s*B*A is
 ///         -s/(gamma*sigma_1) times G's best rank-r approximation
-/// units   only shape and direction of G enter, not its size; gamma without unit, 128 in the paper
+/// units   the size of G does not enter; gamma has no unit and is 128 in the paper
 /// errors  shape_error if r > min(out, in); value_error if gamma <= 0; a gradient of rank below r leaves dead ranks
 /// cost    r*(out + in) elements, asynchronous
 /// source  arXiv:2502.01235
 struct lora_one_init {
-  double gamma = 128;
+  double gamma = 128;  ///< the larger, the smaller the step
 
   static constexpr start_kind starts = start_kind::ahead;
   gradient_triplets needs(layer_facts const& of) const { return {of.rank}; }

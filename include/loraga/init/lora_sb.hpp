@@ -4,17 +4,17 @@
 
 namespace loraga {
 
-/// LoRA-SB's start: the model begins at the best rank-r approximation of full fine-tuning's first AdamW step. Use with
-/// sign_gradient accumulators, no_anchor (which is the method: it does not start unchanged) and a lora_sb adapter.
+/// LoRA-SB's start: the model begins at the best rank-r approximation of full fine-tuning's first AdamW step. Use it
+/// with sign_gradient accumulators, a lora_sb adapter, and no_anchor, which is the method: the model starts changed.
+/// With dense_gradient accumulators it is a step of SGD, -step*G.
 /// math    sign(G) ~ U S VT; s*B*A = -step*U*S*VT, r triplets; lora_sb keeps -U, VT and R = step*S/s
-/// On dense_gradient accumulators the same is -step*G, a step of SGD.
-/// units   step is the learning rate of that full fine-tuning step, not the adapter's, which is larger by far; the
-///         authors' code takes the first one of a warm-up, rate/(warm-up steps)
+/// units   step is the learning rate of that full fine-tuning step; the adapter's own is larger by far; the authors'
+///         code takes the first rate of a warm-up, rate/(warm-up steps)
 /// errors  shape_error if r > min(out, in); value_error if step <= 0 or s <= 0
 /// cost    r*(out + in) elements, asynchronous
 /// source  arXiv:2411.19557
 struct lora_sb_init {
-  double step = 1e-4;
+  double step = 1e-4;  ///< of full fine-tuning
 
   static constexpr start_kind starts = start_kind::ahead;
   gradient_triplets needs(layer_facts const& of) const { return {of.rank}; }

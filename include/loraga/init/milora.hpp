@@ -4,12 +4,13 @@
 
 namespace loraga {
 
-/// MiLoRA: the adapter takes over W's minor part and leaves the principal one frozen; use with an anchor.
+/// MiLoRA: the adapter takes over W's minor part, and the principal part stays frozen. Use it with an anchor.
 /// math    W = U S VT; A = sqrt(S/s)*VT, B = U*sqrt(S/s) of the r smallest triplets, in descending order
 /// errors  shape_error if r > min(out, in); value_error if s <= 0; numeric_error from `initialise` if those r singular
-///         values are all 0 (W of lower rank), because A = B = 0 never learns; single zeros leave that many dead ranks
-/// cost    r*(out + in) elements, asynchronous; all min(out, in) triplets of W are asked for, which an exact method
-///         (`gram`, `eigen_svd`) gives; `gram` takes values below 1.5e-8*sigma_1*sqrt(m) (1.2e-7 for float) for 0
+///         values are all 0, because A = B = 0 never learns
+/// loss    every one of them that is 0 leaves a rank that never learns; gram takes values below
+///         1.5e-8*sigma_1*sqrt(m) for 0 (for float 1.2e-7)
+/// cost    all min(out, in) triplets of W, best by an exact method (gram, eigen_svd); then r*(out + in) elements
 /// source  arXiv:2406.09044
 struct milora_init {
   static constexpr start_kind starts = start_kind::offset;

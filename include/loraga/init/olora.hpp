@@ -5,13 +5,13 @@
 
 namespace loraga {
 
-/// OLoRA: the first r columns of W = Q*R, an orthonormal basis, and what W is in it; use with an anchor.
-/// math    B = Q[:, :r], an orthonormal basis of W's first r columns; A = QT*W = R[:r, :]
-/// R's diagonal is positive, where LAPACK's and PEFT's may be negative: a sign of a column of B and a row of A
-/// together, which B*A and the anchor do not see. Where W's first r columns are dependent, B is completed to an
-/// orthonormal set and A need not be triangular. s is not divided out, as in PEFT.
+/// OLoRA: B is an orthonormal basis of W's first r columns, and A is W in that basis. Use it with an anchor.
+/// R's diagonal is positive here; PEFT's may be negative, which flips a column of B and a row of A together and leaves
+/// B*A as it is. Where W's first r columns are dependent, B is completed to an orthonormal set. As in PEFT, s is not
+/// divided out.
+/// math    W = Q*R; B = Q[:, :r], A = QT*W = R[:r, :]
 /// errors  shape_error if r > min(out, in); numeric_error from `initialise` if W is not finite
-/// cost    an orthonormalisation of out x r, with a look at its outcome, and a product of 2*r*out*in operations
+/// cost    an orthonormalisation of out x r, which waits once for its outcome, and a product of 2*r*out*in operations
 /// source  arXiv:2406.01775
 struct olora_init {
   static constexpr start_kind starts = start_kind::offset;

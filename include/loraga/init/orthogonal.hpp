@@ -3,11 +3,12 @@
 
 namespace loraga {
 
-/// PEFT's init_lora_weights="orthogonal": both factors are non-zero, their product is 0 (up to rounding).
+/// PEFT's init_lora_weights="orthogonal": both factors are not 0, their product is 0 up to rounding.
 /// math    Q r x r orthogonal; A = Q[0::2, :]T*N1/10, B = N2*Q[1::2, :]/10, N1 (r/2 x in) and N2 (out x r/2) ~ N(0, 1)
 /// errors  value_error if r is odd
-/// cost    r^2*(out + in) operations, one look at an r x r factorisation
-/// Layers of a range get different streams; adapters started one by one do if their own seeds (lora_options) differ.
+/// cost    r^2*(out + in) operations; waits once for an r x r factorisation
+/// source  huggingface/peft
+/// Layers of a range draw different numbers. Adapters started one by one do where their seeds (lora_options) differ.
 struct orthogonal_init {
   std::uint64_t seed = 0;
 

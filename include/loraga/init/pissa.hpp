@@ -4,10 +4,10 @@
 
 namespace loraga {
 
-/// PiSSA: the adapter takes over W's principal part; use with an anchor.
+/// PiSSA: the adapter takes over W's principal part. Use it with an anchor.
 /// math    W ~ U S VT; A = sqrt(S/s)*VT, B = U*sqrt(S/s), r triplets, so that s*B*A is W's best rank-r approximation
 /// errors  shape_error if r > min(out, in); value_error if s <= 0
-/// cost    r*(out + in) elements, asynchronous
+/// cost    r triplets of W, then r*(out + in) elements, asynchronous
 /// source  arXiv:2404.02948
 struct pissa_init {
   static constexpr start_kind starts = start_kind::offset;

@@ -32,6 +32,7 @@ inline void require_rank(index_t r, index_t out, index_t in, std::string_view wh
                        "at most " + std::to_string(std::min(out, in)) + " for " + shape_text(out, in));
 }
 
+/// The same of a layer.
 inline void require_rank(layer_facts const& of, std::string_view where) { require_rank(of.rank, of.out, of.in, where); }
 
 /// n triplets from `first` on.

@@ -6,11 +6,14 @@
 
 namespace loraga {
 
-/// Settings shared by the parameters of one group. The rate of a group is learning_rate*ratio, the LoRA+ ratio being
-/// 1 for all but B factors; weight decay follows the rate, as in PyTorch.
+/// Settings that the parameters of one group share. Weight decay follows the rate, as in PyTorch.
 struct adamw_group {
-  double learning_rate = 1e-3, ratio = 1;
-  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
+  double learning_rate = 1e-3;  ///< the group's rate is learning_rate*ratio*schedule
+  double ratio = 1;             ///< LoRA+'s, 1 for all but B
+  double beta1 = 0.9;           ///< decay of the first moment
+  double beta2 = 0.999;         ///< decay of the second moment
+  double epsilon = 1e-8;        ///< added to the root of the second moment
+  double weight_decay = 0;      ///< a share of the value per step, times the rate
 
   bool operator==(adamw_group const&) const = default;
 };
@@ -67,11 +70,12 @@ struct adamw_step {
 
 }  // namespace detail
 
-/// AdamW with parameter groups; moments and master copies in compute_t<T>.
+/// AdamW with parameter groups. Moments and master copies are kept in compute_t<T>. Weight decay on an anchored adapter
+/// pulls towards W - s*B0*A0, not towards W, so the default is 0.
 /// math    m <- b1*m + (1-b1)*g; v <- b2*v + (1-b2)*g^2; w <- w*(1 - lr*wd) - lr*(m/(1-b1^t))/(sqrt(v/(1-b2^t)) + eps)
-/// cost    two numbers of state per parameter; a step allocates nothing and waits for nothing
+/// cost    a step is one pass over the parameters; it allocates nothing and waits for nothing
+/// memory  two numbers per parameter
 /// source  Loshchilov, Hutter, arXiv:1711.05101; LoRA+ is arXiv:2402.12354
-/// Weight decay on an anchored adapter pulls towards W - s*B0*A0, not towards W; the default is 0.
 template <Element T, class B, Schedule S = constant_schedule>
 class adamw {
   using space = typename B::space;
@@ -88,7 +92,7 @@ class adamw {
   matrix<index_t, B> clock_;
 
  public:
-  using parameter_type = parameter<T, space>;
+  using parameter_type = parameter<T, space>;  ///< what add takes
   /// errors  as the schedule's check
   explicit adamw(B& be, S schedule = {}) : schedule_(schedule), clock_(be, 1, 1) {
     schedule_.check();
@@ -112,14 +116,17 @@ class adamw {
     return groups_.size() - 1;
   }
 
-  /// The number of a group of these settings: one that is there, else a new one.  errors  as add_group
+  /// The number of the group with these settings; a new one where there is none.
+  /// errors  as add_group
   std::size_t group(B& be, adamw_group const& g) {
     auto const found = std::find(groups_.begin(), groups_.end(), g);
     return found == groups_.end() ? add_group(be, g) : static_cast<std::size_t>(found - groups_.begin());
   }
-  std::size_t groups() const { return groups_.size(); }
+  std::size_t groups() const { return groups_.size(); }  ///< how many
+  /// The rate of a group, without ratio and schedule.
+  /// errors  value_error if there is no such group
   double learning_rate(std::size_t group) const { return checked(group, "adamw::learning_rate").learning_rate; }
-  /// From the next step on. A captured step keeps the rate it was captured with.
+  /// Sets a group's rate from the next step on. A captured step keeps the rate that it was captured with.
   /// errors  value_error if there is no such group, or for a rate that is negative or not finite
   void set_learning_rate(std::size_t group, double rate) {
     checked(group, "adamw::set_learning_rate");
@@ -127,8 +134,8 @@ class adamw {
     groups_[group].learning_rate = rate;
   }
 
-  /// A parameter to train. Its views must stay valid; it starts with zero moments.
-  /// errors  value_error if there is no such group; shape_error if value, gradient or master disagree or are no
+  /// Adds a parameter to train. Its views must stay valid; its moments start at 0.
+  /// errors  value_error if there is no such group; shape_error if value, gradient or master differ in shape or are no
   ///         matrices; state_error if the parameter was added before (a tied layer's is added once)
   void add(B& be, std::size_t group, parameter<T, space> p) {
     checked(group, "adamw::add");
@@ -208,8 +215,9 @@ class adamw {
   }
 };
 
-/// Adds an adapter's parameters: all to the group of these settings, B factors to that with the LoRA+ ratio as well. A
-/// ratio of 1 gives LoRA, bit for bit. Adapters of equal settings share groups: a step launches something per group.
+/// Adds an adapter's parameters to the group of these settings, B to one whose ratio is the LoRA+ ratio. A ratio of 1
+/// gives LoRA, bit for bit. Adapters of equal settings share groups, because a step launches a kernel for each group.
+/// errors  as adamw::add_group and adamw::add
 template <class Optimiser, Backend B, class A>
 void add_adapter(B& be, Optimiser& optimiser, A& adapter, adamw_group settings, double lora_plus_ratio = 1) {
   auto const others = optimiser.group(be, settings);

@@ -30,9 +30,10 @@ struct clip_to_norm {
 
 }  // namespace detail
 
-/// Scales the gradients of a contiguous range of views together so that their joint 2-norm is at most `limit`, and
-/// leaves the norm they had in `norm` (1x1, in the backend's memory; nothing waits for it). Adapters give their whole
-/// gradient as one buffer.
+/// Scales gradients together, so that their joint 2-norm is at most `limit`, and writes the norm they had to `norm`. An
+/// adapter's gradient() is its whole gradient as one view.
+/// shapes  a contiguous range of views; norm 1x1, in the backend's memory
+/// cost    two passes over the gradients; nothing waits
 /// errors  value_error unless limit > 0; shape_error unless norm is 1x1
 template <Backend B, std::ranges::contiguous_range R>
 void clip_gradients(B& be, R const& gradients, double limit, matrix_view<double, typename B::space> norm) {

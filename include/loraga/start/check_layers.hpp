@@ -25,9 +25,10 @@ void check_layer(L const& l, std::string const& where, I const& init, X const&, 
 
 }  // namespace detail
 
-/// Throws what can be known before any work; changes nothing. Before the sample (`sampled` = false) accumulators may be
-/// empty: a call then, with the layers to come, saves a sample that would have been for nothing.
+/// Throws what `initialise` would refuse before any work, and changes nothing. With `sampled` = false accumulators may
+/// be empty. Called so before the sample is drawn, it spares a sample that would have been for nothing.
 /// errors  as `initialise` before any change
+/// cost    no work on the device
 template <detail::LayerRange R, class I, Anchor X>
 void check_layers(R const& layers, I const& init, X const& anchor, bool sampled = true) {
   auto const* const first = std::ranges::data(layers);

@@ -4,19 +4,20 @@
 
 namespace loraga {
 
-/// In W's or the source's place where a layer has none to show.
+/// The type in W's or the source's place where a layer has none.
 struct no_weight {
   using value_type = float;
   static constexpr float const* data = nullptr;
 };
 struct no_source {};
 
-/// One layer to initialise. Views and pointers are borrowed for the call.
+/// One layer to initialise. Views and pointers are borrowed for the call; the arguments give the types.
+///   std::vector layers{layer{&adapter, W, &gradient, "q_proj"}, layer{&other, W2, &gradient2, "v_proj"}};
 template <class A, class W = no_weight, class S = no_source>
 struct layer {
-  A* adapter = nullptr;
+  A* adapter = nullptr;       ///< to be started
   W weight = {};              ///< a view; an empty one where this layer's W is not at hand
-  S const* source = nullptr;  ///< what was measured of it: a gradient accumulator, input_statistics, ...
+  S const* source = nullptr;  ///< what was measured of the layer: a gradient accumulator, input_statistics, ...
   std::string name = {};      ///< for messages
 
   std::string label(std::size_t position) const { return layer_label(name, position); }

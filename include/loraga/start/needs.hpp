@@ -7,7 +7,7 @@
 
 namespace loraga {
 
-/// Anything `initialise` may be handed as a layer's source: it says how many micro-batches it saw, and their weight.
+/// What `initialise` takes for a layer's source: it says how many micro-batches it saw, and the sum of their weights.
 template <class S>
 concept Source = requires(S const& s) {
   { s.count() } -> std::convertible_to<index_t>;
@@ -45,7 +45,8 @@ auto sources_of(std::span<L const* const> layers) {
 
 }  // namespace detail
 
-/// The leading triplets of the mean gradient, as svd_factors. From a GradientAccumulator, by an SvdMethod.
+/// The need for the `count` leading triplets of the mean gradient, handed on as svd_factors. It is met by a
+/// GradientAccumulator and an SvdMethod.
 /// errors  value_error, state_error for a source that is null or empty; shape_error for one of another shape, or one
 ///         that keeps fewer triplets
 struct gradient_triplets {
@@ -81,7 +82,8 @@ struct gradient_triplets {
   }
 };
 
-/// The mean gradient itself, as a view that lasts until the next layer's. From a ReadableGradient.
+/// The need for the mean gradient itself, handed on as a view that lasts until the next layer's. It is met by a
+/// ReadableGradient.
 /// errors  value_error, state_error for a source that is null or empty; shape_error for one of another shape
 struct whole_gradient {
   template <class B, class L, class Svd>
@@ -97,13 +99,13 @@ struct whole_gradient {
   void check(L const& l, std::string const& where, bool sampled) const {
     detail::require_gradient(l, where, sampled);
   }
-  /// One layer after the other, in memory for one.
+  /// What measure gives: one layer's gradient after the other, in memory for one.
   template <class B, class L>
   struct reader {
-    using T = layer_source<L>::value_type;
-    B& be;
-    std::span<L const* const> layers;
-    matrix<T, B> memory;
+    using T = typename layer_source<L>::value_type;  ///< of the gradient
+    B& be;                                           ///< that reads it
+    std::span<L const* const> layers;                ///< of one shape
+    matrix<T, B> memory;                             ///< for one gradient
     std::vector<int> flags;
     const_view<T, typename B::space> operator[](index_t layer) {
       auto const i = static_cast<std::size_t>(layer);
@@ -185,22 +187,25 @@ struct view_of_weight {
 
 }  // namespace detail
 
-/// The `count` leading triplets of W, as svd_factors (all_triplets: all there are). From W, by an SvdMethod.
+/// The need for the `count` leading triplets of W, handed on as svd_factors; all_triplets asks for all. It is met by a
+/// view of W and an SvdMethod.
 /// errors  value_error for a view of W that is empty
 using weight_triplets = detail::triplets_of_weight<true>;
-/// The same where only some settings of an initialiser need them: none for a count of 0.
+/// The same where only some settings of an initialiser need triplets; a count of 0 asks for none.
 using optional_weight_triplets = detail::triplets_of_weight<false>;
-/// W itself, as a const view.
+/// The need for W itself, handed on as a const view.
 /// errors  value_error for a view of W that is empty
 using whole_weight = detail::view_of_weight<true>;
-/// The same where only some settings of an initialiser need it.
+/// The same where only some settings of an initialiser need W.
 using optional_weight = detail::view_of_weight<false>;
 
-/// The r principal directions of the layer's centred inputs, as svd_factors. From input_statistics, by an SvdMethod.
+/// The need for the `count` principal directions of the layer's centred inputs, handed on as svd_factors. It is met by
+/// input_statistics and an SvdMethod.
 /// errors  value_error, state_error for a source that is null, empty or by_peak; shape_error for one of another size
 struct input_directions {
   index_t count = 1;
 
+  /// Whether S is like input_statistics.
   template <class S>
   static constexpr bool is_statistics = requires(S const& s) {
     s.by_peak();
@@ -225,7 +230,7 @@ struct input_directions {
     return S::top(be, svd, std::span<S const* const>(sources), count);
   }
 
-  /// What a need that is met by input_statistics checks of them.
+  /// What a need that input_statistics meet checks of them.
   template <class L>
   static void check_statistics(L const& l, std::string const& where, bool by_peak, bool sampled) {
     detail::require_source(l, where, "inputs", "input_statistics", false);
