@@ -50,7 +50,7 @@ int main() {
     matrix<float, cpu> m(be, 4, 4);
     fill(be, m.view(), 1);
     refused<value_error>([&] { g.add(be, m.view(), bad); }, "a weight");
-    refused<value_error>([&] { lora_ga_init{.gamma = bad}.check(8, 8, 2, 1, true); }, "gamma");
+    refused<value_error>([&] { lora_ga_init{.gamma = bad}.check({8, 8, 2, 1, true}); }, "gamma");
     refused<value_error>([&] { rank_stable_scaling{bad}.scale(8, 8, 2); }, "alpha");
     adamw<float, cpu> opt(be);
     refused<value_error>([&] { opt.add_group(be, {.learning_rate = bad}); }, "a learning rate");

@@ -209,3 +209,46 @@ TEST_CASE("records that do not fit are refused by name", "[io]") {
   CHECK_THROWS_AS(take_record(be, ad, "m"), state_error);
   CHECK_THROWS_AS(put_record(be, good, ad), state_error);
 }
+
+namespace {
+
+/// An adapter of a user's own: A and B are LoRA's, and B counts twice.
+template <class T>
+class doubled : public lora_passes<T, test::backend> {
+  using base = lora_passes<T, test::backend>;
+
+ public:
+  explicit doubled(test::backend& be) : base(be, 7, 5, 2, constant_scaling{1.5}, {}, 0) {}
+  using base::start, base::values_changed;
+  template <class R>
+  void write_record(test::backend& be, R& record) const {
+    scratch<test::backend> temporary(be);
+    auto const twice = temporary.matrix<T>(7, 2);
+    axpby(be, 2.0, this->b(), 0.0, twice);
+    record.a(this->a());
+    record.b(twice);
+  }
+  template <class R>
+  void read_record(test::backend& be, R const& record) {
+    scratch<test::backend> temporary(be);
+    auto const once = temporary.matrix<T>(7, 2);
+    axpby(be, 0.5, record.b(), 0.0, once);
+    this->start(be, record.a(), once);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("an adapter of one's own is saved and loaded by its own record", "[io]") {
+  auto be = test::make_backend();
+  doubled<float> ad(be), other(be);
+  initialise(be, ad, gaussian_pair_init{}, unanchored{});
+  auto const r = take_record(be, ad, "m");
+  CHECK(test::distance(test::host_of(r.b), 2.0 * test::download(be, ad.b())) < 1e-6);
+  put_record(be, r, other);
+  CHECK(test::distance(test::download(be, other.b()), test::download(be, ad.b())) == 0);
+  CHECK(test::distance(test::download(be, other.a()), test::download(be, ad.a())) == 0);
+  auto with_e = r;
+  with_e.e = record_matrix(2, 1);
+  CHECK_THROWS_AS(put_record(be, with_e, other), state_error);
+}
