@@ -94,11 +94,14 @@ struct linear {
     auto const dY = loraga::activations<loraga::device_space>(dy, tokens, rows);
     auto const dX = loraga::activations<loraga::device_space>(dx, tokens, dx ? cols : 0);
     if (watcher) watcher->add_outer(be, dY, X);
-    float const one = 1, zero = 0;
+    // The adapter's share first: what it returns is the dY that the base's own backward takes.
+    loraga::const_view<float, loraga::device_space> seen = dY;
+    if (!adapter.empty()) seen = adapter[0].backward(be, weight(), X, dY, tape, 0.0, dX);
+    float const one = 1, old = adapter.empty() ? 0.f : 1.f;
     if (dx)
-      check(cublasSgemm(blas, CUBLAS_OP_N, CUBLAS_OP_N, cols, tokens, rows, &one, w, cols, dy, rows, &zero, dx, cols),
+      check(cublasSgemm(blas, CUBLAS_OP_N, CUBLAS_OP_N, cols, tokens, rows, &one, w, cols, seen.data, rows, &old, dx,
+                        cols),
             "dX");
-    if (!adapter.empty()) adapter[0].backward(be, weight(), X, dY, tape, 1.0, dx ? dX : decltype(dX){});
   }
 };
 

@@ -4,6 +4,7 @@
 # --cuda: on the CUDA backend; needs nvcc. Without a GPU everything is built and every test reported as skipped.
 # --cuda --record: on a GPU also under compute-sanitizer, and the main job on both devices, into a result file.
 # --only REGEX: of the unit tests shared by all backends only files that match; with --sanitize no other tests either.
+# --one FILE: only that test file, in a build of its own: after the first time a change to it is compiled and run in seconds.
 # Further arguments go to ctest (for example -R lora).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +12,7 @@ source cmake/setup.sh
 mkdir -p build
 
 refuse() { echo "tests/run.sh: $1" >&2; exit 2; }
-kind=plain record= only= flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O1) target=all
+kind=plain record= only= one= flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O1) target=all
 while [[ $# -gt 0 ]]; do
   case $1 in
     --sanitize)
@@ -27,15 +28,23 @@ while [[ $# -gt 0 ]]; do
       flags=(-DLORAGA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$architecture -DCMAKE_CUDA_FLAGS_RELEASE=-O1) ;;
     --record) record=yes ;;
     --only) only=$2; shift ;;
-    --help) sed -n '2,8s/^# //p' "$0"; exit 0 ;;
+    --one) one=$2; shift ;;
+    --help) sed -n '2,9s/^# //p' "$0"; exit 0 ;;
     *) break ;;
   esac
   shift
 done
 for word in "$@"; do
-  case $word in --sanitize | --cuda | --record | --only) refuse "$word comes before arguments for ctest" ;; esac
+  case $word in --sanitize | --cuda | --record | --only | --one) refuse "$word comes before arguments for ctest" ;; esac
 done
 [[ -z $record || ($kind == cuda && -z $only && $# -eq 0) ]] || refuse "--record goes with --cuda alone"
+if [[ -n $one ]]; then
+  [[ $kind == plain && -z $only && -z $record && $# -eq 0 ]] || refuse "--one goes alone"
+  one=$(realpath --relative-to=tests "$one")
+  [[ -f tests/$one ]] || refuse "there is no tests/$one"
+  kind=one only="/tests/${one//./[.]}\$" target=unit
+  flags+=(-DCMAKE_UNITY_BUILD=OFF)
+fi
 if [[ $kind == cuda ]]; then
   command -v nvcc > /dev/null || { echo "--cuda needs the CUDA toolkit's compiler nvcc on PATH (often in /usr/local/cuda/bin)" >&2; exit 1; }
 fi
@@ -51,6 +60,7 @@ cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release "-DLORAGA_TEST_ONLY=$on
   > $build.configure.log 2>&1 || { cat $build.configure.log; exit 1; }
 echo "building the tests (first time: some minutes)"
 cmake --build $build -j "$(nproc)" --target $target
+if [[ $kind == one ]]; then exec $build/tests/unit; fi
 if [[ -n $record ]]; then exec bash tests/cuda/record.sh $build; fi
 [[ $kind == cuda ]] && set -- -L cuda "$@"
 [[ $kind == sanitize && -n $only ]] && set -- -L unit "$@"

@@ -15,6 +15,8 @@ class adapter_slot {
 
  public:
   explicit operator bool() const { return held_.has_value(); }
+  /// There is one with something to compute: while gradients are sampled for its start, there is not.
+  bool active() const { return held_ && held_->started(); }
   any& operator*() { return *held_; }
   template <class A, class... Arguments>
   A& emplace(Arguments&&... arguments) {
@@ -32,12 +34,12 @@ class adapter_slot {
 
   /// y += the adapter's part. DoRA takes the product W*x that the layer has formed anyway.
   void forward(B& be, view w, view x, view product, loraga::matrix_view<float, space> y) {
-    if (held_) held_->forward(be, w, x, product, y, tape_);
+    if (active()) held_->forward(be, w, x, product, y, tape_);
   }
-  bool wants_product() const { return held_ && held_->wants_product(); }
+  bool wants_product() const { return active() && held_->wants_product(); }
   /// dx = the adapter's share; returns the dy that the layer's own backward uses.
   view backward(B& be, view w, view x, view dy, loraga::matrix_view<float, space> dx) {
-    return held_ ? held_->backward(be, w, x, dy, tape_, 0.0, dx) : dy;
+    return active() ? held_->backward(be, w, x, dy, tape_, 0.0, dx) : dy;
   }
 
   std::vector<loraga::parameter<float, space>> parameters() {

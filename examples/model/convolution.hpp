@@ -54,14 +54,15 @@ class convolution : public weighted_layer<B> {
       be.for_each(y.pixels(), y.count * y.channels,
                   functor::add_channel_bias<images<B>>{product, y, this->bias.value.view()});
     }
-    if (this->adapter) passes(geometry_, lent{&*this->adapter}).forward(be, this->w(), x, y, tape_);
+    if (this->adapter.active()) passes(geometry_, lent{&*this->adapter}).forward(be, this->w(), x, y, tape_);
   }
 
   /// Gradients of what is trainable; dx = the gradient of x (skipped if it is empty).
   template <class X>
   void backward(B& be, X x, images<B> dy, images<B> dx) {
     loraga::image_view<float const, typename B::space> seen = dy;
-    if (this->adapter) seen = passes(geometry_, lent{&*this->adapter}).backward(be, this->w(), x, dy, tape_, 0.0, dx);
+    if (this->adapter.active())
+      seen = passes(geometry_, lent{&*this->adapter}).backward(be, this->w(), x, dy, tape_, 0.0, dx);
     loraga::scratch<B> temporary(be);
     auto const sums = loraga::scratch_images<float>(temporary, dy.count, dy.channels, dy.height, dy.width);
     if (this->watcher || this->weight.trainable || this->bias.trainable) {
@@ -73,7 +74,7 @@ class convolution : public weighted_layer<B> {
     loraga::copy_images(be, seen, sums);
     auto const d_windows = loraga::scratch_images<float>(temporary, x.count, geometry_.in(), dy.height, dy.width);
     be.gemm(1.0, this->w().transposed(), sums.matrix(), 0.0, d_windows.matrix());
-    loraga::fold(be, geometry_, d_windows, this->adapter ? 1.0 : 0.0, dx);
+    loraga::fold(be, geometry_, d_windows, this->adapter.active() ? 1.0 : 0.0, dx);
   }
 };
 

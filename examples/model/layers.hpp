@@ -110,7 +110,7 @@ class linear : public weighted_layer<B> {
   void backward(B& be, X x, view dy, view dx) {
     this->add_gradients(be, x, dy);
     auto const seen = adapter.backward(be, w(), x, dy, dx);
-    if (dx.data) be.gemm(1.0, w().transposed(), seen, adapter ? 1.0 : 0.0, dx);
+    if (dx.data) be.gemm(1.0, w().transposed(), seen, adapter.active() ? 1.0 : 0.0, dx);
   }
 };
 

@@ -168,11 +168,13 @@ class layer_start {
 
 }  // namespace
 
-void check_start(init_options const& o, target const& t, index_t rank, double scale) {
+void check_start(init_options const& o, target const& t, index_t rank, double scale) try {
   with_initialiser(o, t, [&](auto const& init) {
     layer_facts const facts{t.out, t.in, rank, scale, true};
     if constexpr (requires { init.check(facts); }) init.check(facts);
   });
+} catch (shape_error const& e) {
+  throw shape_error(std::string(e.what()) + "; choose a smaller --rank");
 }
 
 adapter_record start_layer(cpu& be, init_options const& o, target const& t, index_t rank, double scale,

@@ -55,7 +55,8 @@ void initialise(B& be, T&& target, I const& init, Arguments const&... arguments)
       using types = detail::start_types<B, L, I, Svd, X>;
       std::span<L const> const layers(std::ranges::data(target), std::ranges::size(target));
       if constexpr (types::fit) detail::start_layers(be, layers, 0, init, svd, anchor);
-      else types::explain(), types::needs::explain();
+      else if constexpr (types::here && !types::needs::met) types::needs::explain();
+      else types::explain();
     } else {
       no_weight const absent;
       auto const& w = detail::pick<argument::weight, B>(absent, arguments...);
@@ -66,7 +67,8 @@ void initialise(B& be, T&& target, I const& init, Arguments const&... arguments)
       L const only[] = {{&target, w, &source, {}}};
       if constexpr (types::fit)
         detail::start_layers(be, std::span<L const>(only), detail::seed_of(target), init, svd, anchor);
-      else types::explain(), types::needs::explain();
+      else if constexpr (types::here && !types::needs::met) types::needs::explain();
+      else types::explain();
     }
   }
 }

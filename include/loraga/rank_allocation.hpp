@@ -148,7 +148,7 @@ inline std::vector<index_t> ranks_by_importance(std::span<layer_importance const
   std::vector<index_t> ranks;
   for (auto const& l : layers) {
     double const wanted = std::floor(l.importance / sum * budget / cost(l) + 0.5);
-    index_t const highest = std::min({most, l.out, l.in});
+    index_t const highest = std::min(most, std::min(l.out, l.in));
     ranks.push_back(static_cast<index_t>(std::clamp(wanted, static_cast<double>(least), static_cast<double>(highest))));
   }
   return ranks;

@@ -46,6 +46,7 @@ TEST_CASE("steps over many tiles and threads allocate nothing either", "[adapter
   lora<float, loraga::cpu> ad(be, out, in, 16, rank_stable_scaling{});
   matrix<float, loraga::cpu> w(be, out, in), x(be, in, tokens), y(be, out, tokens), dx(be, in, tokens);
   for (auto* m : {&w, &x, &y, &dx}) fill(be, m->view(), 1);
+  ad.values_changed(be);
   decltype(ad)::tape t;
   auto const step = [&] {
     be.gemm(1.0, w.view(), x.view(), 0.0, y.view());

@@ -36,6 +36,7 @@ TEST_CASE("through adapters of every class on its convolutions as well", "[examp
       if (kind % 4 == 2) emplace(static_cast<dora<float, backend> const*>(nullptr));
       ++kind;  // 3: none
       for (auto const& p : l->adapter.parameters()) fill_normal(t.be, p.value, {9, t.stream++}, 0.3);
+      l->adapter.with([&](auto& ad) { ad.values_changed(t.be); });
       l->adapter.zero_gradient(t.be);
     }
     t.loss();  // DoRA's magnitudes take their start from W
@@ -82,6 +83,7 @@ TEST_CASE("the example's convolution is one, and merging its adapter changes not
   auto& ad = c.adapter.emplace<lora<float, backend>>(be, 4, g.in(), 2, rank_stable_scaling{4});
   fill_normal(be, ad.a(), {5, 3}, 0.3);
   fill_normal(be, ad.b(), {5, 4}, 0.3);
+  ad.values_changed(be);
   c.forward(be, images, out);
   host const adapted = test::download(be, dy.view());
   CHECK(test::distance(adapted, expected) > 0.1);

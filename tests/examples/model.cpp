@@ -46,6 +46,7 @@ TEST_CASE("through adapters of every class as well", "[examples]") {
     if (kind % 3 == 2) emplace(static_cast<dora<float, backend> const*>(nullptr));
     ++kind;
     for (auto const& p : l->adapter.parameters()) fill_normal(t.be, p.value, {9, t.stream++}, 0.3);
+    l->adapter.with([&](auto& ad) { ad.values_changed(t.be); });
     l->adapter.zero_gradient(t.be);
   }
   t.loss();  // DoRA's magnitudes take their start from W

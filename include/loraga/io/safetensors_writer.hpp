@@ -15,17 +15,22 @@ namespace format {
 inline std::string safetensors_head(std::vector<tensor_spec> const& specs, std::vector<std::size_t> const& ends,
                                     std::map<std::string, std::string> const& metadata) {
   auto const quoted = [](std::string const& s) { return nlohmann::json(s).dump(); };
-  std::string json = "{", comma;
+  std::string json = "{";
+  std::string_view comma;
   if (!metadata.empty()) {
-    json += "\"__metadata__\":" + nlohmann::json(metadata).dump();
+    json.append("\"__metadata__\":").append(nlohmann::json(metadata).dump());
     comma = ",";
   }
   for (std::size_t i = 0; i < specs.size(); ++i) {
-    std::string shape;
-    for (index_t const d : specs[i].shape) shape += (shape.empty() ? "" : ",") + std::to_string(d);
-    json += comma + quoted(specs[i].name) + ":{\"dtype\":\"" + std::string(dtype_name(specs[i].type)) +
-            "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(i ? ends[i - 1] : 0) + "," +
-            std::to_string(ends[i]) + "]}";
+    json.append(comma).append(quoted(specs[i].name)).append(":{\"dtype\":\"").append(dtype_name(specs[i].type));
+    json.append("\",\"shape\":[");
+    std::string_view before;
+    for (index_t const d : specs[i].shape) {
+      json.append(before).append(std::to_string(d));
+      before = ",";
+    }
+    json.append("],\"data_offsets\":[").append(std::to_string(i ? ends[i - 1] : 0)).append(",");
+    json.append(std::to_string(ends[i])).append("]}");
     comma = ",";
   }
   json += "}";

@@ -121,23 +121,28 @@ struct start_types {
   }();
   static constexpr bool fit = here && anchored && meant && writable && in_place && trainable && needs::met;
 
+  /// A sentence for the first thing that is wrong.
   static constexpr void explain() {
-    static_assert(here, "W lies in another memory than the backend's; row_major<device_space>(...) views a GPU's");
-    static_assert(anchored,
-                  "this start changes the model: say how that is undone, by in_place_anchor{} or frozen_pair_anchor{}; "
-                  "no_anchor{} goes with LoRA-One, GoRA and LoRA-SB, which mean it");
-    static_assert(
-        meant,
-        "this start is to be anchored, by in_place_anchor{} or frozen_pair_anchor{}; an ablation that lets the "
-        "model start changed says unanchored{}");
-    static_assert(
-        writable,
-        "this anchor writes W: give a view of W that is not const, or use frozen_pair_anchor{}, which needs no "
-        "W");
-    static_assert(in_place, "this adapter prunes its start, so W cannot hold it: use frozen_pair_anchor{}");
-    static_assert(trainable,
-                  "LoRA-GA gives A and B different triplets, so R's gradient BT*G*AT is 0 and lora_sb never trains: "
-                  "start it with lora_sb_init, lora_one_init or pissa_init");
+    if constexpr (!here)
+      static_assert(here, "W lies in another memory than the backend's; row_major<device_space>(...) views a GPU's");
+    else if constexpr (!anchored)
+      static_assert(anchored,
+                    "this start changes the model: say how that is undone, by in_place_anchor{} or "
+                    "frozen_pair_anchor{}; no_anchor{} goes with LoRA-One, GoRA and LoRA-SB, which mean it");
+    else if constexpr (!meant)
+      static_assert(meant,
+                    "this start is to be anchored, by in_place_anchor{} or frozen_pair_anchor{}; an ablation that lets "
+                    "the model start changed says unanchored{}");
+    else if constexpr (!writable)
+      static_assert(
+          writable,
+          "this anchor writes W: give a view of W that is not const, or frozen_pair_anchor{}, which needs none");
+    else if constexpr (!in_place)
+      static_assert(in_place, "this adapter prunes its start, so W cannot hold it: use frozen_pair_anchor{}");
+    else
+      static_assert(trainable,
+                    "LoRA-GA gives A and B different triplets, so R's gradient BT*G*AT is 0 and lora_sb never trains: "
+                    "start it with lora_sb_init, lora_one_init or pissa_init");
   }
 };
 

@@ -53,6 +53,14 @@ inline constexpr bool is_layer = requires {
 template <class R>
 concept LayerRange = std::ranges::contiguous_range<R> && is_layer<std::ranges::range_value_t<R>>;
 
+}  // namespace detail
+
+/// The class of a layer's source: what a Need looks at.
+template <class L>
+using layer_source = typename detail::layer_parts<L>::source;
+
+namespace detail {
+
 /// A layer's W as a const view, empty where there is none.
 template <class B, class A, class W, class S>
 auto weight_of(layer<A, W, S> const& l) {

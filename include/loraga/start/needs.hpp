@@ -38,7 +38,7 @@ void require_weight_view(L const& l, std::string const& where) {
 /// The sources of layers, for the batched calls of accumulators.
 template <class L>
 auto sources_of(std::span<L const* const> layers) {
-  std::vector<typename layer_parts<L>::source const*> all;
+  std::vector<layer_source<L> const*> all;
   for (auto const* l : layers) all.push_back(l->source);
   return all;
 }
@@ -53,10 +53,10 @@ struct gradient_triplets {
   index_t count = 1;
 
   template <class B, class L, class Svd>
-  static constexpr bool met = GradientAccumulator<typename detail::layer_parts<L>::source, B>&& SvdMethod<Svd, B>;
+  static constexpr bool met = GradientAccumulator<layer_source<L>, B>&& SvdMethod<Svd, B>;
   template <class B, class L, class Svd>
   static constexpr void explain() {
-    using S = typename detail::layer_parts<L>::source;
+    using S = layer_source<L>;
     constexpr bool has_shape = requires(S const& s) { s.rows(), s.cols(); };
     static_assert(has_shape,
                   "this initialiser needs the layer's gradient: give an accumulator, such as incremental_gradient");
@@ -76,7 +76,7 @@ struct gradient_triplets {
   }
   template <class B, class L, class Svd>
   auto measure(B& be, std::span<L const* const> layers, Svd const& svd) const {
-    using S = typename detail::layer_parts<L>::source;
+    using S = layer_source<L>;
     auto const sources = detail::sources_of(layers);
     return S::top(be, svd, std::span<S const* const>(sources), count);
   }
@@ -87,10 +87,10 @@ struct gradient_triplets {
 /// errors  value_error, state_error for a source that is null or empty; shape_error for one of another shape
 struct whole_gradient {
   template <class B, class L, class Svd>
-  static constexpr bool met = ReadableGradient<typename detail::layer_parts<L>::source, B>;
+  static constexpr bool met = ReadableGradient<layer_source<L>, B>;
   template <class B, class L, class Svd>
   static constexpr void explain() {
-    constexpr bool gradient = ReadableGradient<typename detail::layer_parts<L>::source, B>;
+    constexpr bool gradient = ReadableGradient<layer_source<L>, B>;
     static_assert(gradient,
                   "this initialiser needs the layer's whole gradient: give an accumulator with estimate(), such as "
                   "dense_gradient");
@@ -102,10 +102,10 @@ struct whole_gradient {
   /// What measure gives: one layer's gradient after the other, in memory for one.
   template <class B, class L>
   struct reader {
-    using T = typename detail::layer_parts<L>::source::value_type;  ///< of the gradient
-    B& be;                                                          ///< that reads it
-    std::span<L const* const> layers;                               ///< of one shape
-    matrix<T, B> memory;                                            ///< for one gradient
+    using T = typename layer_source<L>::value_type;  ///< of the gradient
+    B& be;                                           ///< that reads it
+    std::span<L const* const> layers;                ///< of one shape
+    matrix<T, B> memory;                             ///< for one gradient
     std::vector<int> flags;
     const_view<T, typename B::space> operator[](index_t layer) {
       auto const i = static_cast<std::size_t>(layer);
@@ -212,10 +212,10 @@ struct input_directions {
     s.scatter();
   };
   template <class B, class L, class Svd>
-  static constexpr bool met = is_statistics<typename detail::layer_parts<L>::source>&& SvdMethod<Svd, B>;
+  static constexpr bool met = is_statistics<layer_source<L>>&& SvdMethod<Svd, B>;
   template <class B, class L, class Svd>
   static constexpr void explain() {
-    constexpr bool inputs = is_statistics<typename detail::layer_parts<L>::source>;
+    constexpr bool inputs = is_statistics<layer_source<L>>;
     static_assert(inputs, "this initialiser needs what the layer's inputs were: give input_statistics");
     static_assert(SvdMethod<Svd, B>, "this initialiser needs an SVD method for this backend, such as automatic_svd");
   }
@@ -225,7 +225,7 @@ struct input_directions {
   }
   template <class B, class L, class Svd>
   auto measure(B& be, std::span<L const* const> layers, Svd const& svd) const {
-    using S = typename detail::layer_parts<L>::source;
+    using S = layer_source<L>;
     auto const sources = detail::sources_of(layers);
     return S::top(be, svd, std::span<S const* const>(sources), count);
   }

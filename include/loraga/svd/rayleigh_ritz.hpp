@@ -59,7 +59,8 @@ struct normalise_ritz_vectors {
   LORAGA_HD void operator()(index_t i, index_t j) const {
     using T = typename V::value_type;
     auto const random = [&] { return random_uniform(stream, static_cast<std::uint64_t>(j * v.rows + i)) - 0.5; };
-    v(i, j) = inverse(j, 0) > 0 ? v(i, j) * inverse(j, 0) : static_cast<T>(random() / sqrt(v.rows / 12.0));
+    v(i, j) = inverse(j, 0) > 0 ? v(i, j) * inverse(j, 0)
+                                : static_cast<T>(random() / sqrt(static_cast<double>(v.rows) / 12.0));
   }
 };
 

@@ -1,0 +1,6 @@
+// README's program on the CUDA backend: the same text behind another include.
+#include "readme_cuda.hpp"
+
+void on_a_gpu(loraga::cuda& be, float* w, float* x, float* y, float* dx, float* dy) {
+  fine_tune(be, w, x, y, dx, dy, 64, 48, 256, [] {});
+}

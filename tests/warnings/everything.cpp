@@ -1,0 +1,32 @@
+// Every public header for a CPU, and the templates that optimisers look into: compiled with warnings as errors.
+#include <loraga/cpu.hpp>
+#include <loraga/io/checkpoint.hpp>
+#include <loraga/io/gguf.hpp>
+#include <loraga/io/merge_peft.hpp>
+#include <loraga/io/model.hpp>
+#include <loraga/io/peft.hpp>
+#include <loraga/io/record_algebra.hpp>
+#include <loraga/io/record_info.hpp>
+#include <loraga/io/weight_change.hpp>
+#include <loraga/optim/schedule.hpp>
+#include <loraga/svd/eigen.hpp>
+
+#include "readme.cpp"
+
+namespace loraga {
+
+template struct svd_result<float, cpu>;
+template class lora<float, cpu>;
+template class lora<bf16, cpu>;
+template class any_adapter<float, cpu>;
+template class incremental_gradient<cpu>;
+template class dense_gradient<cpu>;
+
+std::vector<index_t> ranks(std::span<layer_importance const> layers) { return ranks_by_importance(layers, 8, 4, 32); }
+std::string head() { return format::safetensors_head({}, {}, {}); }
+
+}  // namespace loraga
+
+void train(loraga::cpu& be, float* p, loraga::index_t n) {
+  fine_tune(be, p, p, p, p, p, n, n, n, [] {});
+}
