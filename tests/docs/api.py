@@ -129,6 +129,8 @@ class Generator(unittest.TestCase):
                          [["Is used so:"], ["  a();", "    b();"], ["And more."]])
         broken = self.read("namespace loraga {\n\n/// The order stays. errors  shape_error\ninline void f() {}\n\n}  // namespace loraga\n")
         self.assertEqual([n.name for n, _ in rules.broken_tags(broken, TAGS)], ["f"])
+        reflowed = self.read("namespace loraga {\n\n/// Returns dY. errors as g's\ninline void f() {}\n\n}  // namespace loraga\n")
+        self.assertEqual([n.name for n, _ in rules.broken_tags(reflowed, TAGS)], ["f"])
 
     def test_pages(self):
         out = Path(self.folder.name) / "out"

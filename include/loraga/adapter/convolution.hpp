@@ -16,7 +16,8 @@ struct convolution_options {
 /// NCHW or NHWC memory as it is. What the base convolution is computed with does not matter.
 /// math    Y += adapter(unfold(X)); W is the out x (channels*kernel_height*kernel_width) matrix that PyTorch's weight is
 ///         in memory, and the change s*B*A has that shape
-/// cost    unfolding, and the adapter's passes on out x windows; after the first step of a shape nothing is allocated
+/// cost    unfolding, and the adapter's passes with a window for a token; after the first step of a shape nothing is
+///         allocated
 /// memory  per chunk of images the unfolded matrix; in backward its gradient, too, in compute_t; for NCHW a copy of Y
 template <class A, class B>
 class convolution {

@@ -21,8 +21,9 @@ struct borrowed_factors {
   matrix_view<compute_t<T>, Space> da, db;  ///< their gradients
 };
 
-/// The base of low-rank adapters. It holds A and B with their gradients, float master copies in 16 bit, the start that
-/// they are anchored to, and the dropout. Further trained numbers of an adapter lie behind A and B.
+/// The base of low-rank adapters. It holds A and B with their gradients, and float master copies in 16 bit. It also
+/// holds the start that they are anchored to, and the dropout. Further trained numbers of an adapter lie behind A and
+/// B.
 template <Element T, class B>
 class low_rank_factors {
  public:

@@ -10,9 +10,9 @@
 namespace loraga {
 
 /// A host thread with a backend of its own, for work beside the training loop; on a GPU that is a second stream. Tasks
-/// run in the order they were given. What a task reads is first copied, on the training's stream, into one of a few
-/// slots of device memory, so that the training may overwrite its buffers at once. The training's stream never waits;
-/// the host waits only where all slots are full. An exception of submitted work ends all of it: every later call throws
+/// run in the order they were given. What a task reads is first copied, on the training's stream, into a slot of device
+/// memory. So the training may overwrite its buffers at once. The training's stream never waits; the host waits only
+/// where all slots are full. An exception of submitted work ends all of it: every later call throws
 /// it. It serves one training thread. It must outlive what it works for, and the training's stream must outlive it.
 /// Tasks must not call run or join, which would wait for themselves.
 /// cost    per call one copy of the data on the training's stream

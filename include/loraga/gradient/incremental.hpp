@@ -26,7 +26,7 @@ class incremental_gradient {
   using value_type = T;
   using space = typename B::space;
 
-  /// errors  value_error if rank < 1, width < 0, power_steps < 0; shape_error if out or in < 1 or width < rank
+  /// errors  value_error if rank < 1 or power_steps < 0; shape_error if out or in < 1, or if width is not 0 and below rank
   incremental_gradient(B& be, index_t out, index_t in, gradient_options options = {})
       : rows_(out), cols_(in), options_(options) {
     char const* const where = "incremental_gradient";

@@ -191,12 +191,12 @@ struct view_of_weight {
 /// view of W and an SvdMethod.
 /// errors  value_error for a view of W that is empty
 using weight_triplets = detail::triplets_of_weight<true>;
-/// The same where only some settings of an initialiser need triplets; a count of 0 asks for none.
+/// The need for triplets of W that only some settings of an initialiser have; a count of 0 asks for none.
 using optional_weight_triplets = detail::triplets_of_weight<false>;
 /// The need for W itself, handed on as a const view.
 /// errors  value_error for a view of W that is empty
 using whole_weight = detail::view_of_weight<true>;
-/// The same where only some settings of an initialiser need W.
+/// The need for W that only some settings of an initialiser have.
 using optional_weight = detail::view_of_weight<false>;
 
 /// The need for the `count` principal directions of the layer's centred inputs, handed on as svd_factors. It is met by
