@@ -86,7 +86,9 @@ class any_adapter {
   std::uint64_t seed() const {
     return of([](auto const& ad) { return ad.seed(); });
   }
-  bool started() const { return of([](auto const& ad) { return ad.started(); }); }
+  bool started() const {
+    return of([](auto const& ad) { return ad.started(); });
+  }
   bool merged() const {
     return of([](auto const& ad) { return ad.merged(); });
   }

@@ -74,8 +74,8 @@ class low_rank_factors {
   /// Numbers masks as after so many passes.
   void restart_dropout(B& be, std::uint64_t passes) { dropout_.restart(be, passes); }
 
-  /// A and B were given: by `initialise`, from a file, or by hand and values_changed. Passes refuse to work before that;
-  /// a model whose gradient is sampled leaves such adapters out.
+  /// A and B were given: by `initialise`, from a file, or by hand and values_changed. Passes refuse to work before
+  /// that; a model whose gradient is sampled leaves such adapters out.
   bool started() const { return started_; }
   bool merged() const { return merged_.rows() > 0; }
 
