@@ -27,9 +27,9 @@ def headers():
                 yield os.path.relpath(os.path.join(folder, name), base)
 
 
-def seconds(path, work):
+def seconds(path, work, flags=()):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run((NVCC if path.endswith(".cu") else COMPILER) + ["-I", work, path], check=True)
+    subprocess.run((NVCC if path.endswith(".cu") else COMPILER) + ["-I", work, *flags, path], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -41,7 +41,8 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         subprocess.run(["bash", os.path.join(ROOT, "tests/docs/extract.sh"), work, os.path.join(ROOT, "README.md")], check=True)
-        cases = {"README program": (os.path.join(ROOT, "tests/docs/readme_main.cpp"), 15.0)}
+        program = os.path.join(ROOT, "tests/docs/readme_main.cpp")
+        cases = {"README program": (program, 13.0), "README program, loraga::cpu_compiled": (program, 7.0)}
         for header in ["Eigen/Core"] + sorted(headers()):
             path = os.path.join(work, header.replace("/", "_") + ".cpp")
             with open(path, "w") as out:
@@ -56,7 +57,7 @@ def main():
         times = {name: [] for name in cases}
         for repeat in range(args.repeats):
             for name, (path, _) in cases.items():
-                times[name].append(seconds(path, work))
+                times[name].append(seconds(path, work, ["-DLORAGA_CPU_COMPILED"] if "compiled" in name else []))
             print(f"round {repeat + 1} of {args.repeats}", flush=True)
     unit = statistics.median(times["Eigen/Core"])
     rows = []
