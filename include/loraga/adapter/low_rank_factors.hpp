@@ -1,5 +1,6 @@
 #pragma once
 #include <array>
+#include <loraga/adapter/borrowed_factors.hpp>
 #include <loraga/adapter/dropout.hpp>
 #include <loraga/core/lifetime.hpp>
 #include <loraga/scaling.hpp>
@@ -11,14 +12,6 @@ namespace loraga {
 struct lora_options {
   double dropout = 0;      ///< probability p that an input of A is zeroed in training; the others are scaled by 1/(1-p)
   std::uint64_t seed = 0;  ///< of dropout masks and of this adapter's own random start; give layers different ones
-};
-
-/// Memory of A (r x in), B (out x r) and their gradients that someone else owns, such as a framework's tensors. It must
-/// outlive the adapter, or `adopt` gives the adapter another one.
-template <class T, class Space>
-struct borrowed_factors {
-  matrix_view<T, Space> a, b;               ///< A and B
-  matrix_view<compute_t<T>, Space> da, db;  ///< their gradients
 };
 
 /// The base of low-rank adapters. It holds A and B with their gradients, and float master copies in 16 bit. It also
@@ -47,7 +40,7 @@ class low_rank_factors {
   void adopt(B& be, borrowed_factors<T, space> const& memory) {
     if (!borrowed_)
       raise<state_error>("adapter::adopt", "adapter", "one that owns A and B", "one built over borrowed memory");
-    check_borrowed(memory, out_, in_, rank_);
+    memory.check(out_, in_, rank_, trains_factors_);
     factors_ = memory;
     values_changed(be);
   }
@@ -227,7 +220,7 @@ class low_rank_factors {
   low_rank_factors(B& be, borrowed_factors<T, space> const& memory, S const& scaling, lora_options options,
                    index_t more, bool train_factors = true)
       : low_rank_factors(be, memory.b.rows, memory.a.cols, memory.a.rows, options, more, train_factors, true) {
-    check_borrowed(memory, out_, in_, rank_);
+    memory.check(out_, in_, rank_, trains_factors_);
     scale_ = scaling.scale(out_, in_, rank_);
     values_ = zeros<T>(be, more);
     gradients_ = zeros<compute>(be, more);
@@ -315,22 +308,6 @@ class low_rank_factors {
     matrix<U, B> m(be, n, 1);
     if (n > 0) fill(be, m.view(), 0);
     return m;
-  }
-  void check_borrowed(borrowed_factors<T, space> const& memory, index_t out, index_t in, index_t r) const {
-    char const* const where = "adapter over borrowed memory";
-    auto const check = [&](auto const& v, index_t rows, index_t cols, char const* name) {
-      require_shape(v, rows, cols, where, name);
-      require_matrix(v, where, name);
-    };
-    check(memory.a, r, in, "A");
-    check(memory.b, out, r, "B");
-    require_distinct(memory.a, memory.b, where, "A", "B");
-    if (!trains_factors_) return;
-    check(memory.da, r, in, "dA");
-    check(memory.db, out, r, "dB");
-    require_distinct(memory.da, memory.db, where, "dA", "dB");
-    require_distinct(memory.da, memory.a, where, "dA", "A");
-    require_distinct(memory.db, memory.b, where, "dB", "B");
   }
 };
 
