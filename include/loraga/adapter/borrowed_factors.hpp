@@ -6,6 +6,7 @@ namespace loraga {
 
 /// Memory of A (r x in), B (out x r) and their gradients that someone else owns, such as a framework's tensors. It must
 /// outlive the adapter, or `adopt` gives the adapter another one.
+/// memory  none of its own
 template <class T, class Space>
 struct borrowed_factors {
   matrix_view<T, Space> a, b;               ///< A and B
