@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdlib>
+#include <loraga/adapter/any_adapter.hpp>
 #include <loraga/init/lora_ga.hpp>
 #include <vector>
 

@@ -4,6 +4,7 @@
 int main() {
   loraga::cpu be(1);
   loraga::lora<float, loraga::cpu> adapter(be, 4, 3, 1, loraga::classic_scaling{});
+  loraga::initialise(be, adapter, loraga::kaiming_init{});
   float const w[12] = {}, x[3] = {1, 2, 3};
   float y[4] = {};
   decltype(adapter)::tape tape;

@@ -5,6 +5,7 @@
 int main() try {
   loraga::cuda be;
   loraga::lora<float, loraga::cuda> adapter(be, 4, 3, 1, loraga::classic_scaling{});
+  loraga::initialise(be, adapter, loraga::kaiming_init{});
   std::printf("loraga %d.%d.%d\n", LORAGA_VERSION_MAJOR, LORAGA_VERSION_MINOR, LORAGA_VERSION_PATCH);
   return 0;
 } catch (loraga::backend_error const& failure) {

@@ -1,5 +1,5 @@
 // An adapter on a GPU does not start from a weight in host memory.
-// expect: constraints not satisfied|no matching function
+// expect: another memory than the backend
 #include <loraga/cuda.cuh>
 
 void f(loraga::cuda& be, loraga::lora<float, loraga::cuda>& adapter, loraga::dense_gradient<loraga::cuda>& g,
