@@ -64,7 +64,7 @@ void initialise(B& be, T&& target, I const& init, Arguments const&... arguments)
       auto const& source = detail::pick_source_of<B, I, A, W, Svd>(arguments...);
       using L = layer<A, W, std::remove_cvref_t<decltype(source)>>;
       using types = detail::start_types<B, L, I, Svd, X>;
-      L const only[] = {{&target, w, &source, {}}};
+      L const only[] = {{&target, w, &source, "the layer"}};
       if constexpr (types::fit)
         detail::start_layers(be, std::span<L const>(only), detail::seed_of(target), init, svd, anchor);
       else if constexpr (types::here && !types::needs::met) types::needs::explain();

@@ -266,6 +266,12 @@ TEST_CASE("a tape knows its adapter, its mode, and whether backward has used it"
   CHECK(dropping.dropout_passes(be) == 1);
   CHECK(dropping.training());
   CHECK_NOTHROW(back(dropping, t));
+  // on a square layer, dY and X exchanged
+  auto square = moved<double>(be, 6, 6, 2);
+  auto sx = upload<double>(be, test::random(6, 5, 7)), sy = upload<double>(be, test::random(6, 5, 8));
+  square.forward(be, x.view(), sx.view(), sy.view(), t);
+  CHECK_THROWS_WITH(square.backward(be, x.view(), sy.view(), sx.view(), t), Catch::Contains("X, then dY"));
+  CHECK_NOTHROW(square.backward(be, x.view(), sx.view(), sy.view(), t));
   // it moves with the adapter
   forward(ad, t);
   adapter64 there = std::move(ad);
@@ -311,6 +317,15 @@ TEST_CASE("A, B and their gradients may lie in memory of others, wherever it mov
     opt.step(be), opt2.step(be);
     CHECK(test::distance(download(be, first.b.view()), download(be, own.b())) == 0);
     CHECK(test::distance(download(be, first.at.view()), download(be, own.a().transposed())) == 0);
+    // memory that holds nothing is no start
+    tensors zeros{upload<T>(be, host(6, 2)), upload<T>(be, host(8, 2)), upload<compute_t<T>>(be, host(2, 6)),
+                  upload<compute_t<T>>(be, host(8, 2))};
+    A fresh(be, zeros.factors(), classic_scaling{4});
+    CHECK(!fresh.started());
+    CHECK_THROWS_AS(pass(fresh), state_error);
+    initialise(be, fresh, kaiming_init{});
+    CHECK_NOTHROW(pass(fresh));
+    CHECK(test::largest(download(be, zeros.at.view())) > 0);
     // a framework loads a checkpoint: other storage, other values
     auto second = make();
     ad.adopt(be, second.factors());

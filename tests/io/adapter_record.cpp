@@ -252,3 +252,26 @@ TEST_CASE("an adapter of one's own is saved and loaded by its own record", "[io]
   with_e.e = record_matrix(2, 1);
   CHECK_THROWS_AS(put_record(be, with_e, other), state_error);
 }
+
+TEST_CASE("a record makes the adapter it is of, which any choice at run time takes as well", "[io]") {
+  auto be = test::make_backend();
+  auto const plain = test::random_record("m", 8, 6, 3, 0, 4);
+  auto const check = [&](adapter_record const& r, adapter_kind kind) {
+    auto const ad = adapter_of<float>(be, r, {.seed = 7});
+    CHECK(ad.kind() == kind);
+    CHECK(ad.scale() == r.scale);
+    CHECK(ad.seed() == 7);
+    auto const back = take_record(be, ad, "m");
+    CHECK(test::distance(test::host_of(back.a), test::host_of(r.a)) < 1e-6);
+    CHECK(back.has_e() == r.has_e());
+    CHECK(back.has_magnitude() == r.has_magnitude());
+  };
+  check(plain, adapter_kind::lora);
+  check(test::with_magnitude(plain), adapter_kind::dora);
+  check(test::with_e(plain), adapter_kind::adalora);
+  any_adapter<float, test::backend> small(adapter_kind::lora_sb, be, 8, 6, 3, constant_scaling{plain.scale});
+  put_record(be, plain, small);
+  CHECK(test::distance(test::host_of(take_record(be, small, "m").b) * test::host_of(take_record(be, small, "m").a),
+                       test::host_of(plain.b) * test::host_of(plain.a)) < 1e-5);
+  CHECK_THROWS_AS(put_record(be, test::with_e(plain), small), state_error);
+}

@@ -71,6 +71,8 @@ class any_adapter {
     return std::get_if<A>(&held_);
   }
 
+  /// Which of the library's it is; for one of `More` the number behind those.
+  adapter_kind kind() const { return static_cast<adapter_kind>(held_.index()); }
   index_t out() const {
     return of([](auto const& ad) { return ad.out(); });
   }

@@ -91,7 +91,6 @@ class lora : public lora_passes<T, B> {
     this->add_product(be, this->a(), this->b(), w, factor);
   }
 
-  static constexpr record_extra holds = record_extra::none;
   /// Gives `record` what adapter files hold beside scale and start: a(view), b(view), and e(view) or magnitude(view).
   template <class R>
   void write_record(B&, R& record) const {

@@ -25,8 +25,11 @@ class lora_passes : public low_rank_factors<T, B> {
     bool training = true;           ///< whether it was a pass of the training
     bool used = false;              ///< whether backward has gone through it
     void const* adapter = nullptr;  ///< that filled it; no other one may use it
+    void const* x = nullptr;        ///< where forward's X lay
     matrix<std::uint64_t, B> pass;  ///< number of the dropout mask, 1x1
   };
+
+  static constexpr record_extra holds = record_extra::none;  ///< of its files, beside A and B
 
  protected:
   using base::base;
@@ -53,6 +56,7 @@ class lora_passes : public low_rank_factors<T, B> {
     index_t const r = this->rank();
     if (t.h.rows() != r || t.h.cols() < x.cols) t.h = matrix<compute, B>(be, r, x.cols);
     t.adapter = this->lifetime_.identity();
+    t.x = x.data;
     t.tokens = this->merged() ? -1 : x.cols;
     t.dropped = !this->merged() && this->training_ && this->dropout_.active();
     t.training = this->training_;
@@ -121,6 +125,8 @@ class lora_passes : public low_rank_factors<T, B> {
     }
     if (this->merged()) raise<state_error>(where, "adapter", "merged", "unmerged in training");
     check_tape(t, x.cols, where);
+    if (t.x == static_cast<void const*>(dy.data) && t.x != static_cast<void const*>(x.data) && x.cols > 0)
+      raise<state_error>(where, "dY", "what forward was given as X", "X, then dY");
   }
   void check_tape(tape const& t, index_t tokens, char const* where) const {
     auto const refuse = [&](std::string const& found, std::string const& expected) {

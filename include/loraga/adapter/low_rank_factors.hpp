@@ -42,7 +42,7 @@ class low_rank_factors {
       raise<state_error>("adapter::adopt", "adapter", "one that owns A and B", "one built over borrowed memory");
     memory.check(out_, in_, rank_, trains_factors_);
     factors_ = memory;
-    values_changed(be);
+    take_borrowed(be);
   }
   /// All gradients as one column: for all-reduce, clipping, zeroing.
   /// errors  state_error for borrowed memory, which is in several places: see parameters()
@@ -77,9 +77,9 @@ class low_rank_factors {
   /// Refuses a new start that would lose something.
   /// errors  state_error if merged, or if W holds -s*B0*A0
   void check_start() const {
-    if (merged()) raise<state_error>("initialise", "adapter", "merged", "not merged");
+    if (merged()) raise<state_error>("a new start", "adapter", "merged", "not merged");
     if (subtracted_)
-      raise<state_error>("initialise", "adapter", "anchored in place already", "new, or with a frozen pair");
+      raise<state_error>("a new start", "adapter", "anchored in place already", "new, or with a frozen pair");
   }
   /// W -= s*b*a, once nothing else can fail. The pair is kept, unused by passes: without it the adapter could never be
   /// saved for the W there was.
@@ -225,7 +225,7 @@ class low_rank_factors {
     values_ = zeros<T>(be, more);
     gradients_ = zeros<compute>(be, more);
     factors_ = memory;
-    low_rank_factors::values_changed(be);
+    take_borrowed(be);
   }
 
   template <class U>
@@ -302,6 +302,16 @@ class low_rank_factors {
                   "below 2^31");
     require_value(out >= 1 && in >= 1, static_cast<double>(std::min(out, in)), "adapter", "out or in", "at least 1");
     if constexpr (is_16bit<T>) masters_ = zeros<compute>(be, trainable());
+  }
+  /// What lies in borrowed memory is a start, unless it is 0.
+  void take_borrowed(B& be) {
+    scratch<B> temporary(be);
+    auto const sizes = temporary.template matrix<double>(2, 1);
+    max_abs(be, factors_.a, sizes.row_range(0, 1));
+    max_abs(be, factors_.b, sizes.row_range(1, 1));
+    low_rank_factors::values_changed(be);
+    auto const found = read_all(be, sizes);
+    started_ = found[0] != 0 || found[1] != 0;
   }
   template <class U>
   static matrix<U, B> zeros(B& be, index_t n) {

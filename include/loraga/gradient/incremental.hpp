@@ -7,8 +7,9 @@ namespace loraga {
 /// The mean gradient as a truncated SVD that follows the micro-batches, without ever forming a gradient.
 /// math    after each micro-batch: U S VT <- the `width` leading triplets of M = U S VT + weight*dY*XT, found in the
 ///         span of M*[V, random], after power_steps multiplications by M*MT
-/// loss    truncation loses a share of the energy: below 1e-2 with power_steps = 0, below 2e-3 with 1
-///         (bench/results/cpu.json); the order of the micro-batches changes the result by as much
+/// loss    truncation loses a share of the energy: on the spectra of bench/results/cpu.json below 1e-2 with
+///         power_steps = 0 and below 2e-3 with 1, more where what lies behind `width` triplets is flat; the order of
+///         the micro-batches changes the result by as much
 /// cost    per add_outer about 4*(width + width/4)*(out + in)*tokens operations; add_outer waits for the backend
 /// memory  width*(out + in) numbers between calls
 /// source  incremental SVD after Brand 2002, with the range finder of Halko, Martinsson, Tropp 2011 warm-started at V

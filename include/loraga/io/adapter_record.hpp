@@ -1,4 +1,5 @@
 #pragma once
+#include <loraga/adapter/any_adapter.hpp>
 #include <loraga/adapter/convolution.hpp>
 #include <loraga/adapter/embedding.hpp>
 #include <loraga/io/dtype.hpp>
@@ -226,6 +227,17 @@ void put_record(B& be, adapter_record const& r, A& adapter) {
   detail::record_reader<T, B> const reader(be, r);
   if constexpr (requires { adapter.read_record(be, reader); }) adapter.read_record(be, reader);
   else adapter.start(be, reader.a(), reader.b());
+}
+/// An adapter of the class, shape, rank and scale that a record is of, holding it.
+/// errors  as put_record
+/// cost    A and B to the backend's memory
+template <Element T, Backend B>
+any_adapter<T, B> adapter_of(B& be, adapter_record const& r, lora_options options = {}) {
+  auto const kind = r.has_magnitude() ? adapter_kind::dora : r.has_e() ? adapter_kind::adalora : adapter_kind::lora;
+  check_record(r, "adapter_of");
+  any_adapter<T, B> adapter(kind, be, r.b.rows, r.a.cols, r.rank(), constant_scaling{r.scale}, options);
+  put_record(be, r, adapter);
+  return adapter;
 }
 /// errors  also value_error if the record is of another kind of layer
 template <Backend B, class A>
