@@ -43,6 +43,7 @@ void initialise(B& be, T&& target, I const& init, Arguments const&... arguments)
                 "W, the SVD method and the anchor are given at most once; a gradient goes into an accumulator, such as "
                 "dense_gradient");
   static_assert(own, "layers of a range bring their own W and source: leave them out here");
+  static_assert(detail::HasConstMembers<I>, "check(facts) and needs(facts) of an initialiser are const");
   if constexpr ((range || one) && Initialiser<I> && known && single && own) {
     automatic_svd const usual;
     detail::anchor_not_given const none;
@@ -61,6 +62,8 @@ void initialise(B& be, T&& target, I const& init, Arguments const&... arguments)
       no_weight const absent;
       auto const& w = detail::pick<argument::weight, B>(absent, arguments...);
       using W = std::remove_cvref_t<decltype(w)>;
+      static_assert(detail::meeting_sources<B, I, A, W, Svd, Arguments...>() < 2,
+                    "two sources here meet what this initialiser needs: give the one it shall start from");
       auto const& source = detail::pick_source_of<B, I, A, W, Svd>(arguments...);
       using L = layer<A, W, std::remove_cvref_t<decltype(source)>>;
       using types = detail::start_types<B, L, I, Svd, X>;

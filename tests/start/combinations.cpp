@@ -172,3 +172,64 @@ TEST_CASE("any contiguous range of layers starts, and adapters alone differ by t
   CHECK(test::distance(a(0), a(1)) == 0);  // the same seed, the same numbers
   CHECK(test::distance(a(0), a(2)) > 0.1);
 }
+
+namespace {
+
+/// A start of one's own that forgets B.
+struct forgetful_init {
+  static constexpr auto starts = start_kind::at_zero;
+  template <class B, class V>
+  void make(B& be, layer_facts const&, V a, V) const {
+    fill(be, a, 1);
+  }
+};
+/// A need whose flags are too few.
+struct flagless_need : whole_weight {
+  template <class B, class L, class Svd>
+  auto measure(B& be, std::span<L const* const> layers, Svd const& svd) const {
+    auto found = whole_weight::measure(be, layers, svd);
+    found.flags.clear();
+    return found;
+  }
+};
+struct flagless_init {
+  static constexpr auto starts = start_kind::at_zero;
+  flagless_need needs(layer_facts const&) const { return {}; }
+  template <class B, class W, class V>
+  void make(B& be, layer_facts const&, W, V a, V b) const {
+    fill(be, a, 1);
+    fill(be, b, 0);
+  }
+};
+/// An accumulator that gives fewer triplets than it is asked for.
+struct meagre_gradient : dense_gradient<backend> {
+  using dense_gradient<backend>::dense_gradient;
+  void merge(backend& be, meagre_gradient const& other) { dense_gradient<backend>::merge(be, other); }
+  template <class Svd>
+  static auto top(backend& be, Svd const& svd, std::span<meagre_gradient const* const> batch, index_t) {
+    return batch[0]->dense_gradient<backend>::top(be, svd, 1);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("policies of one's own that leave something out are refused, not believed", "[start]") {
+  layer_of_a_model m;
+  lora<float, backend> ad(m.be, 12, 10, 2, rank_stable_scaling{});
+  CHECK_THROWS_WITH(initialise(m.be, ad, forgetful_init{}), Catch::Contains("not finite"));
+  CHECK_THROWS_WITH(initialise(m.be, ad, flagless_init{}, m.w.view()), Catch::Contains("flags of a need"));
+  meagre_gradient meagre(m.be, 12, 10);
+  meagre.add_outer(m.be, m.dy.view(), m.x.view());
+  CHECK_THROWS_WITH(initialise(m.be, ad, lora_ga_init{}, meagre, frozen_pair_anchor{}),
+                    Catch::Contains("U of the accumulator's top"));
+  CHECK(!ad.started());
+  // two adapters over one A
+  matrix<float, backend> a(m.be, 2, 10), da(m.be, 2, 10), b(m.be, 12, 4), db(m.be, 12, 4);
+  using borrowed = borrowed_factors<float, test::space>;
+  fill(m.be, a.view(), 0), fill(m.be, b.view(), 0);
+  lora<float, backend> one(m.be, borrowed{a.view(), b.view().columns(0, 2), da.view(), db.view().columns(0, 2)},
+                           classic_scaling{}),
+      two(m.be, borrowed{a.view(), b.view().columns(2, 2), da.view(), db.view().columns(2, 2)}, classic_scaling{});
+  std::vector const both{layer{&one}, layer{&two}};
+  CHECK_THROWS_AS(initialise(m.be, both, kaiming_init{}), alias_error);
+}

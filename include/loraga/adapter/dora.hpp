@@ -226,7 +226,7 @@ class dora : public lora_passes<T, B> {
   void unmerge(B& be, W w) {
     if (!this->merged()) raise<state_error>("dora::unmerge", "adapter", "not merged", "merged");
     check_weight(w, "dora::unmerge");
-    auto const kept = this->merged_.view();
+    auto const kept = this->merged_values();
     auto const change = product(be, this->a_of(kept), this->b_of(kept));
     auto const ratio = merged_ratio_.view();
     auto const d = change.view();

@@ -98,15 +98,13 @@ class folded_lora : public lora_passes<T, B> {
   /// errors  as lora's
   template <MutableViewIn<space> W>
   void merge(B& be, W w) {
-    if (this->merged()) raise<state_error>("adapter::merge", "adapter", "merged", "not merged");
     auto kept = this->copy_of_values(be);
     add_change(be, w);
     this->merged_ = std::move(kept);
   }
   template <MutableViewIn<space> W>
   void unmerge(B& be, W w) {
-    if (!this->merged()) raise<state_error>("adapter::unmerge", "adapter", "not merged", "merged");
-    auto const kept = this->merged_.view();
+    auto const kept = this->merged_values();
     add_values(be, this->a_of(kept), this->b_of(kept), this->rest_of(kept), w, -1);
     this->merged_ = {};
   }

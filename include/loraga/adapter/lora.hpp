@@ -70,7 +70,6 @@ class lora : public lora_passes<T, B> {
   template <MutableViewIn<space> W>
   void merge(B& be, W w) {
     this->require_started("lora::merge");
-    if (this->merged()) raise<state_error>("lora::merge", "adapter", "merged", "not merged");
     auto kept = this->copy_of_values(be);  // first: if memory runs out, W is as it was
     add_change(be, w);
     this->merged_ = std::move(kept);
@@ -79,8 +78,7 @@ class lora : public lora_passes<T, B> {
   /// errors  shape_error; state_error if not merged
   template <MutableViewIn<space> W>
   void unmerge(B& be, W w) {
-    if (!this->merged()) raise<state_error>("lora::unmerge", "adapter", "not merged", "merged");
-    auto const kept = this->merged_.view();
+    auto const kept = this->merged_values();
     this->add_product(be, this->a_of(kept), this->b_of(kept), w, -1);
     this->merged_ = {};
   }

@@ -263,13 +263,21 @@ class low_rank_factors {
     return {name, parameter_kind::other, value, gradient, master, lifetime_.watch()};
   }
 
-  /// All values in one column, A and B first.
+  /// All values in one column, A and B first: what merge keeps for unmerge.
+  /// errors  state_error if merged already
   matrix<T, B> copy_of_values(B& be) const {
+    if (merged()) raise<state_error>("adapter::merge", "adapter", "merged", "not merged");
     matrix<T, B> kept(be, rank_ * (in_ + out_) + more_, 1);
     be.copy(a(), a_of(kept.view()));
     be.copy(b(), b_of(kept.view()));
     if (more_ > 0) be.copy(rest(), rest_of(kept.view()));
     return kept;
+  }
+  /// What copy_of_values gave when W was merged.
+  /// errors  state_error if not merged
+  matrix_view<T const, space> merged_values() const {
+    if (!merged()) raise<state_error>("adapter::unmerge", "adapter", "not merged", "merged");
+    return merged_.view();
   }
   template <class X, class Y>
   void check_activations(X const& x, Y const& y, char const* where, char const* name) const {

@@ -120,6 +120,14 @@ struct record_writer {
   void magnitude(auto from) const { take(from, record.magnitude); }
 };
 
+/// parameters() is an array of more than A and B.
+template <class A>
+constexpr bool trains_more = [] {
+  using P = std::remove_cvref_t<decltype(std::declval<A&>().parameters())>;
+  if constexpr (requires { std::tuple_size<P>::value; }) return std::tuple_size<P>::value > 2;
+  else return false;
+}();
+
 }  // namespace detail
 
 /// Copies an adapter, and its start where it has one, into host memory; float64 adapters are rounded to float32, the
@@ -135,6 +143,8 @@ adapter_record take_record(B& be, A const& adapter, std::string module) {
   if constexpr (requires { adapter.write_record(be, writer); }) {
     adapter.write_record(be, writer);
   } else {
+    static_assert(!detail::trains_more<A>,
+                  "this adapter trains more than A and B: give it write_record and read_record");
     writer.a(adapter.a());
     writer.b(adapter.b());
   }

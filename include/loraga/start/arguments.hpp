@@ -44,6 +44,7 @@ std::tuple<N...> as_tuple(std::tuple<N...> needs) {
 }
 template <class N>
 std::tuple<N> as_tuple(N need) {
+  static_assert(std::is_class_v<N>, "needs(facts) returns a need, such as gradient_triplets, or a std::tuple of needs");
   return {need};
 }
 template <class I>
@@ -90,6 +91,26 @@ template <class B, class I, class A, class W, class Svd, class... X>
 auto const& pick_source_of(X const&... arguments) {
   return pick_among<B, I, A, W, Svd>(std::tuple_cat(source_or_nothing<B>(arguments)...));
 }
+
+/// How many of the arguments alone meet what the initialiser needs of a source.
+template <class B, class I, class A, class W, class Svd, class... X>
+constexpr int meeting_sources() {
+  [[maybe_unused]] auto const meets = []<class S>(S const*) {
+    if constexpr (argument_kind<S, B> == argument::source)
+      return all_needs<needs_t<I>, B, layer<A, W, S>, Svd>::met && !all_needs<needs_t<I>, B, layer<A, W>, Svd>::met;
+    else return false;
+  };
+  return (0 + ... + (meets(static_cast<X const*>(nullptr)) ? 1 : 0));
+}
+
+/// Members of an initialiser that the wrong signature would leave out without a word.
+template <class I>
+concept HasConstMembers = (
+                              !requires(I & i, layer_facts const& f) { i.check(f); } ||
+                              requires(I const& i, layer_facts const& f) { i.check(f); }) &&
+                          (
+                              !requires(I & i, layer_facts const& f) { i.needs(f); } ||
+                              requires(I const& i, layer_facts const& f) { i.needs(f); });
 
 /// What separates the random streams of adapters that are started one by one.
 template <class A>

@@ -39,6 +39,9 @@ void check_layers(R const& layers, I const& init, X const& anchor, bool sampled 
     for (std::size_t j = 0; j < i; ++j) {
       if (first[j].adapter == l.adapter)
         raise<state_error>(where, "adapter", "that of " + first[j].label(j), "each adapter once");
+      if (overlap(std::as_const(*l.adapter).a(), std::as_const(*first[j].adapter).a()) ||
+          overlap(std::as_const(*l.adapter).b(), std::as_const(*first[j].adapter).b()))
+        raise<alias_error>(where, "A or B", "that of " + first[j].label(j), "memory of its own");
       if constexpr (X::changes_weight && I::starts != start_kind::at_zero &&
                     detail::layer_parts<std::ranges::range_value_t<R>>::has_weight)
         require_distinct(l.weight, first[j].weight, where, "W", "another W");

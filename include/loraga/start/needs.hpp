@@ -78,7 +78,11 @@ struct gradient_triplets {
   auto measure(B& be, std::span<L const* const> layers, Svd const& svd) const {
     using S = layer_source<L>;
     auto const sources = detail::sources_of(layers);
-    return S::top(be, svd, std::span<S const* const>(sources), count);
+    auto found = S::top(be, svd, std::span<S const* const>(sources), count);
+    auto const& first = *layers[0]->adapter;
+    require_shape(found[0].u, first.out(), count, "initialise", "U of the accumulator's top");
+    require_shape(found[0].v, first.in(), count, "initialise", "V of the accumulator's top");
+    return found;
   }
 };
 

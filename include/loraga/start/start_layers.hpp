@@ -1,4 +1,6 @@
 #pragma once
+#include <limits>
+#include <loraga/linalg/elementwise.hpp>
 #include <loraga/start/check_layers.hpp>
 #include <map>
 #include <vector>
@@ -43,6 +45,8 @@ void make_one(B& be, [[maybe_unused]] index_t i, layer_facts const& facts, I con
   if (to.flags != svd_usable) return;
   to.a = {be, facts.in, facts.rank};
   to.b = {be, facts.out, facts.rank};
+  for (auto const v : {to.a.view(), to.b.view()})  // what `make` leaves out is then no number
+    loraga::fill(be, v, std::numeric_limits<double>::quiet_NaN());
   try {
     std::apply([&](auto const&... v) { init.make(be, facts, v..., to.a.view().transposed(), to.b.view()); }, values);
   } catch (numeric_error const&) {
@@ -55,6 +59,10 @@ template <class B, class L, class I, class Svd, class T>
 void make_group(B& be, std::span<L const* const> layers, std::span<layer_facts const> facts, I const& init,
                 Svd const& svd, std::span<beginning<T, B>* const> to) {
   auto const make = [&](auto... measured) {
+    for (auto const n : {layers.size(), measured.flags.size()...})
+      if (n != layers.size())
+        raise<shape_error>("initialise", "flags of a need", std::to_string(n),
+                           std::to_string(layers.size()) + ", one per layer");
     for (std::size_t i = 0; i < layers.size(); ++i)
       make_one(be, static_cast<index_t>(i), facts[i], init, *to[i], measured...);
   };
