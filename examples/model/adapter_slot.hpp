@@ -36,7 +36,7 @@ class adapter_slot {
   void forward(B& be, view w, view x, view product, loraga::matrix_view<float, space> y) {
     if (active()) held_->forward(be, w, x, product, y, tape_);
   }
-  bool wants_product() const { return active() && held_->wants_product(); }
+  bool wants_product() const { return held_ && held_->wants_product(); }
   /// dx = the adapter's share; returns the dy that the layer's own backward uses.
   view backward(B& be, view w, view x, view dy, loraga::matrix_view<float, space> dx) {
     return active() ? held_->backward(be, w, x, dy, tape_, 0.0, dx) : dy;

@@ -124,7 +124,8 @@ TEST_CASE("a plan's lines: defaults are the method's, and what is wrong is named
 }
 
 TEST_CASE("a record comes back from its line", "[examples]") {
-  train_record r{.trainable = 5, .n_train = 6, .init_seconds = 0.5, .loss = 0.1, .init_peak_bytes = 7};
+  train_record r;
+  r.trainable = 5, r.n_train = 6, r.init_seconds = 0.5, r.loss = 0.1, r.init_peak_bytes = 7;
   r.steps = {0, 3};
   r.losses = {1.0 / 3, 0.25};
   auto const again = parse_record(record_json(r));

@@ -32,7 +32,7 @@ TEST_CASE("16-bit micro-batches are summed in float", "[gradient]") {
   for (int i = 0; i < 1000; ++i) g.add(be, dw.view());
   CHECK(test::download(be, g.sum())(0, 0) == 1000);  // a bf16 sum stops at 256
   auto const dy = test::upload<loraga::bf16>(be, test::host(1, 3, 1.0));
-  auto const x = test::upload<fp16>(be, test::host(1, 3, 2.0));
+  auto const x = test::upload<loraga::fp16>(be, test::host(1, 3, 2.0));
   g.add_outer(be, dy.view(), x.view());
   CHECK(test::download(be, g.sum())(0, 0) == 1006);
 }
