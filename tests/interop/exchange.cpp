@@ -78,7 +78,9 @@ void train(json const& job) {
     double const divisor = text(job, "adapter") == "adalora" ? r + 1e-5 : job["rank_stable"] ? std::sqrt(r) : r;
     A adapter(be, l.out, l.in, rank, constant_scaling{alpha / divisor});
     auto const seed = static_cast<std::uint64_t>(records.size());
-    if (text(job, "anchor") == "in_place") start(be, job, adapter, l, seed, in_place_anchor{});
+    constexpr bool prunes = std::is_same_v<A, adalora<float, cpu>>;
+    using in_place = std::conditional_t<prunes, frozen_pair_anchor, in_place_anchor>;
+    if (text(job, "anchor") == "in_place") start(be, job, adapter, l, seed, in_place{});
     else start(be, job, adapter, l, seed, frozen_pair_anchor{});
     adamw<typename A::value_type, cpu> optimiser(be);
     add_adapter(be, optimiser, adapter, {.learning_rate = job.value("learning_rate", 2e-2)});
