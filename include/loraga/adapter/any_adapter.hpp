@@ -48,7 +48,7 @@ class any_adapter {
     }
   };
 
-  template <class A>
+  template <class A>  // NOLINTNEXTLINE(bugprone-forwarding-reference-overload): no alternative is an any_adapter
   requires std::is_constructible_v<choice, A&&> any_adapter(A&& adapter) : held_(std::forward<A>(adapter)) {}
   /// errors  as the adapter's constructor
   template <Scaling S>

@@ -5,6 +5,7 @@
 // What the library behind loraga::cpu_compiled holds, once, for all who link it: products, and what every SVD is made
 // of. Everything else is instantiated where it is used, as without the library.
 
+// NOLINTBEGIN(bugprone-macro-parentheses): `prefix` is `extern` or nothing, and T a type; neither takes parentheses
 #define LORAGA_CPU_PRODUCTS(prefix, T)                                                                             \
   prefix template void cpu::product<T, T, T>(double, const_view<T, host_space>, const_view<T, host_space>, double, \
                                              matrix_view<T, host_space>);                                          \
@@ -48,6 +49,8 @@
   LORAGA_CPU_LOOPS(prefix, double)    \
   LORAGA_CPU_SVD(prefix, float)       \
   LORAGA_CPU_SVD(prefix, double)
+
+// NOLINTEND(bugprone-macro-parentheses)
 
 #ifdef LORAGA_CPU_COMPILED
 namespace loraga {

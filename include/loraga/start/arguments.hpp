@@ -63,12 +63,13 @@ struct all_needs<std::tuple<N...>, B, L, Svd> {
   static constexpr void explain() { (N::template explain<B, L, Svd>(), ...); }
 };
 
+template <class B, class I, class A, class W, class Svd, class Source>
+inline constexpr bool meets_needs = all_needs<needs_t<I>, B, layer<A, W, Source>, Svd>::met;
+
 /// The first source that has what the initialiser needs, else the first one.
 template <class B, class I, class A, class W, class Svd, class First, class... Rest>
 auto const& pick_source(First const& first, Rest const&... rest) {
-  using meets = all_needs<needs_t<I>, B, layer<A, W, First>, Svd>;
-  if constexpr (meets::met || sizeof...(Rest) == 0) return first;
-  else if constexpr (requires { requires(all_needs<needs_t<I>, B, layer<A, W, Rest>, Svd>::met || ...); })
+  if constexpr (!meets_needs<B, I, A, W, Svd, First> && (meets_needs<B, I, A, W, Svd, Rest> || ...))
     return pick_source<B, I, A, W, Svd>(rest...);
   else return first;
 }
