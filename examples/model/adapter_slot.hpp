@@ -37,9 +37,9 @@ class adapter_slot {
     if (active()) held_->forward(be, w, x, product, y, tape_);
   }
   bool wants_product() const { return held_ && held_->wants_product(); }
-  /// dx = the adapter's share; returns the dy that the layer's own backward uses.
-  view backward(B& be, view w, view x, view dy, loraga::matrix_view<float, space> dx) {
-    return active() ? held_->backward(be, w, x, dy, tape_, 0.0, dx) : dy;
+  /// dx = beta*dx + the adapter's share; returns the dy that the layer's own backward uses.
+  view backward(B& be, view w, view x, view dy, loraga::matrix_view<float, space> dx, double beta = 0) {
+    return active() ? held_->backward(be, w, x, dy, tape_, beta, dx) : dy;
   }
 
   std::vector<loraga::parameter<float, space>> parameters() {

@@ -5,7 +5,6 @@
 
 #include "../data/vader.hpp"
 #include "../training/plan.hpp"
-#include "comparison.hpp"
 #include "device_job.hpp"
 
 namespace {
@@ -42,7 +41,7 @@ data_sets read_sets(options const& o) {
 void run(options const& o) {
   auto const sets = read_sets(o);
   training::job const work = [&](training::laboratory const& lab) {
-    o.plan.empty() ? compare(lab, o) : training::run_plan(lab, o);
+    o.plan.empty() ? training::compare(lab, o) : training::run_plan(lab, o);
   };
   auto const make = [](int threads) { return std::make_unique<loraga::cpu>(threads); };
   if (o.device == "cpu") return run_job<loraga::cpu>(o, sets, make, work);

@@ -8,6 +8,7 @@ options::options() {
   data = "build/vader";
   out = "out/sentiment";
   methods = {"full", "lora", "lora-ga"};
+  sets = {"movie"};
   run.rate = run.ratio = run.gamma = 0;
 }
 
@@ -21,10 +22,7 @@ options parse_options(int argc, char** argv) {
   app.add_option("--sets", o.sets, "which sets")
       ->capture_default_str()
       ->check(CLI::IsMember({"movie", "amazon", "nyt", "tweets"}));
-  app.add_option("--checkpoint-every", o.checkpoint_every, "steps between checkpoints")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_flag("--fresh", o.fresh, "forget what the output folder holds of these runs and start anew");
+  training::add_comparison_options(app, o);
   training::read_options(app, o, argc, argv);
   training::require_distinct("--sets", o.sets);
   return o;

@@ -1,15 +1,12 @@
 #pragma once
-#include "../training/options.hpp"
+#include "../training/comparison.hpp"
 
 namespace sentiment {
 
 using training::index_t;
 
-struct options : training::options {
+struct options : training::comparison_options {
   std::string model = "build/minilm";
-  std::vector<std::string> sets{"movie"};
-  index_t checkpoint_every = 50;
-  bool fresh = false;
   options();
 };
 

@@ -114,4 +114,12 @@ inline train_spec spec_of(train_spec s, std::string const& name) {
   return s;
 }
 
+inline loraga::ga_directions parse_directions(std::string const& name) {
+  if (name == "ArB2r") return loraga::ga_directions::ArB2r;
+  if (name == "A2rBr") return loraga::ga_directions::A2rBr;
+  if (name == "ArBr") return loraga::ga_directions::ArBr;
+  if (name == "random") return loraga::ga_directions::random;
+  loraga::raise<loraga::value_error>("training", "directions", "'" + name + "'", "ArB2r, A2rBr, ArBr or random");
+}
+
 }  // namespace training

@@ -12,9 +12,9 @@ struct train_record {
   index_t trainable = 0, n_train = 0, n_test = 0;
   double init_seconds = 0, seconds = 0, accuracy = 0, loss = 0;  // accuracy and loss of the whole part
   std::int64_t init_peak_bytes = 0, training_peak_bytes = 0;     // beyond the model's, activations included
-  std::vector<index_t> steps;
-  std::vector<double> losses, accuracies;  // on the part's first items, at `steps`
-  std::vector<double> train_losses;        // per step
+  std::vector<index_t> steps = {};
+  std::vector<double> losses = {}, accuracies = {};  // on the part's first items, at `steps`
+  std::vector<double> train_losses = {};             // per step
 
   /// First evaluation at or below `target`; -1 if there is none.
   index_t steps_to(double target) const {
@@ -46,7 +46,7 @@ void for_each_field(R& r, F const& f) requires std::is_same_v<std::remove_const_
 struct gradient_spec {
   std::string set;
   std::uint64_t seed = 1;
-  sample_size sample, against{0, 0};  // against.batches = 0: no comparison
+  sample_size sample = {}, against{0, 0};  // against.batches = 0: no comparison
   std::vector<index_t> ranks;
   bool spectra = false;
 };

@@ -48,9 +48,9 @@ std::vector<G> estimate_gradients(B& be, M& m, S const& set, sample_size sample,
 }
 
 /// A random matrix in every gradient's place: the control.
-template <class B, class M>
-gradients<B> random_gradients(B& be, M& m, std::uint64_t seed) {
-  gradients<B> all;
+template <class G, class B, class M>
+std::vector<G> random_gradients(B& be, M& m, std::uint64_t seed) {
+  std::vector<G> all;
   for (auto* l : m.linears()) {
     loraga::scratch<B> temporary(be);
     auto const noise = temporary.template matrix<float>(l->out(), l->in());

@@ -14,12 +14,12 @@ struct sample_size {
 
 /// One fine-tuning run.
 struct train_spec {
-  std::string method, set, part = "test", directions = "ArB2r";
+  std::string method = {}, set = {}, part = "test", directions = "ArB2r";
   index_t rank = 8;
   double alpha = 16, gamma = 16, rate = 0, ratio = 1;
   std::uint64_t seed = 1;
   index_t steps = 200, epochs = 0, warmup = -1, batch = 16, evaluate_every = 25;
-  sample_size sample;
+  sample_size sample = {};
 };
 
 /// What plans, command lines and checkpoints know of a number or word that decides a run.

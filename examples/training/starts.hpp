@@ -1,5 +1,5 @@
 #pragma once
-#include "samples.hpp"
+#include "frozen_starts.hpp"
 
 // How each method's adapters are made and started, as a user of the library writes it: the only place that knows.
 
@@ -43,10 +43,11 @@ std::vector<index_t> layer_ranks(B& be, M& m, method const& how, train_spec cons
     measured.inputs = collect_inputs(be, m, items, s, {});
     return eva_ranks(be, measured.inputs, s.rank);
   }
-  if (how.how == start::gora) {
-    measured.gradients = estimate_gradients<loraga::dense_gradient<B>>(be, m, items, s.sample, {s.seed, 1000});
-    return gora_ranks(be, m, measured.gradients, s.rank);
-  }
+  if constexpr (!is_frozen<M>)
+    if (how.how == start::gora) {
+      measured.gradients = estimate_gradients<loraga::dense_gradient<B>>(be, m, items, s.sample, {s.seed, 1000});
+      return gora_ranks(be, m, measured.gradients, s.rank);
+    }
   index_t const rank = how.kind == adapter_kind::adalora ? adalora_rank(m, s.rank) : s.rank;
   std::vector<index_t> ranks;
   for (auto* l : m.linears()) ranks.push_back(std::min(rank, most_rank(*l)));
@@ -76,14 +77,6 @@ void make_adapters(B& be, M& m, method const& how, train_spec const& s, std::vec
     else if (how.own_ranks()) emplace(loraga::constant_scaling{s.alpha / static_cast<double>(s.rank)});  // alpha ~ r
     else emplace(loraga::classic_scaling{.alpha = s.alpha});
   }
-}
-
-inline loraga::ga_directions parse_directions(std::string const& name) {
-  if (name == "ArB2r") return loraga::ga_directions::ArB2r;
-  if (name == "A2rBr") return loraga::ga_directions::A2rBr;
-  if (name == "ArBr") return loraga::ga_directions::ArBr;
-  if (name == "random") return loraga::ga_directions::random;
-  loraga::raise<loraga::value_error>("training", "directions", "'" + name + "'", "ArB2r, A2rBr, ArBr or random");
 }
 
 /// Adapters of class A with their layers and what was measured of those (nothing, for most starts).
@@ -129,7 +122,7 @@ void start_as(B& be, M& m, method const& how, train_spec const& s, S const& item
   if (how.how == start::lora_ga) {
     loraga::lora_ga_init const init{
         .gamma = s.gamma, .directions = parse_directions(s.directions), .scale = how.scale, .seed = s.seed};
-    auto const from = how.source == direction_source::gradient ? estimate() : random_gradients(be, m, s.seed);
+    auto const from = how.source == direction_source::gradient ? estimate() : random_gradients<mean>(be, m, s.seed);
     return initialise_all<A>(be, m, init, s.seed, anchor{}, from);
   }
   if constexpr (plain) switch (how.how) {
@@ -172,21 +165,26 @@ void start_lora_sb(B& be, M& m, train_spec const& s, S const& items) {
 template <class B, class M, class S>
 void start_adapters(B& be, M& m, method const& how, train_spec const& s, S const& items,
                     measurements<B> const& measured, bool layer_seeds) {
-  auto const as = [&]<class A>(A const*) { start_as<A>(be, m, how, s, items, measured, layer_seeds); };
-  if (how.kind == adapter_kind::lora) as(static_cast<loraga::lora<float, B> const*>(nullptr));
-  if (how.kind == adapter_kind::dora) as(static_cast<loraga::dora<float, B> const*>(nullptr));
-  if (how.kind == adapter_kind::adalora) as(static_cast<loraga::adalora<float, B> const*>(nullptr));
-  if (how.kind == adapter_kind::lora_sb) start_lora_sb(be, m, s, items);
+  if constexpr (is_frozen<M>) {
+    start_frozen_adapters(be, m, how, s, items);
+  } else {
+    auto const as = [&]<class A>(A const*) { start_as<A>(be, m, how, s, items, measured, layer_seeds); };
+    if (how.kind == adapter_kind::lora) as(static_cast<loraga::lora<float, B> const*>(nullptr));
+    if (how.kind == adapter_kind::dora) as(static_cast<loraga::dora<float, B> const*>(nullptr));
+    if (how.kind == adapter_kind::adalora) as(static_cast<loraga::adalora<float, B> const*>(nullptr));
+    if (how.kind == adapter_kind::lora_sb) start_lora_sb(be, m, s, items);
+  }
 }
 
 /// After a checkpoint was loaded into adapters and the pre-trained weights were read anew: weights that the start had
 /// changed are brought there again.
 template <class B, class M>
 void anchor_again(B& be, M& m) {
-  for (auto* l : m.linears())
-    l->adapter.with([&](auto& ad) {
-      if (ad.anchored_in_place()) ad.anchor_again(be, l->w());
-    });
+  if constexpr (!is_frozen<M>)
+    for (auto* l : m.linears())
+      l->adapter.with([&](auto& ad) {
+        if (ad.anchored_in_place()) ad.anchor_again(be, l->w());
+      });
 }
 
 }  // namespace training

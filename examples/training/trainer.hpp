@@ -139,10 +139,10 @@ class trainer {
   }
 
  private:
-  /// Everything for full fine-tuning, else the head.
+  /// Everything for full fine-tuning, else the head, where there is one.
   std::vector<model::tensor<B>*> trained() {
     auto all = model_.tensors();
-    if (!how_.full()) all.erase(all.begin(), all.end() - 2);
+    if (!how_.full() && !all.empty()) all.erase(all.begin(), all.end() - 2);
     return all;
   }
 
@@ -178,7 +178,8 @@ class trainer {
     return *copy_;
   }
   void look(listener const& tell) {
-    if (task_.merged) copy_merged(be_, model_, evaluated());
+    if constexpr (!is_frozen<M>)
+      if (task_.merged) copy_merged(be_, model_, evaluated());
     auto const r = evaluate(be_, evaluated(), held_out_, 0, std::min(task_.curve_items, held_out_.count()));
     require_finite(r);
     record_.steps.push_back(step_);

@@ -135,7 +135,8 @@ inline std::vector<index_t> ranks_by_importance(std::span<layer_importance const
   double budget = 0, sum = 0;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     auto const& l = layers[i];
-    std::string const at = std::string(where) + "(" + layer_label(l.name, i) + ")";
+    std::string at(where);  // in pieces: g++ 12 warns of array bounds in a chain of +
+    at.append("(").append(layer_label(l.name, i)).append(")");
     if (std::min(l.out, l.in) < least)
       raise<shape_error>(at, "shape", std::to_string(l.out) + "x" + std::to_string(l.in),
                          "at least `least`, " + std::to_string(least) + ", each way");

@@ -11,7 +11,7 @@ seconds=${1:-20}
 need_packages clang libclang-rt-14-dev xz-utils libeigen3-dev nlohmann-json3-dev
 out=build/fuzz
 mkdir -p $out
-targets=(safetensors peft_config checkpoint)
+targets=(safetensors peft_config checkpoint gguf)
 build() {
   clang++ -std=c++20 -O1 -g1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Iinclude -isystem /usr/include/eigen3 \
     tests/fuzz/$1.cpp -o build/fuzz/$1

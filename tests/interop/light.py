@@ -1,8 +1,9 @@
-"""Our safetensors files against the Python package's, byte for byte, and files that both must refuse.
+"""Our safetensors files against the Python package's, byte for byte, and files that both must refuse; GGUF files as the
+package gguf writes and decodes them.
 
-    light.py --bytes PROGRAM --work FOLDER --reference FOLDER [--update]
+    light.py --bytes PROGRAM --gguf-reader PROGRAM --work FOLDER --reference FOLDER [--update]
 
-PROGRAM is bytes.cpp, compiled. Needs numpy and safetensors only.
+The programs are bytes.cpp and gguf_reader.cpp, compiled. Needs numpy, safetensors and gguf only.
 """
 import argparse
 import json
@@ -17,6 +18,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import load_file, save_file
 
+import gguf_files
 import vectors
 from report import Report
 
@@ -199,17 +201,20 @@ def check_many(report, program, work, count=40000):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bytes", type=Path, required=True)
+    parser.add_argument("--gguf-reader", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--reference", type=Path, required=True)
     parser.add_argument("--update", action="store_true")
     options = parser.parse_args()
     options.bytes = options.bytes.resolve()
+    options.gguf_reader = options.gguf_reader.resolve()
     report = Report()
     check_bytes(report, options.bytes, options.work)
     check_floats(report, options.bytes, options.work)
     strict = check_vectors(report, options.bytes, options.work)
     check_mutations(report, options.bytes, options.work)
     check_many(report, options.bytes, options.work)
+    gguf_files.check(report, options.gguf_reader, options.work, options.reference, options.update)
     committed = options.reference / "safetensors_vectors.json"
     if options.update:
         committed.write_text(vectors.table_text())

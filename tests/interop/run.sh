@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Files against the Python packages that define them: safetensors, and PEFT with small random models.
-# --light: safetensors only, in seconds; the rest needs torch, whose package brings gigabytes.
+# Files against the Python packages that define them: safetensors and gguf, and PEFT with small random models.
+# --light: without PEFT, in seconds; the rest needs torch, whose package brings gigabytes.
 # --update: the files in reference/ become those made now; the unit tests read them.
 # INTEROP_VENV=FOLDER takes the packages from a virtual environment that is there.
 set -euo pipefail
@@ -46,8 +46,9 @@ compile() {  # unless nothing it is made of has changed
 # Sets print in one order; nothing is written beside the sources.
 export PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1
 compile bytes -O1
+compile gguf_reader -O3
 failed=0
-$venv/bin/python tests/interop/light.py --bytes $work/bytes --work $work/light --reference tests/interop/reference \
+$venv/bin/python tests/interop/light.py --bytes $work/bytes --gguf-reader $work/gguf_reader --work $work/light --reference tests/interop/reference \
   "${update[@]}" || failed=1
 if [[ -z $light ]]; then
   compile exchange -O2

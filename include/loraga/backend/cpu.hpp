@@ -85,12 +85,16 @@ class cpu {
     for_each(dst.rows, dst.cols, detail::copy<read_only_t<S>, D>{src, dst});
   }
 
+  /// An F with many operations per call says how many by `cost()`, so that few calls are worth threads, too.
   template <class F>
   void for_each(index_t rows, index_t cols, F f) {
     if (rows <= 0 || cols <= 0) return;
-    index_t const strips = std::min(cols, std::max<index_t>(1, rows * cols / worth_threads));
-    index_t const row_cuts = cols == 1 ? std::max<index_t>(1, rows / worth_threads) : 1;
-    parallel(strips * row_cuts, rows * cols >= 2 * worth_threads, [&](index_t t, int) {
+    index_t each = 1;
+    if constexpr (requires { f.cost(); }) each = std::max<index_t>(1, f.cost());
+    index_t const work = rows * cols * each;
+    index_t const strips = std::min(cols, std::max<index_t>(1, work / worth_threads));
+    index_t const row_cuts = cols == 1 ? std::min(rows, std::max<index_t>(1, work / worth_threads)) : 1;
+    parallel(strips * row_cuts, work >= 2 * worth_threads, [&](index_t t, int) {
       F const g = f;  // a copy of its own, so that the compiler knows nothing else writes it
       index_t const s = t % strips, q = t / strips;
       for (index_t j = cols * s / strips; j < cols * (s + 1) / strips; ++j)

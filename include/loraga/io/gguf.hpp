@@ -2,6 +2,7 @@
 #include <cfloat>
 #include <deque>
 #include <loraga/io/file.hpp>
+#include <loraga/io/gguf_names.hpp>
 #include <loraga/io/record_algebra.hpp>
 #include <map>
 
@@ -20,70 +21,6 @@ struct gguf_options {
 };
 
 namespace format {
-/// How a module of a Hugging Face model is called in GGUF, without ".weight"; '#' is the layer's number.
-struct gguf_rule {
-  std::string_view module, tensor;
-};
-// Only what llama.cpp applies adapters to: it loads them for other tensors too, and then ignores them.
-inline constexpr gguf_rule gguf_decoder[] = {
-    {"layers.#.self_attn.q_proj", "blk.#.attn_q"}, {"layers.#.self_attn.k_proj", "blk.#.attn_k"},
-    {"layers.#.self_attn.v_proj", "blk.#.attn_v"}, {"layers.#.self_attn.o_proj", "blk.#.attn_output"},
-    {"layers.#.mlp.gate_proj", "blk.#.ffn_gate"},  {"layers.#.mlp.up_proj", "blk.#.ffn_up"},
-    {"layers.#.mlp.down_proj", "blk.#.ffn_down"},  {"lm_head", "output"}};
-inline constexpr gguf_rule gguf_gpt2[] = {{"h.#.attn.c_attn", "blk.#.attn_qkv"},
-                                          {"h.#.attn.c_proj", "blk.#.attn_output"},
-                                          {"h.#.mlp.c_fc", "blk.#.ffn_up"},
-                                          {"h.#.mlp.c_proj", "blk.#.ffn_down"},
-                                          {"lm_head", "output"}};
-inline constexpr gguf_rule gguf_bert[] = {{"encoder.layer.#.attention.self.query", "blk.#.attn_q"},
-                                          {"encoder.layer.#.attention.self.key", "blk.#.attn_k"},
-                                          {"encoder.layer.#.attention.self.value", "blk.#.attn_v"},
-                                          {"encoder.layer.#.attention.output.dense", "blk.#.attn_output"},
-                                          {"encoder.layer.#.intermediate.dense", "blk.#.ffn_up"},
-                                          {"encoder.layer.#.output.dense", "blk.#.ffn_down"}};
-inline constexpr gguf_rule gguf_t5[] = {{"encoder.block.#.layer.0.SelfAttention.q", "enc.blk.#.attn_q"},
-                                        {"encoder.block.#.layer.0.SelfAttention.k", "enc.blk.#.attn_k"},
-                                        {"encoder.block.#.layer.0.SelfAttention.v", "enc.blk.#.attn_v"},
-                                        {"encoder.block.#.layer.0.SelfAttention.o", "enc.blk.#.attn_o"},
-                                        {"encoder.block.#.layer.1.DenseReluDense.wi", "enc.blk.#.ffn_up"},
-                                        {"encoder.block.#.layer.1.DenseReluDense.wi_0", "enc.blk.#.ffn_gate"},
-                                        {"encoder.block.#.layer.1.DenseReluDense.wi_1", "enc.blk.#.ffn_up"},
-                                        {"encoder.block.#.layer.1.DenseReluDense.wo", "enc.blk.#.ffn_down"},
-                                        {"decoder.block.#.layer.0.SelfAttention.q", "dec.blk.#.attn_q"},
-                                        {"decoder.block.#.layer.0.SelfAttention.k", "dec.blk.#.attn_k"},
-                                        {"decoder.block.#.layer.0.SelfAttention.v", "dec.blk.#.attn_v"},
-                                        {"decoder.block.#.layer.0.SelfAttention.o", "dec.blk.#.attn_o"},
-                                        {"decoder.block.#.layer.1.EncDecAttention.q", "dec.blk.#.cross_attn_q"},
-                                        {"decoder.block.#.layer.1.EncDecAttention.k", "dec.blk.#.cross_attn_k"},
-                                        {"decoder.block.#.layer.1.EncDecAttention.v", "dec.blk.#.cross_attn_v"},
-                                        {"decoder.block.#.layer.1.EncDecAttention.o", "dec.blk.#.cross_attn_o"},
-                                        {"decoder.block.#.layer.2.DenseReluDense.wi", "dec.blk.#.ffn_up"},
-                                        {"decoder.block.#.layer.2.DenseReluDense.wi_0", "dec.blk.#.ffn_gate"},
-                                        {"decoder.block.#.layer.2.DenseReluDense.wi_1", "dec.blk.#.ffn_up"},
-                                        {"decoder.block.#.layer.2.DenseReluDense.wo", "dec.blk.#.ffn_down"},
-                                        {"lm_head", "output"}};
-
-struct gguf_family {
-  std::string_view architecture, prefix;  ///< the prefix is optional: a model without a head has none
-  std::span<gguf_rule const> rules;
-};
-inline constexpr gguf_family gguf_families[] = {{"llama", "model.", gguf_decoder}, {"qwen2", "model.", gguf_decoder},
-                                                {"qwen3", "model.", gguf_decoder}, {"gpt2", "transformer.", gguf_gpt2},
-                                                {"bert", "bert.", gguf_bert},      {"t5", "", gguf_t5}};
-
-/// The rule's tensor if the rule is about this module, else nothing.
-inline std::string gguf_match(gguf_rule rule, std::string_view module) {
-  std::string tensor(rule.tensor);
-  auto const hole = rule.module.find('#');
-  if (hole == std::string_view::npos) return module == rule.module ? tensor : std::string();
-  auto const tail = rule.module.substr(hole + 1);
-  if (module.size() < rule.module.size() || module.substr(0, hole) != rule.module.substr(0, hole)) return {};
-  if (module.substr(module.size() - tail.size()) != tail) return {};
-  auto const number = module.substr(hole, module.size() - tail.size() - hole);
-  if (number.find_first_not_of("0123456789") != std::string_view::npos) return {};
-  return tensor.replace(tensor.find('#'), 1, number);
-}
-
 /// Numbers and texts in GGUF's encoding.
 struct gguf_bytes {
   std::string bytes;
@@ -111,7 +48,7 @@ struct gguf_bytes {
 };
 
 /// How GGUF counts types.  errors  value_error
-inline std::uint32_t gguf_type(dtype t) {
+inline std::uint32_t gguf_adapter_type(dtype t) {
   if (t != dtype::F32 && t != dtype::F16 && t != dtype::BF16)
     raise<value_error>("save_gguf_adapter", "type", std::string(dtype_name(t)), "F32, F16 or BF16");
   return t == dtype::F32 ? 0 : t == dtype::F16 ? 1 : 30;
@@ -133,35 +70,16 @@ inline std::string gguf_values(record_matrix const& m, double factor, dtype type
   return bytes;
 }
 
-/// Rows of a llama's q or k in llama.cpp's order, which pairs neighbours where Hugging Face pairs halves of a head.
-/// math    row h*d + 2*i + j of the result is row h*d + j*d/2 + i, for d rows per head, i < d/2, j < 2
+/// Rows of a llama's q or k in llama.cpp's order.
 inline record_matrix gguf_rotary_rows(record_matrix const& b, index_t heads) {
   record_matrix to(b.rows, b.cols);
-  index_t const half = b.rows / heads / 2;
   for (index_t row = 0; row < b.rows; ++row) {
-    index_t const first = row / (2 * half) * 2 * half, within = row - first;
-    auto const from = b.values.begin() + (first + within % 2 * half + within / 2) * b.cols;
-    std::copy(from, from + b.cols, to.values.begin() + row * b.cols);
+    auto const from = b.values.begin() + row * b.cols;
+    std::copy(from, from + b.cols, to.values.begin() + gguf_rotary_row(row, b.rows / heads) * b.cols);
   }
   return to;
 }
 }  // namespace format
-
-/// What llama.cpp calls the weight of a module: "blk.0.attn_q.weight" for "model.layers.0.self_attn.q_proj".
-/// errors  value_error for an architecture not listed at gguf_options, or a module that is not adapted
-inline std::string gguf_tensor_name(std::string_view architecture, std::string_view module) {
-  auto const family = std::find_if(std::begin(format::gguf_families), std::end(format::gguf_families),
-                                   [&](auto const& f) { return f.architecture == architecture; });
-  if (family == std::end(format::gguf_families))
-    raise<value_error>("gguf_tensor_name", "architecture", "'" + std::string(architecture) + "'",
-                       "llama, qwen2, qwen3, gpt2, bert or t5");
-  auto rest = module;
-  if (rest.substr(0, family->prefix.size()) == family->prefix) rest.remove_prefix(family->prefix.size());
-  for (auto const& rule : family->rules)
-    if (auto tensor = format::gguf_match(rule, rest); !tensor.empty()) return tensor + ".weight";
-  raise<value_error>("gguf_tensor_name(" + std::string(architecture) + ")", "module", "'" + std::string(module) + "'",
-                     "a linear layer that llama.cpp applies adapters to");
-}
 
 /// Writes adapters as one GGUF file for llama.cpp (`--lora FILE`). Tensors are sorted by name, so the same records give
 /// the same bytes. Modules are called as in the Hugging Face model. AdaLoRA's E is folded into B.
@@ -174,7 +92,7 @@ inline std::string gguf_tensor_name(std::string_view architecture, std::string_v
 ///         not linear, and heads that are missing or do not fit
 inline void save_gguf_adapter(std::filesystem::path const& path, std::span<adapter_record const> records,
                               gguf_options const& options) {
-  auto const type = format::gguf_type(options.type);
+  auto const type = format::gguf_adapter_type(options.type);
   auto const label = [](adapter_record const& r) { return "save_gguf_adapter(" + r.module + ")"; };
   std::map<std::string, adapter_record const*> sorted;
   std::deque<adapter_record> without;  // E

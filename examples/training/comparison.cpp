@@ -1,30 +1,39 @@
 #include "comparison.hpp"
 
+#include <CLI/CLI.hpp>
 #include <sstream>
 
-#include "../training/statistics.hpp"
+#include "statistics.hpp"
 
-namespace sentiment {
+namespace training {
 
 namespace {
 
-using namespace training;
+std::string short_number(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", x);
+  return text;
+}
 
-std::vector<item> planned(options const& o) {
+std::vector<item> planned(comparison_options const& o) {
   std::vector<item> items;
   for (auto const& set : o.sets)
     for (auto const seed : o.seeds)
-      for (auto const& name : o.methods) {
-        auto s = spec_of(o.run, name);
-        s.set = set;
-        s.seed = seed;
-        items.push_back(
-            run_item(s, name + "-" + set + "-seed" + std::to_string(seed), o.out + "/checkpoints", o.checkpoint_every));
-      }
+      for (auto const& name : o.methods)
+        for (double const rate : o.rates.empty() ? std::vector{o.run.rate} : o.rates) {
+          auto run = o.run;
+          run.rate = rate;
+          auto s = spec_of(run, name);
+          s.set = set;
+          s.seed = seed;
+          auto const at = o.rates.empty() ? "" : "-rate" + short_number(rate);
+          items.push_back(run_item(s, name + at + "-" + set + "-seed" + std::to_string(seed), o.out + "/checkpoints",
+                                   o.checkpoint_every));
+        }
   return items;
 }
 
-/// One method on one set, over seeds.
+/// One method at one rate on one set, over seeds.
 struct row {
   std::string method, set;
   double rate;
@@ -36,8 +45,8 @@ std::vector<row> summarise(std::vector<item> const& items, results_file const& r
   std::vector<row> rows;
   for (auto const& i : items) {
     auto const s = parse_train(i.spec);
-    auto found =
-        std::find_if(rows.begin(), rows.end(), [&](row const& x) { return x.method == s.method && x.set == s.set; });
+    auto found = std::find_if(rows.begin(), rows.end(),
+                              [&](row const& x) { return x.method == s.method && x.set == s.set && x.rate == s.rate; });
     if (found == rows.end()) found = rows.insert(rows.end(), {s.method, s.set, s.rate, 0, {}, {}, {}, {}});
     auto const r = results.record(i.id);
     if (r) found->trainable = r->trainable;
@@ -58,7 +67,7 @@ void print(std::vector<row> const& rows) {
                 r.init_seconds.text(1).c_str(), r.seconds.text(0).c_str());
 }
 
-void write_files(options const& o, std::vector<item> const& items, std::vector<row> const& rows,
+void write_files(comparison_options const& o, std::vector<item> const& items, std::vector<row> const& rows,
                  results_file const& results) {
   std::ostringstream csv;
   csv << "set,method,seed,step,loss,accuracy\n";
@@ -67,8 +76,8 @@ void write_files(options const& o, std::vector<item> const& items, std::vector<r
     if (!r) continue;
     auto const s = parse_train(i.spec);
     for (std::size_t k = 0; k < r->steps.size(); ++k)
-      csv << s.set << ',' << s.method << ',' << s.seed << ',' << r->steps[k] << ',' << json(r->losses[k]) << ','
-          << json(r->accuracies[k]) << '\n';
+      csv << s.set << ',' << s.method << (o.rates.empty() ? "" : " " + short_number(s.rate)) << ',' << s.seed << ','
+          << r->steps[k] << ',' << json(r->losses[k]) << ',' << json(r->accuracies[k]) << '\n';
   }
   json summary{{"device", o.device}, {"seeds", o.seeds}, {"rows", json::array()}};
   for (auto const& r : rows)
@@ -86,7 +95,14 @@ void write_files(options const& o, std::vector<item> const& items, std::vector<r
 
 }  // namespace
 
-void compare(laboratory const& lab, options const& o) {
+void add_comparison_options(CLI::App& app, comparison_options& o) {
+  app.add_option("--checkpoint-every", o.checkpoint_every, "steps between checkpoints")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_flag("--fresh", o.fresh, "forget what the output folder holds of these runs and start anew");
+}
+
+void compare(laboratory const& lab, comparison_options const& o) {
   auto const items = planned(o);
   std::filesystem::create_directories(o.out + "/checkpoints");
   auto const path = o.out + "/results.jsonl";
@@ -105,4 +121,4 @@ void compare(laboratory const& lab, options const& o) {
   write_files(o, items, rows, results);
 }
 
-}  // namespace sentiment
+}  // namespace training

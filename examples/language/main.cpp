@@ -1,0 +1,66 @@
+// Teaches a quantised language model a dictionary, with adapters beside a base that stays as its file has it. See
+// examples/run.sh llm.
+#include <loraga/cpu.hpp>
+
+#include "device_job.hpp"
+
+namespace {
+
+using namespace language;
+
+data::byte_pairs read_tokenizer(loraga::base_model const& base) {
+  if (auto const* gguf = base.in_gguf()) return data::byte_pairs(data::read_byte_pairs(*gguf));
+  return data::byte_pairs(data::read_byte_pairs(base.in_safetensors()->folder() / "tokenizer.json"));
+}
+
+/// The model's answers to held-out terms, before and after each run, to read.
+void print_answers(options const& o, dictionary const& d) {
+  auto const read = [](std::filesystem::path const& path) { return training::json::parse(loraga::read_text(path)); };
+  std::string text;
+  auto const before = read(o.out + "/before.json");
+  for (auto const& [term, said] : before.items()) {
+    auto const found =
+        std::find_if(d.held_out.begin(), d.held_out.end(), [&](auto const& x) { return x.term == term; });
+    text += "## " + term + "\n\n* dictionary: " + (found == d.held_out.end() ? "" : found->text) +
+            "\n* before: " + said.get<std::string>() + "\n";
+    for (auto const& entry : std::filesystem::directory_iterator(o.out + "/adapters"))
+      if (std::filesystem::exists(entry.path() / "answers.json"))
+        text += "* " + entry.path().filename().string() + ": " +
+                read(entry.path() / "answers.json").value(term, std::string()) + "\n";
+    text += "\n";
+  }
+  training::write_whole(o.out + "/answers.md", text);
+  std::printf("\n%s", text.c_str());
+}
+
+void run(options const& o) {
+  std::filesystem::create_directories(o.out + "/adapters");
+  loraga::base_model const base(o.model);
+  auto const tokenizer = read_tokenizer(base);
+  questions const ask(tokenizer, o.model);
+  auto const data = read_dictionary(data::read_dictd(o.data), ask, o.held_out, o.longest);
+  std::printf("%lld definitions to train, %lld to validate, %lld to test; %lld cut at %lld tokens\n",
+              static_cast<long long>(data.train.count()), static_cast<long long>(data.validation.count()),
+              static_cast<long long>(data.test.count()), static_cast<long long>(data.cut),
+              static_cast<long long>(o.longest));
+  std::fflush(stdout);
+  material const from{base, tokenizer, ask, data};
+  training::job const work = [&](training::laboratory const& lab) { training::compare(lab, o); };
+  if (o.device == "cpu") {
+    run_job<loraga::cpu>(
+        o, from, [](int threads) { return std::make_unique<loraga::cpu>(threads); }, work);
+  } else {
+#ifdef LANGUAGE_WITH_CUDA
+    run_job_on_cuda(o, from, work);
+#else
+    training::refuse_device("bash examples/run.sh llm");
+#endif
+  }
+  print_answers(o, data);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return training::run_program("language", [&] { run(parse_options(argc, argv)); });
+}

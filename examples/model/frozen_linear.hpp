@@ -1,0 +1,67 @@
+#pragma once
+#include "adapter_slot.hpp"
+#include "packed_weight.hpp"
+
+namespace model {
+
+/// A linear layer without bias whose W stays packed and is never written, with an adapter beside it and, while a start
+/// is measured, an accumulator that watches the gradient W would get.
+template <class B>
+class frozen_linear {
+ public:
+  using space = typename B::space;
+  using view = matrix_view<float, space>;
+
+  packed_weight<B> weight;
+  adapter_slot<B> adapter;
+  loraga::incremental_gradient<B>* watcher = nullptr;
+  loraga::input_statistics<B>* listener = nullptr;
+
+  /// errors  format_error where the base's tensor is missing or has another shape
+  frozen_linear(B& be, loraga::base_model const& base, std::string const& module, index_t out, index_t in)
+      : weight(be, base, module + ".weight") {
+    std::vector<index_t> const shape{out, in};
+    if (weight.stored().shape() != shape)
+      loraga::raise<loraga::format_error>(weight.stored().label(), "shape", loraga::shape_text(weight.stored().shape()),
+                                          loraga::shape_text(shape));
+  }
+  index_t out() const { return weight.out(); }
+  index_t in() const { return weight.in(); }
+  std::string module() const { return weight.name.substr(0, weight.name.size() - 7); }
+  /// W in float, for starts that look at it.
+  matrix<float, B> unpacked(B& be) const {
+    matrix<float, B> w(be, in(), out());
+    weight.rows(be, 0, w.view());
+    return w;
+  }
+
+  /// y = W*x + the adapter's part, or y += that.
+  void forward(B& be, view x, view y, bool accumulate = false) {
+    if (listener) listener->add(be, x);
+    weight.forward(be, x, y, accumulate);
+    adapter.forward(be, view{}, x, view{}, y);
+  }
+  /// Gradients of the adapter; dx = WT*dy + the adapter's share, or dx += that.
+  void backward(B& be, view x, view dy, view dx, bool accumulate = false) {
+    if (watcher) watcher->add_outer(be, dy, x);
+    auto const seen = adapter.backward(be, view{}, x, dy, dx, accumulate ? 1.0 : 0.0);
+    weight.backward(be, seen, dx, accumulate || adapter.active());
+  }
+};
+
+/// A vector of the base in the backend's memory.
+/// errors  format_error if it has another length
+template <class B>
+matrix<float, B> vector_of(B& be, loraga::base_weight const& stored, index_t size) {
+  std::vector<index_t> const shape{size};
+  if (stored.shape() != shape)
+    loraga::raise<loraga::format_error>(stored.label(), "shape", loraga::shape_text(stored.shape()),
+                                        loraga::shape_text(shape));
+  auto const values = stored.values();
+  matrix<float, B> v(be, size, 1);
+  be.copy(loraga::col_major(values.data(), size, 1), v.view());
+  be.synchronize();
+  return v;
+}
+
+}  // namespace model
