@@ -4,18 +4,27 @@
 #                                    --model convolution on a convolutional network, into out/convolution
 #   bash examples/run.sh sentiment   a real pre-trained text encoder fine-tuned for sentiment, into out/sentiment; the
 #                                    same command goes on after it was killed
-# `--help` after either lists options; `--device cuda` builds with CUDA, runs on a GPU and writes to out/...-cuda;
-# `--build-only`, as the only or last word, builds all examples and stops; after `sentiment` it builds that one and
-# fetches its model and data. The main job's `--sweep` chooses each method's learning rate anew and writes
+#   bash examples/run.sh llm         a quantised language model that learns a dictionary, into out/language, with
+#                                    adapters for PEFT and llama.cpp; goes on likewise
+# `--help` after each lists options; `--device cuda` builds with CUDA, runs on a GPU and writes to out/...-cuda;
+# `--build-only`, as the only or last word, builds all examples and stops; after `sentiment` or `llm` it builds
+# that one and fetches its model and data. The main job's `--sweep` chooses each method's learning rate anew and writes
 # examples/vision/best_rates.json (best_rates_convolution.json).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source cmake/setup.sh
 
 job=vision
-[[ ${1:-} == sentiment ]] && { job=sentiment; shift; }
+case ${1:-} in
+  sentiment) job=sentiment; shift ;;
+  llm) job=language; shift ;;
+esac
 packages=(g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libcli11-dev libicu-dev gnuplot-nox)
-if [[ $job == vision ]]; then packages+=(dataset-fashion-mnist); else packages+=(python3-pip unzip); fi
+case $job in
+  vision) packages+=(dataset-fashion-mnist) ;;
+  sentiment) packages+=(python3-pip unzip) ;;
+  language) packages+=(python3-pip unzip dict-foldoc) ;;
+esac
 need_packages "${packages[@]}"
 device=cpu out= before= plan= model= name=$job rates=best_rates
 for word in "$@"; do
@@ -44,18 +53,24 @@ echo "building (first time: one to three minutes)"
 target=$job
 [[ $job == vision && $before == --build-only ]] && target=all  # the tools as well
 cmake --build $build --target $target
-if [[ $job == sentiment ]]; then
-  bash examples/data/fetch.sh minilm build/minilm
-  bash examples/data/fetch.sh vader build/vader
-fi
+case $job in
+  sentiment)
+    bash examples/data/fetch.sh minilm build/minilm
+    bash examples/data/fetch.sh vader build/vader ;;
+  language)
+    bash examples/data/fetch.sh smollm2 build/smollm2
+    bash examples/data/unpack_foldoc.sh /usr/share/dictd build/foldoc ;;
+esac
 [[ $before == --build-only ]] && exit
 
 if [[ $job == vision ]]; then
   data=build/fashion-mnist
   bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist $data
   more=(--data $data --cache build --rates examples/vision/$rates.json)
-else
+elif [[ $job == sentiment ]]; then
   more=(--data build/vader --model build/minilm)
+else
+  more=(--data build/foldoc/foldoc.dict --model build/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf)
 fi
 touch build/started
 [[ -n $plan ]] || rm -f "$out/curves.png"

