@@ -64,6 +64,15 @@ training::train_record train_and_save(B& be, T const& t, training::train_spec co
   auto const id = std::filesystem::path(keep.path).stem();
   auto const folder = std::filesystem::path(o.out) / "adapters" / id;
   save_adapters(be, run.model(), from, folder);
+  if (auto const& e = run.model().estimate; e.bytes > 0) {
+    std::printf("  the gradients of %zu layers took %.1f MB and %.1f s%s; each batch turned them by",
+                run.model().linears().size(), static_cast<double>(e.bytes) / 1e6, e.seconds,
+                e.settled ? ", and settled early" : "");
+    for (double const turn : e.turns) std::printf(" %.3f", turn);
+    std::printf("\n");
+    training::json const report{{"bytes", e.bytes}, {"seconds", e.seconds}, {"settled", e.settled}, {"turns", e.turns}};
+    training::write_whole((folder / "estimate.json").string(), report.dump(1) + '\n');
+  }
   training::write_whole((folder / "answers.json").string(), answers(be, run.model(), from, o).dump(1) + '\n');
   return record;
 }

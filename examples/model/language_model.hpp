@@ -4,6 +4,14 @@
 
 namespace model {
 
+/// What a streamed estimate took.
+struct estimate_report {
+  std::int64_t bytes = 0;       ///< that it kept between batches
+  std::vector<double> turns{};  ///< how far each batch after the first turned it: means over layers
+  bool settled = false;         ///< it ended before the sample did
+  double seconds = 0;
+};
+
 /// A decoder as the training sees it: nothing but adapters trains, and a batch of items is cut into pieces of at most
 /// `most_tokens` tokens, whose gradients add up.
 template <class B>
@@ -19,7 +27,8 @@ class language_model {
   static constexpr bool is_frozen = true;  // adapters' starts are anchored by a frozen pair
 
   decoder<B> network;
-  index_t tokens = 0;  ///< that went through so far
+  index_t tokens = 0;        ///< that went through so far
+  estimate_report estimate;  ///< the last one's
 
   language_model(B& be, shape_type const& s) : network(be, *s.base, s.sizes), most_tokens_(s.most_tokens) {}
   std::vector<frozen_linear<B>*> linears() { return network.linears(); }

@@ -1,4 +1,6 @@
 #pragma once
+#include <chrono>
+
 #include "samples.hpp"
 
 // Starts on a base that stays packed and is never written: layer by layer, with a frozen pair, so that no more than one
@@ -19,20 +21,45 @@ constexpr bool looks_at_weight = [] {
 }();
 
 /// Starts all LoRA adapters of a model, each from what was measured of its layer (nothing, for most starts).
-template <class B, class M, class I, class X, class G = loraga::no_source>
-void start_frozen(B& be, M& m, I init, std::uint64_t seed, X const& anchor, std::vector<G> const& measured = {}) {
+template <class B, class M, class I, class X, class G = std::vector<loraga::no_source>>
+void start_frozen(B& be, M& m, I init, std::uint64_t seed, X const& anchor, G const& measured = {}) {
   using adapter = loraga::lora<float, B>;
   using weight = loraga::matrix_view<float, typename B::space>;
+  using source = std::remove_cvref_t<decltype(measured[0])>;
   auto const layers = m.linears();
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if constexpr (requires { init.seed; }) init.seed = loraga::derive({seed, i}, 0).id;
     loraga::matrix<float, B> w;
     if constexpr (looks_at_weight<I>) w = layers[i]->unpacked(be);
-    std::array<loraga::layer<adapter, weight, G>, 1> const one{
+    std::array<loraga::layer<adapter, weight, source>, 1> const one{
         {{layers[i]->adapter.template get<adapter>(), looks_at_weight<I> ? w.view().transposed() : weight{},
-          measured.empty() ? nullptr : &measured[i], layers[i]->weight.name}}};
+          std::size(measured) == 0 ? nullptr : &measured[static_cast<decltype(std::size(measured))>(i)],
+          layers[i]->weight.name}}};
     loraga::initialise(be, one, init, loraga::automatic_svd{.seed = seed}, anchor);
   }
+}
+
+/// Gradients of all layers over the sample, or its first batches: more are not drawn once one turns nothing any more.
+/// m.estimate says what that took.
+template <class B, class M, class S>
+loraga::model_gradient<B> stream_gradients(B& be, M& m, S const& set, train_spec const& s) {
+  auto const began = std::chrono::steady_clock::now();
+  std::vector<loraga::layer_size> sizes;
+  auto const layers = m.linears();
+  for (auto* l : layers) sizes.push_back({l->out(), l->in()});
+  loraga::model_gradient<B> all(be, sizes, {.rank = s.rank, .seed = s.seed});
+  m.estimate = {.bytes = all.bytes()};
+  for (std::size_t i = 0; i < layers.size(); ++i) layers[i]->watcher = &all[static_cast<index_t>(i)];
+  data::sampler order(set.count(), {s.seed, 1000});
+  typename S::template buffer<B> buffer;
+  for (index_t i = 0; i < s.sample.batches && !m.estimate.settled; ++i) {
+    m.run(be, buffer.pick(be, set, order.draw(s.sample.batch)), true);
+    if (i > 0) m.estimate.turns.push_back(all.turn().mean);
+    m.estimate.settled = s.settle > 0 && all.settled(s.settle);
+  }
+  for (auto* l : layers) l->watcher = nullptr;
+  m.estimate.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  return all;
 }
 
 /// errors  value_error for a method that changes the base, or needs more of it than a packed one gives
@@ -40,7 +67,7 @@ template <class B, class M, class S>
 void start_frozen_adapters(B& be, M& m, method const& how, train_spec const& s, S const& items) {
   loraga::frozen_pair_anchor const pair;
   using gradient = typename M::gradient_type;
-  auto const estimate = [&] { return estimate_gradients<gradient>(be, m, items, s.sample, {s.seed, 1000}); };
+  auto const estimate = [&] { return stream_gradients(be, m, items, s); };
   auto const begin = [&](auto const& init, auto const& anchor, auto const&... from) {
     start_frozen(be, m, init, s.seed, anchor, from...);
   };

@@ -20,6 +20,7 @@ struct train_spec {
   std::uint64_t seed = 1;
   index_t steps = 200, epochs = 0, warmup = -1, batch = 16, evaluate_every = 25;
   sample_size sample = {};
+  double settle = 0;  ///< of streamed gradients: enough batches once one turns them by less; 0: take all
 };
 
 /// What plans, command lines and checkpoints know of a number or word that decides a run.
@@ -51,6 +52,9 @@ void for_each_field(S& s, F const& f) {
   f(field{"directions", "how LoRA-GA deals out singular vectors: ArB2r, A2rBr, ArBr or random"}, s.directions);
   f(field{"sample_batches", "batches that a gradient is averaged over", 1}, s.sample.batches);
   f(field{"sample_batch", "items of each of them", 1}, s.sample.batch);
+  f(field{"settle", "end the sample once a batch turns the gradients' directions by less than this (a sine)", 0, false,
+          true, s.settle > 0},
+    s.settle);
   f(field{"evaluate_every", "steps between evaluations", 1}, s.evaluate_every);
 }
 

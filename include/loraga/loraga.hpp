@@ -14,6 +14,7 @@
 #include <loraga/gradient/dense.hpp>
 #include <loraga/gradient/incremental.hpp>
 #include <loraga/gradient/input_statistics.hpp>
+#include <loraga/gradient/model_gradient.hpp>
 #include <loraga/gradient/offloaded.hpp>
 #include <loraga/gradient/sign_gradient.hpp>
 #include <loraga/init/corda.hpp>

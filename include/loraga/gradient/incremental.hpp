@@ -21,6 +21,7 @@ class incremental_gradient {
   double weight_ = 0;
   index_t count_ = 0;
   int flags_ = svd_usable;
+  double turn_ = std::numeric_limits<double>::quiet_NaN();
   bool any_ = false;  // u_, s_, v_ hold something
 
  public:
@@ -49,6 +50,10 @@ class incremental_gradient {
   index_t most_triplets() const { return width_; }
   index_t count() const { return count_; }
   double weight() const { return weight_; }
+  /// By how much the last micro-batch turned the subspaces of the leading 2*rank triplets: the sine of an angle, 0 if
+  /// not at all. NaN before there are two micro-batches. Once it is small, further ones change little.
+  /// math    sqrt(1 - c), c the share of the new triplets' energy within the span of the old ones, on the worse side
+  double turn() const { return turn_; }
 
   void reset(B& be) {
     fill(be, s_.view()[0], 0);
@@ -57,6 +62,7 @@ class incremental_gradient {
     weight_ = 0;
     count_ = 0;
     flags_ = svd_usable;
+    turn_ = std::numeric_limits<double>::quiet_NaN();
     any_ = false;
   }
 
@@ -117,6 +123,7 @@ class incremental_gradient {
     c("weight", weight_);
     c("count", count_);
     c("flags", flags_);
+    c("turn", turn_);
     c("any", any_);
   }
 
@@ -218,10 +225,29 @@ class incremental_gradient {
     if (!is_finite(energy_of(be, found.s[0]))) flags |= svd_out_of_range;
     flags_ |= flags;
     if (flags_ != svd_usable) return;
+    if (any_) turn_ = turned(be, found);
     be.copy(found.u[0], u_.view()[0]);
     be.copy(found.s[0], s_.view()[0]);
     be.copy(found.v[0], v_.view()[0]);
     any_ = true;
+  }
+
+  double turned(B& be, triplet_slabs<T, space> const& found) const {
+    index_t const k = std::min(2 * options_.rank, width_);
+    auto const s = found.s[0].row_range(0, k);
+    double const all = energy_of(be, s);
+    if (all == 0) return 0;
+    scratch<B> temporary(be);
+    auto const overlap = temporary.template matrix<T>(k, k);
+    double least = 1;
+    auto const look = [&](matrix_view<T const, space> before, matrix_view<T, space> now) {
+      be.gemm(1.0, before.columns(0, k).transposed(), now.columns(0, k), 0.0, overlap);
+      scale_columns(be, s, overlap);
+      least = std::min(least, energy_of(be, overlap) / all);
+    };
+    look(state().u, found.u[0]);
+    look(state().v, found.v[0]);
+    return std::sqrt(std::max(0.0, 1 - least));
   }
 
   static double energy_of(B& be, matrix_view<T const, space> y) {
