@@ -96,6 +96,11 @@ inline void show(adapter_options const& o) {
 /// sign 1 adds the adapters to the base, -1 takes them out.
 /// errors  as merge_peft
 inline void merge(adapter_options const& o, double sign) {
+  if (o.base.extension() == ".gguf")
+    throw value_error(
+        "merge: " + o.base.string() +
+        " is a GGUF file, which is not written; expected the model in safetensors (convert the merged one), "
+        "or serve the adapter beside it: loraga_adapter gguf");
   auto const all = load_all(o, whole_layers::take);
   safetensors_model const base(o.base);
   loraga::cpu be;
@@ -212,9 +217,35 @@ inline void convert(adapter_options const& o) {
   save(o, records, adapter, adapter.config.rank_stable);
 }
 
+/// What a GGUF base says of itself takes the place of what was not said; every module must be there, as large as the
+/// adapter's.
+/// errors  value_error naming the module
+inline void look_up(std::filesystem::path const& path, std::vector<adapter_record> const& records,
+                    gguf_options& options) {
+  base_model const base(path);
+  auto const* file = base.in_gguf();
+  if (!file) throw value_error("gguf: --base " + path.string() + " is no GGUF file");
+  auto const said = file->text("general.architecture");
+  if (options.architecture.empty()) options.architecture = said;
+  if (options.architecture != said)
+    throw value_error("gguf: --architecture is " + options.architecture + ", " + path.string() + " says " + said);
+  if (options.heads == 0) options.heads = file->number_or<index_t>(said + ".attention.head_count", 0);
+  if (options.kv_heads == 0) options.kv_heads = file->number_or(said + ".attention.head_count_kv", options.heads);
+  for (auto const& r : records) {
+    auto const tensor = gguf_tensor_name(said, r.module);
+    auto const shape = file->contains(tensor) ? (*file)[tensor].shape : std::vector<index_t>();
+    if (shape != std::vector{r.b.rows, r.a.cols})
+      throw value_error("gguf: " + r.module + " is " + shape_text(r.b.rows, r.a.cols) + ", " + path.string() + " has " +
+                        (shape.empty() ? "no " + tensor : shape_text(shape)));
+  }
+}
+
 inline void to_gguf(adapter_options const& o) {
   auto const records = load_all(o, whole_layers::refuse)[0].adapter.records;
   auto options = o.gguf;
+  if (!o.base.empty()) look_up(o.base, records, options);
+  if (options.architecture.empty())
+    throw value_error("gguf: --architecture is missing, expected it or --base FILE.gguf");
   options.may_replace = o.may_replace;
   save_gguf_adapter(o.out, records, options);
 }

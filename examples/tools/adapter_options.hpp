@@ -97,8 +97,9 @@ struct adapter_command_line {
     add_relative_to(c, false);
     add_out(c, "folder of the new adapter");
     c = add("gguf", "an adapter for llama.cpp", to_gguf, 1);
+    c->add_option("--base", o.base, "the GGUF file it is for: tells architecture and heads, and whether the layers fit")
+        ->type_name("FILE");
     c->add_option("--architecture", o.gguf.architecture, "as the base's general.architecture")
-        ->required()
         ->check(CLI::IsMember({"llama", "qwen2", "qwen3", "gpt2", "bert", "t5"}));
     c->add_option("--heads", o.gguf.heads, "attention heads (llama)");
     c->add_option("--kv-heads", o.gguf.kv_heads, "heads of keys and values (llama)");

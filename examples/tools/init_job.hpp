@@ -28,7 +28,7 @@ class init_job {
   };
   cpu& be_;
   init_options o_;
-  safetensors_model base_;
+  base_model base_;
   std::optional<captured_files> gradients_, inputs_;
   std::string prefix_;
   std::vector<planned> planned_;
@@ -38,6 +38,9 @@ class init_job {
   /// Opens the files and finds out what can be known from names and shapes.
   /// errors  all that check_options and find_targets refuse; format_error naming all layers that cannot be started
   init_job(cpu& be, init_options options) : be_(be), o_((check_options(options), std::move(options))), base_(o_.base) {
+    if (o_.anchored() && !base_.in_safetensors())
+      raise<value_error>("loraga_init", "--relative-to", "anchored, for a GGUF base, which is not written",
+                         "original: the adapter of rank 2r beside the base as it is");
     if (o_.needs_gradients()) gradients_.emplace(o_.gradients);
     if (o_.needs_inputs()) inputs_.emplace(o_.inputs);
     prefix_ = o_.module_prefix.value_or(o_.renames.empty() ? o_.family_prefix : "");
@@ -49,7 +52,8 @@ class init_job {
       try {
         if (o_.rule() == rank_rule::same)
           check_start(o_, t, o_.rank, scale_of(o_, o_.rank, static_cast<double>(o_.rank)));
-        with_float_type(base_[t.place.weight].type, base_[t.place.weight].label, "dtype", [](auto) {});
+        auto const w = base_[t.place.weight];
+        with_gguf_block(w.facts(), w.label(), [](auto) {});
         planned one{t, {}, {}, {t.module, t.out, t.in}};
         if (gradients_) one.gradient = find_gradient(*gradients_, t);
         if (inputs_) one.input = find_inputs(*inputs_, t);
@@ -82,16 +86,18 @@ class init_job {
           {r.module, r.scale, r.out, r.in, r.rank, o_.has_anchor() ? r.rank : 0, o_.type, layer_kind{one.layer.form}});
     }
     auto const options = written();
-    peft_writer adapter(o_.out, infos, options, base_);
+    auto const* files = base_.in_safetensors();
+    peft_writer adapter = files ? peft_writer(o_.out, infos, options, *files)
+                                : peft_writer(o_.out, infos, options, unchecked_names{});  // they are the base's own
     output_file table(o_.out / "layers.csv", o_.may_replace);
     std::optional<peft_writer> start;
     if (o_.anchored()) {
       folders.make(o_.out / "start");
-      start.emplace(o_.out / "start", infos, options, base_);
-      if (!base_.is_single_file()) folders.make(o_.anchored_base);
-      rewrite_base(adapter, *start);
-      left_behind_ = copy_companions(base_, o_.anchored_base, o_.may_replace, {}, {o_.out});
-      auto const& unlisted = base_.left_aside();
+      start.emplace(o_.out / "start", infos, options, *files);
+      if (!files->is_single_file()) folders.make(o_.anchored_base);
+      rewrite_base(*files, adapter, *start);
+      left_behind_ = copy_companions(*files, o_.anchored_base, o_.may_replace, {}, {o_.out});
+      auto const& unlisted = files->left_aside();
       left_behind_.insert(left_behind_.end(), unlisted.begin(), unlisted.end());
       start->commit();
     } else {
@@ -130,12 +136,13 @@ class init_job {
   /// An anchored base holds the changed embedding, and a head that is tied to it would change as well.
   void require_untied() const {
     if (!o_.anchored()) return;
+    auto const& files = *base_.in_safetensors();
     touched_tensors touched;
     for (auto const& one : planned_) {
-      auto const w = base_[one.layer.place.weight];
+      auto const w = files[one.layer.place.weight];
       touched[one.layer.place.weight] = {w.rows(), w.cols()};
     }
-    if (auto const pair = find_tied_pair(base_, base_facts(base_), touched))
+    if (auto const pair = find_tied_pair(files, base_facts(files), touched))
       raise<value_error>("targets", pair->embedding,
                          "tied to the model's head, which the anchored base would change too",
                          "a base that is not tied (tie_word_embeddings), or --relative-to original");
@@ -234,8 +241,8 @@ class init_job {
   }
 
   /// The base's files with W - s*B0*A0, every layer started when its weight's turn comes.
-  void rewrite_base(peft_writer& adapter, peft_writer& start) {
-    progress bar("tensors", base_.size());
+  void rewrite_base(safetensors_model const& files, peft_writer& adapter, peft_writer& start) {
+    progress bar("tensors", files.size());
     std::map<std::string, planned*> by_weight;
     merge_options options{.may_replace = o_.may_replace, .progress = [&](index_t, index_t) { bar.step(); }};
     for (auto& one : planned_) {
@@ -252,7 +259,7 @@ class init_job {
       }
       return change;
     };
-    write_changed_model(be_, base_, o_.anchored_base, change_of, -1, options);
+    write_changed_model(be_, files, o_.anchored_base, change_of, -1, options);
   }
 
   adapter_record start_of_layer(planned& one) {

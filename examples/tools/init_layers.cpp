@@ -142,7 +142,7 @@ class layer_start {
     } else {
       begin(init, needs<I, whole_weight> ? weight() : weight_view{}, nothing, svd);
     }
-    from.base.owner(t_.place.weight).forget(from.base[t_.place.weight]);
+    from.base.forget(t_.place.weight);
     auto record = take_record(be_, adapter_, t_.module);
     record.layer = {t_.form};
     return record;

@@ -11,14 +11,14 @@ namespace tools {
 
 /// What one layer is started from, all on disk.
 struct layer_sources {
-  safetensors_model const& base;
+  base_model const& base;
   captured_files const* gradients;
   captured_files const* inputs;
   capture gradient, input;
 };
 
 /// A layer's W from its file: that itself, or a copy in `memory`.
-inline matrix_view<float const, host_space> weight_of(cpu& be, safetensors_model const& base, target const& t,
+inline matrix_view<float const, host_space> weight_of(cpu& be, base_model const& base, target const& t,
                                                       matrix<float, cpu>& memory) {
   auto const w = float_view(be, base[t.place.weight], memory);
   return t.is_transposed() ? w.transposed() : w;

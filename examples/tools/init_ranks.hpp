@@ -51,7 +51,7 @@ inline measured_layer measure(cpu& be, init_options const& o, target const& t, l
     default:
       break;
   }
-  from.base.owner(t.place.weight).forget(from.base[t.place.weight]);
+  from.base.forget(t.place.weight);
   return m;
 }
 

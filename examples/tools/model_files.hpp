@@ -1,5 +1,5 @@
 #pragma once
-#include <loraga/io/model.hpp>
+#include <loraga/io/base_model.hpp>
 #include <loraga/io/safetensors_writer.hpp>
 
 // Whole models on disk: where a changed one goes, and its tensors in a backend's memory.
@@ -47,6 +47,14 @@ matrix_view<float const, typename B::space> float_view(B& be, stored_tensor cons
     be.copy(staged, memory.view());
     be.synchronize();
   }
+  return std::as_const(memory).view().transposed();
+}
+
+/// The same of a base's weight: its numbers unpacked where they are packed.
+inline matrix_view<float const, host_space> float_view(cpu& be, base_weight const& w, matrix<float, cpu>& memory) {
+  if (auto const* t = w.in_safetensors()) return float_view(be, *t, memory);
+  memory = matrix<float, cpu>(be, w.cols(), w.rows());
+  w.read(0, memory.view().transposed());
   return std::as_const(memory).view().transposed();
 }
 

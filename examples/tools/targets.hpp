@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/io/base_facts.hpp>
+#include <loraga/io/base_model.hpp>
 #include <loraga/io/module_match.hpp>
 #include <loraga/io/module_selection.hpp>
 
@@ -110,33 +111,34 @@ inline bool lies_in_by_out(std::string const& module, base_facts const& facts, b
 }
 
 /// The base's matrices that the selection means, in the order of their layers. `in_by_out` says how linear layers lie;
-/// nothing: see lies_in_by_out.
+/// nothing: see lies_in_by_out. In a GGUF file they lie out x in, and any type that is decoded will do.
 /// errors  value_error if there are none, and for quantised weights; shape_error for convolutions and other things that
 ///         are no matrices
-inline std::vector<target> find_targets(safetensors_model const& base, module_selection const& selection,
+inline std::vector<target> find_targets(base_model const& base, module_selection const& selection,
                                         module_naming const& naming, std::optional<bool> in_by_out, bool of_family) {
   std::vector<target> targets;
   std::string words;
-  base_facts const facts(base);
+  auto const* files = base.in_safetensors();
+  base_facts const facts = files ? base_facts(*files) : base_facts();
   for (auto const& name : base.names()) {
-    if (!name.ends_with(".weight") || base[name].shape.size() < 2) continue;
+    if (!name.ends_with(".weight") || base[name].shape().size() < 2) continue;
     auto const module = naming.module(name.substr(0, name.size() - 7));
     if (words.size() < 300) words += "\n  " + module;
     if (!selection.selects(module)) continue;
-    if (auto const form = quantised_form(base, name); !form.empty())
+    if (auto const form = files ? quantised_form(*files, name) : std::string(); !form.empty())
       raise<value_error>("targets", module, "quantised: " + form, "weights in F64, F32, F16 or BF16");
     auto const w = base[name];
-    if (w.shape.size() > 2)
-      raise<shape_error>("targets", module, shape_text(w.shape), "a linear layer's two sizes (see --exclude)");
+    if (w.shape().size() > 2)
+      raise<shape_error>("targets", module, shape_text(w.shape()), "a linear layer's two sizes (see --exclude)");
     target t{module, {name}, is_embedding(module, naming.embeddings) ? layer_form::embedding : layer_form::linear};
-    if (t.form == layer_form::linear)
+    if (t.form == layer_form::linear && files)
       t.place.in_by_out = in_by_out ? *in_by_out : lies_in_by_out(module, facts, of_family);
     t.out = t.is_transposed() ? w.cols() : w.rows();
     t.in = t.is_transposed() ? w.rows() : w.cols();
     targets.push_back(std::move(t));
   }
   if (targets.empty()) {
-    auto const form = quantised_form(base);
+    auto const form = files ? quantised_form(*files) : std::string();
     throw value_error("no module of " + base.path().string() + " is selected" +
                       (form.empty() ? "" : ", and it is quantised: " + form) + "; its matrices begin with" + words);
   }
