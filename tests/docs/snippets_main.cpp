@@ -2,11 +2,13 @@
 #include <cstdio>
 #include <filesystem>
 #include <loraga/cpu.hpp>
+#include <loraga/io/base_model.hpp>
 #include <loraga/io/checkpoint.hpp>
 #include <loraga/io/gguf.hpp>
 #include <loraga/io/merge_peft.hpp>
 #include <loraga/svd/eigen.hpp>
 
+#include "../io/gguf_bytes.hpp"
 #include "../support/folder.hpp"
 
 using namespace loraga;
@@ -26,9 +28,11 @@ using namespace loraga;
 #include "elementwise.cpp"
 #include "errors.cpp"
 #include "gguf.cpp"
+#include "gguf_base.cpp"
 #include "gradient_background.cpp"
 #include "gradient_dense.cpp"
 #include "gradient_incremental.cpp"
+#include "gradient_of_a_model.cpp"
 #include "gradient_sign.cpp"
 #include "input_statistics.cpp"
 #include "merge_files.cpp"
@@ -77,6 +81,7 @@ int main() {
   double const first = leading_value(be, g, 2 * r);
   expect(near(triplets_of_sum(be, dy.view(), x.view(), r)[0].s(0, 0), first), "gradient_dense");
   expect(near(streamed_triplets(be, dy.view(), x.view(), r)[0].s(0, 0), first), "gradient_incremental");
+  expect(sample_until_settled(be, dy.view(), x.view(), r) == 2, "gradient_of_a_model");
   expect(feed_in_background(be, dy.view(), x.view(), r) == 2 * r + 1, "gradient_background");
   expect(sign_triplets(be, dw.view(), r).flags[0] == svd_usable, "gradient_sign");
   expect(tokens_seen(be, x.view()) == tokens, "input_statistics");
@@ -132,6 +137,13 @@ int main() {
   auto record = take_record(be, adapter, "model.layers.0.self_attn.v_proj");
   for_llama_cpp(folder / "adapter.gguf", {record});
   expect(std::filesystem::file_size(folder / "adapter.gguf") > 500, "gguf");
+  test::gguf_builder base;
+  base.entry("general.architecture", "llama");
+  base.number<std::uint32_t>("llama.attention.head_count", 4, 1);
+  base.tensors = {{"blk.0.attn_q.weight", {32, 2}, 2, 0}};  // Q4_0: a scale of 1 before 16 bytes of nibbles
+  base.data = std::string("\0\x3c", 2) + std::string(16, '\x9a') + std::string("\0\x3c", 2) + std::string(16, '\x9a');
+  test::write_file(folder / "base.gguf", base.bytes());
+  expect(read_quantised(folder / "base.gguf") == 1 + 2 + 2, "gguf_base");
   std::filesystem::create_directory(folder / "base");
   std::string const weight = "encoder.layer.0.attention.self.query.weight";
   safetensors_writer writer(folder / "base" / "model.safetensors", {{weight, dtype::F32, {out, in}}});

@@ -1,6 +1,7 @@
 // The commands that docs/tools.md shows, run as they stand there; --help and --version.
 #include "../../examples/tools/adapter_options.hpp"
 #include "../../examples/tools/init_manual.hpp"
+#include "../support/small_decoder.hpp"
 #include "tools_model.hpp"
 
 using namespace loraga;
@@ -44,7 +45,8 @@ std::vector<linear_shape> const linear_shapes{{"self_attn.q_proj", 16, 16}, {"se
                                               {"mlp.gate_proj", 24, 16},    {"mlp.up_proj", 24, 16},
                                               {"mlp.down_proj", 16, 24}};
 
-/// A small llama in the working folder, with what was captured of it: what the document's commands work on.
+/// A small llama in the working folder, with what was captured of it, and one in GGUF: what the document's commands work
+/// on.
 struct working_folder {
   test::folder folder;
   std::filesystem::path before = std::filesystem::current_path();
@@ -68,6 +70,8 @@ struct working_folder {
     test::write_model_folder("model", weights, R"({"model_type":"llama","tie_word_embeddings":false})");
     test::write_model("gradients.safetensors", gradients);
     test::write_model("captured.safetensors", captured);
+    test::small_decoder const other;
+    std::filesystem::copy(other.gguf(), "model.gguf");
   }
   ~working_folder() { std::filesystem::current_path(before); }
 };
@@ -106,8 +110,8 @@ TEST_CASE("docs/tools.md: its commands run", "[examples]") {
       ++others;
     }
   }
-  CHECK(inits >= 13);
-  CHECK(others >= 3);
+  CHECK(inits >= 14);
+  CHECK(others >= 4);
   for (auto const& facts : tools::all_methods()) {
     INFO(facts.name);
     CHECK(methods.contains(facts.name));

@@ -46,13 +46,12 @@ class model_gradient {
       options.seed = derive({options.seed, members_.size()}, 0).id;  // no two layers draw the same numbers
     }
   }
+  /// The same of this one.
   std::int64_t bytes() const { return bytes_; }
   /// How many layers there are.
   index_t size() const { return static_cast<index_t>(members_.size()); }
   incremental_gradient<B, T>& operator[](index_t i) { return members_[static_cast<std::size_t>(i)]; }
   incremental_gradient<B, T> const& operator[](index_t i) const { return members_[static_cast<std::size_t>(i)]; }
-  auto begin() { return members_.begin(); }
-  auto end() { return members_.end(); }
 
   /// By how much the last micro-batch turned the layers' leading subspaces. Layers that have seen fewer than two count
   /// as not known: then the mean is NaN.

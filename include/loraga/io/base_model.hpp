@@ -108,6 +108,7 @@ class base_model {
   }
   /// What it is stored in; null if it is the other.
   safetensors_model const* in_safetensors() const { return std::get_if<safetensors_model>(&files_); }
+  /// The same.
   gguf_file const* in_gguf() const { return std::get_if<gguf_file>(&files_); }
   std::filesystem::path const& path() const {
     return std::visit(

@@ -98,8 +98,8 @@ inline constexpr std::array<gguf_type_facts, 34> gguf_types{{{F32, "F32", 1, 4},
                                                              {Q1_0, "Q1_0", 128, 18}}};
 
 /// Byte i of a block, and what stands from there on.
-LORAGA_HD inline int byte_at(std::byte const* p, int i) { return static_cast<int>(p[i]); }
-LORAGA_HD inline int signed_at(std::byte const* p, int i) { return static_cast<signed char>(p[i]); }
+LORAGA_HD inline int byte_at(std::byte const* p, index_t i) { return static_cast<int>(p[i]); }
+LORAGA_HD inline int signed_at(std::byte const* p, index_t i) { return static_cast<signed char>(p[i]); }
 LORAGA_HD inline std::uint32_t word_at(std::byte const* p, int i, int size) {
   std::uint32_t word = 0;
   for (int j = 0; j < size; ++j) word |= static_cast<std::uint32_t>(p[i + j]) << 8 * j;
@@ -161,12 +161,12 @@ struct q2_k_block {
   static constexpr int elements = 256, bytes = 84;
   LORAGA_HD static void decode(std::byte const* p, float* y) {
     float const d = half_at(p, 80), m = half_at(p, 82);
-    for (int g = 0; g < 16; ++g) {
+    for (index_t g = 0; g < 16; ++g) {
       float const scale = d * static_cast<float>(byte_at(p, g) & 15),
                   minimum = m * static_cast<float>(byte_at(p, g) >> 4);
       auto const* q = p + 16 + g / 8 * 32 + g % 2 * 16;
-      int const shift = g % 8 / 2 * 2;
-      for (int i = 0; i < 16; ++i) y[16 * g + i] = scale * static_cast<float>(byte_at(q, i) >> shift & 3) - minimum;
+      index_t const shift = g % 8 / 2 * 2;
+      for (index_t i = 0; i < 16; ++i) y[16 * g + i] = scale * static_cast<float>(byte_at(q, i) >> shift & 3) - minimum;
     }
   }
 };
@@ -177,12 +177,12 @@ struct q3_k_block {
   LORAGA_HD static void decode(std::byte const* p, float* y) {
     auto const *mask = p, *scales = p + 96;
     float const d = half_at(p, 108);
-    for (int g = 0; g < 16; ++g) {
+    for (index_t g = 0; g < 16; ++g) {
       int const low = byte_at(scales, g % 8) >> g / 8 * 4 & 15, high = byte_at(scales, 8 + g % 4) >> g / 4 * 2 & 3;
       float const scale = d * static_cast<float>((low | high << 4) - 32);
-      int const first = g % 2 * 16, shift = g % 8 / 2 * 2;
+      index_t const first = g % 2 * 16, shift = g % 8 / 2 * 2;
       auto const* q = p + 32 + g / 8 * 32 + first;
-      for (int i = 0; i < 16; ++i) {
+      for (index_t i = 0; i < 16; ++i) {
         int const third = byte_at(mask, first + i) >> g / 2 & 1;
         y[16 * g + i] = scale * static_cast<float>((byte_at(q, i) >> shift & 3) - (third ? 0 : 4));
       }
@@ -197,12 +197,13 @@ struct k_block {
   LORAGA_HD static void decode(std::byte const* p, float* y) {
     float const d = half_at(p, 0), m = half_at(p, 2);
     auto const *s = p + 4, *fifths = p + 16, *q = p + bytes - 128;
-    for (int g = 0; g < 8; ++g) {
-      int const j = g % 4, both = byte_at(s, 8 + j);
+    for (index_t g = 0; g < 8; ++g) {
+      index_t const j = g % 4;
+      int const both = byte_at(s, 8 + j);
       int const six = g < 4 ? byte_at(s, j) & 63 : (both & 15) | (byte_at(s, j) >> 2 & 48);
       int const minimum_six = g < 4 ? byte_at(s, 4 + j) & 63 : both >> 4 | (byte_at(s, 4 + j) >> 2 & 48);
       float const scale = d * static_cast<float>(six), minimum = m * static_cast<float>(minimum_six);
-      for (int i = 0; i < 32; ++i) {
+      for (index_t i = 0; i < 32; ++i) {
         int whole = byte_at(q, g / 2 * 32 + i) >> g % 2 * 4 & 15;
         if constexpr (Bits == 5) whole |= (byte_at(fifths, i) >> g & 1) << 4;
         y[32 * g + i] = scale * static_cast<float>(whole) - minimum;
@@ -217,13 +218,13 @@ struct q6_k_block {
   LORAGA_HD static void decode(std::byte const* p, float* y) {
     auto const *low = p, *high = p + 128, *scales = p + 192;
     float const d = half_at(p, 208);
-    for (int g = 0; g < 16; ++g) {
+    for (index_t g = 0; g < 16; ++g) {
       float const scale = d * static_cast<float>(signed_at(scales, g));
-      int const half = g / 8, within = g % 8, first = within % 2 * 16;
+      index_t const half = g / 8, within = g % 8, first = within % 2 * 16;
       auto const* four = low + half * 64 + within / 2 % 2 * 32 + first;
       auto const* two = high + half * 32 + first;
-      int const shift = within / 4 * 4, two_shift = within / 2 * 2;
-      for (int i = 0; i < 16; ++i) {
+      index_t const shift = within / 4 * 4, two_shift = within / 2 * 2;
+      for (index_t i = 0; i < 16; ++i) {
         int const whole = (byte_at(four, i) >> shift & 15) | (byte_at(two, i) >> two_shift & 3) << 4;
         y[16 * g + i] = scale * static_cast<float>(whole - 32);
       }

@@ -18,16 +18,32 @@ struct gguf_tensor_info {
 
 /// A value of GGUF's metadata where it lies in the file: a number, a truth value, a text, or a list of one of these.
 struct gguf_value {
-  enum kind : std::uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, text, list, u64, i64, f64 };
-  kind what = u8;  ///< of the value, or of a list's elements
-  bool is_list = false;
+  /// GGUF's types of values, by its numbers.
+  enum kind : std::uint32_t {
+    /// as they are called
+    u8,
+    i8,
+    u16,
+    i16,
+    u32,
+    i32,
+    f32,
+    boolean,
+    text,
+    list,
+    u64,
+    i64,
+    f64
+  };
+  kind what = u8;         ///< of the value, or of a list's elements
+  bool is_list = false;   ///< whether it is one
   std::size_t count = 1;  ///< elements of a list
   std::size_t begin = 0;  ///< where its first byte is
 };
 
 /// What a GGUF file says before its data.
 struct gguf_header {
-  std::uint32_t version = 3;
+  std::uint32_t version = 3;                                ///< of the format
   std::vector<gguf_tensor_info> tensors;                    ///< as they lie in the file
   std::map<std::string, gguf_value, std::less<>> metadata;  ///< by key
 };
