@@ -45,8 +45,8 @@ std::vector<linear_shape> const linear_shapes{{"self_attn.q_proj", 16, 16}, {"se
                                               {"mlp.gate_proj", 24, 16},    {"mlp.up_proj", 24, 16},
                                               {"mlp.down_proj", 16, 24}};
 
-/// A small llama in the working folder, with what was captured of it, and one in GGUF: what the document's commands work
-/// on.
+/// A small llama in the working folder, with what was captured of it, and one in GGUF: what the document's commands
+/// work on.
 struct working_folder {
   test::folder folder;
   std::filesystem::path before = std::filesystem::current_path();
