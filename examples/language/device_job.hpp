@@ -41,9 +41,9 @@ void save_adapters(B& be, model::language_model<B>& m, material const& from, std
                                   .may_replace = loraga::overwrite::yes};
   loraga::save_peft(folder, records, peft, loraga::unchecked_names{});  // they are the base's own
   auto const& s = m.network.shape;
-  loraga::save_gguf_adapter(
-      folder / "adapter.gguf", records,
-      {.architecture = "llama", .heads = s.heads, .kv_heads = s.kv_heads, .may_replace = loraga::overwrite::yes});
+  loraga::gguf_options const gguf{
+      .architecture = "llama", .heads = s.heads, .kv_heads = s.kv_heads, .may_replace = loraga::overwrite::yes};
+  loraga::save_gguf_adapter(folder / "adapter.gguf", records, gguf);
 }
 
 /// One run, from its start to its files in OUT/adapters/<run>.

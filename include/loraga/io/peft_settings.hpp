@@ -89,12 +89,12 @@ module_selection targets_of(std::vector<record_info> const& records, Options con
     whole.insert(r.module);
     words.insert(r.module.substr(r.module.rfind('.') + 1));
   }
-  auto const selects = [](std::set<std::string> const& names, std::string_view module) {
+  auto const selects = [](std::set<std::string> const& names, std::string_view name) {
     while (true) {  // itself, or what follows one of its dots
-      if (names.contains(std::string(module))) return true;
-      auto const dot = module.find('.');
-      if (dot == module.npos) return false;
-      module.remove_prefix(dot + 1);
+      if (names.contains(std::string(name))) return true;
+      auto const dot = name.find('.');
+      if (dot == name.npos) return false;
+      name.remove_prefix(dot + 1);
     }
   };
   auto const exact = [&](std::set<std::string> const& names) {
