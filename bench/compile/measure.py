@@ -16,7 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 COMPILER = ["g++", "-std=c++20", "-O2", "-I", os.path.join(ROOT, "include"), "-isystem", "/usr/include/eigen3", "-c", "-o",
             "/dev/null"]
 NVCC = ["nvcc", "-x", "cu", "-std=c++20", "-O2", "-arch=sm_80", "-I", os.path.join(ROOT, "include"), "-c", "-o", "/dev/null"]
-WING = ("loraga/backend/", "loraga/svd/eigen.hpp")
+WING = ("loraga/backend/", "loraga/svd/eigen.hpp", "loraga/io/")  # what it costs is Eigen's, or nlohmann-json's and std::regex's
 
 
 def headers():

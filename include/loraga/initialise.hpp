@@ -52,9 +52,9 @@ void initialise(B& be, T&& target, I const& init, Arguments const&... arguments)
     using Svd = std::remove_cvref_t<decltype(svd)>;
     using X = std::remove_cvref_t<decltype(anchor)>;
     if constexpr (range) {
-      using L = std::ranges::range_value_t<A>;
+      using L = element_of<A>;
       using types = detail::start_types<B, L, I, Svd, X>;
-      std::span<L const> const layers(std::ranges::data(target), std::ranges::size(target));
+      auto const layers = elements_of(target);
       if constexpr (types::fit) detail::start_layers(be, layers, 0, init, svd, anchor);
       else if constexpr (types::here && !types::needs::met) types::needs::explain();
       else types::explain();

@@ -1,6 +1,6 @@
 #pragma once
+#include <loraga/core/range.hpp>
 #include <loraga/linalg/reductions.hpp>
-#include <ranges>
 #include <span>
 
 namespace loraga {
@@ -35,10 +35,10 @@ struct clip_to_norm {
 /// shapes  a contiguous range of views; norm 1x1, in the backend's memory
 /// cost    two passes over the gradients; nothing waits
 /// errors  value_error unless limit > 0; shape_error unless norm is 1x1
-template <Backend B, std::ranges::contiguous_range R>
+template <Backend B, ContiguousRange R>
 void clip_gradients(B& be, R const& gradients, double limit, matrix_view<double, typename B::space> norm) {
-  using V = std::ranges::range_value_t<R>;
-  std::span<V const> const all(gradients);
+  using V = element_of<R const>;
+  auto const all = elements_of(gradients);
   require_value(limit > 0, limit, "clip_gradients", "limit", "above 0");
   require_shape(norm, 1, 1, "clip_gradients", "norm");
   fill(be, norm, 0);

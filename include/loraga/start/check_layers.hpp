@@ -56,8 +56,8 @@ void find_shared(owned_views<V> views, F const& found) {
 /// cost    no work on the device
 template <detail::LayerRange R, class I, Anchor X>
 void check_layers(R const& layers, I const& init, X const& anchor, bool sampled = true) {
-  using L = std::ranges::range_value_t<R>;
-  std::span<L const> const all(std::ranges::data(layers), std::ranges::size(layers));
+  using L = element_of<R const>;
+  auto const all = elements_of(layers);
   auto const where = [&](std::size_t i) { return "initialise(" + all[i].label(i) + ")"; };
   using A = typename detail::layer_parts<L>::adapter;
   std::map<A const*, std::size_t> seen;

@@ -1,6 +1,6 @@
 #pragma once
 #include <loraga/concepts.hpp>
-#include <ranges>
+#include <loraga/core/range.hpp>
 
 namespace loraga {
 
@@ -51,7 +51,7 @@ inline constexpr bool is_layer = requires {
 
 /// A contiguous range of layers.
 template <class R>
-concept LayerRange = std::ranges::contiguous_range<R> && is_layer<std::ranges::range_value_t<R>>;
+concept LayerRange = ContiguousRange<R> && is_layer<element_of<R>>;
 
 }  // namespace detail
 
