@@ -33,6 +33,16 @@ void print_answers(options const& o, dictionary const& d) {
   std::printf("\n%s", text.c_str());
 }
 
+/// The held-out items as other programs can evaluate them: OUT/held_out.json.
+void write_held_out(options const& o, dictionary const& d) {
+  auto all = training::json::array();
+  for (index_t i = 0; i < d.test.count(); ++i)
+    all.push_back({{"term", d.held_out[static_cast<std::size_t>(i)].term},
+                   {"prompt", d.test[i].prompt},
+                   {"tokens", d.test[i].tokens}});
+  training::write_whole(o.out + "/held_out.json", all.dump() + '\n');
+}
+
 void run(options const& o) {
   std::filesystem::create_directories(o.out + "/adapters");
   loraga::base_model const base(o.model);
@@ -44,6 +54,7 @@ void run(options const& o) {
               static_cast<long long>(data.test.count()), static_cast<long long>(data.cut),
               static_cast<long long>(o.longest));
   std::fflush(stdout);
+  write_held_out(o, data);
   material const from{base, tokenizer, ask, data};
   training::job const work = [&](training::laboratory const& lab) { training::compare(lab, o); };
   if (o.device == "cpu") {

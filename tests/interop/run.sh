@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Files against the Python packages that define them: safetensors and gguf, and PEFT with small random models.
+# Files against the Python packages that define them: safetensors and gguf, PEFT with small random models, and the
+# language example's model and tokenizer.
 # --light: without PEFT, in seconds; the rest needs torch, whose package brings gigabytes.
 # --update: the files in reference/ become those made now; the unit tests read them.
 # INTEROP_VENV=FOLDER takes the packages from a virtual environment that is there.
@@ -12,12 +13,12 @@ for word in "$@"; do
   case $word in
     --light) light=yes ;;
     --update) update=(--update) ;;
-    --help) sed -n '2,5s/^# //p' tests/interop/run.sh; exit 0 ;;
+    --help) sed -n '2,6s/^# //p' tests/interop/run.sh; exit 0 ;;
     *) echo "tests/interop/run.sh: $word is unknown, expected --light, --update or --help" >&2; exit 2 ;;
   esac
 done
 need_packages python3 python3-venv g++ nlohmann-json3-dev
-[[ -n $light ]] || need_packages libeigen3-dev libcli11-dev
+[[ -n $light ]] || need_packages libeigen3-dev libcli11-dev libicu-dev unzip
 
 requirements=tests/interop/requirements.txt venv=${INTEROP_VENV:-build/interop-venv}
 if [[ -n $light ]]; then
@@ -38,9 +39,9 @@ work=build/interop  # tables and files of the last run: light/ and full/
 rm -rf $work/light $work/full && mkdir -p $work/light $work/full
 compile() {  # unless nothing it is made of has changed
   local program=$work/$1
-  if [[ ! -e $program || -n $(find include tests/interop -newer $program -name '*.[ch]pp' -print -quit) ]]; then
+  if [[ ! -e $program || -n $(find include examples tests/interop -newer $program -name '*.[ch]pp' -print -quit) ]]; then
     g++ -std=c++20 -march=native -Wall -Wextra -Wno-maybe-uninitialized -Wno-uninitialized -Iinclude \
-      -isystem /usr/include/eigen3 "${@:2}" tests/interop/$1.cpp -o $program -pthread
+      -isystem /usr/include/eigen3 tests/interop/$1.cpp -o $program -pthread "${@:2}"
   fi
 }
 # Sets print in one order; nothing is written beside the sources.
@@ -56,6 +57,10 @@ if [[ -z $light ]]; then
     g++ -std=c++20 -O2 -march=native -Iinclude -isystem /usr/include/eigen3 examples/tools/${tool}_*.cpp \
       -o $work/loraga_$tool -pthread
   done
+  compile decoder -O2 -licuuc
+  bash examples/data/fetch.sh smollm2 build/smollm2
+  $venv/bin/python tests/interop/language.py --decoder $work/decoder --model build/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf \
+    --work $work/full/language || failed=1
   $venv/bin/python tests/interop/full.py --exchange $work/exchange --bytes $work/bytes --programs $work --work $work/full \
     --reference tests/interop/reference "${update[@]}" || failed=1
 fi
