@@ -1,6 +1,6 @@
-// shows model_gradient, layer_size, gradient_turn
+// shows model_gradient, layer_size, gradient_turn, projected_gradient
 /// The gradients of all layers in one object, whose memory is known before it begins and which says when it has seen
-/// enough.
+/// enough. A second pass over the same sample refines them.
 inline index_t sample_until_settled(cpu& be, matrix_view<float, host_space> dY, matrix_view<float, host_space> X,
                                     index_t r) {
   std::vector<layer_size> const sizes{{dY.rows, X.rows}, {dY.rows, X.rows}};
@@ -12,5 +12,7 @@ inline index_t sample_until_settled(cpu& be, matrix_view<float, host_space> dY, 
     for (index_t i = 0; i < G.size(); ++i) G[i].add_outer(be, dY, X);  // each layer's own, in a real backward pass
     ++batches;
   }
-  return batches;  // then G[i] is what initialise takes for layer i
+  projected_gradient<cpu> refined(be, G[0]);
+  for (index_t n = 0; n < batches; ++n) refined.add_outer(be, dY, X);
+  return refined.count();  // refined is what initialise takes for layer 0, or G[0] as it is
 }

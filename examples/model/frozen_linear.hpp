@@ -1,11 +1,13 @@
 #pragma once
+#include <functional>
+
 #include "adapter_slot.hpp"
 #include "packed_weight.hpp"
 
 namespace model {
 
 /// A linear layer without bias whose W stays packed and is never written, with an adapter beside it and, while a start
-/// is measured, an accumulator that watches the gradient W would get.
+/// is measured, something that watches the gradient W would get.
 template <class B>
 class frozen_linear {
  public:
@@ -14,7 +16,7 @@ class frozen_linear {
 
   packed_weight<B> weight;
   adapter_slot<B> adapter;
-  loraga::incremental_gradient<B>* watcher = nullptr;
+  std::function<void(B&, view, view)> watcher;  // takes (dY, X)
   loraga::input_statistics<B>* listener = nullptr;
 
   /// errors  format_error where the base's tensor is missing or has another shape
@@ -43,7 +45,7 @@ class frozen_linear {
   }
   /// Gradients of the adapter; dx = WT*dy + the adapter's share, or dx += that.
   void backward(B& be, view x, view dy, view dx, bool accumulate = false) {
-    if (watcher) watcher->add_outer(be, dy, x);
+    if (watcher) watcher(be, dy, x);
     auto const seen = adapter.backward(be, view{}, x, dy, dx, accumulate ? 1.0 : 0.0);
     weight.backward(be, seen, dx, accumulate || adapter.active());
   }

@@ -7,6 +7,7 @@ namespace model {
 /// What a streamed estimate took.
 struct estimate_report {
   std::int64_t bytes = 0;       ///< that it kept between batches
+  index_t batches = 0;          ///< that it took
   std::vector<double> turns{};  ///< how far each batch after the first turned it: means over layers
   bool settled = false;         ///< it ended before the sample did
   double seconds = 0;

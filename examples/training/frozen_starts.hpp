@@ -39,6 +39,26 @@ void start_frozen(B& be, M& m, I init, std::uint64_t seed, X const& anchor, G co
   }
 }
 
+/// Feeds every layer's member of `all` the sample's batches, up to `most` or until done(batch).
+/// returns  how many there were
+template <class B, class M, class S, class G, class F>
+index_t run_watched(B& be, M& m, S const& set, train_spec const& s, index_t most, G& all, F const& done) {
+  auto const layers = m.linears();
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    layers[i]->watcher = [&g = all[static_cast<decltype(std::size(all))>(i)]](B& on, auto dy, auto x) {
+      g.add_outer(on, dy, x);
+    };
+  data::sampler order(set.count(), {s.seed, 1000});
+  typename S::template buffer<B> buffer;
+  index_t batches = 0;
+  while (batches < most) {
+    m.run(be, buffer.pick(be, set, order.draw(s.sample.batch)), true);
+    if (done(batches++)) break;
+  }
+  for (auto* l : layers) l->watcher = nullptr;
+  return batches;
+}
+
 /// Gradients of all layers over the sample, or its first batches: more are not drawn once one turns nothing any more.
 /// m.estimate says what that took.
 template <class B, class M, class S>
@@ -49,16 +69,21 @@ loraga::model_gradient<B> stream_gradients(B& be, M& m, S const& set, train_spec
   for (auto* l : layers) sizes.push_back({l->out(), l->in()});
   loraga::model_gradient<B> all(be, sizes, {.rank = s.rank, .seed = s.seed});
   m.estimate = {.bytes = all.bytes()};
-  for (std::size_t i = 0; i < layers.size(); ++i) layers[i]->watcher = &all[static_cast<index_t>(i)];
-  data::sampler order(set.count(), {s.seed, 1000});
-  typename S::template buffer<B> buffer;
-  for (index_t i = 0; i < s.sample.batches && !m.estimate.settled; ++i) {
-    m.run(be, buffer.pick(be, set, order.draw(s.sample.batch)), true);
+  m.estimate.batches = run_watched(be, m, set, s, s.sample.batches, all, [&](index_t i) {
     if (i > 0) m.estimate.turns.push_back(all.turn().mean);
-    m.estimate.settled = s.settle > 0 && all.settled(s.settle);
-  }
-  for (auto* l : layers) l->watcher = nullptr;
+    return m.estimate.settled = s.settle > 0 && all.settled(s.settle);
+  });
   m.estimate.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  return all;
+}
+
+/// The same batches once more, within the directions that were found.
+template <class B, class M, class S>
+std::vector<loraga::projected_gradient<B>> refine_gradients(B& be, M& m, S const& set, train_spec const& s,
+                                                            loraga::model_gradient<B> const& first) {
+  std::vector<loraga::projected_gradient<B>> all;
+  for (index_t i = 0; i < first.size(); ++i) all.emplace_back(be, first[i]);
+  run_watched(be, m, set, s, m.estimate.batches, all, [](index_t) { return false; });
   return all;
 }
 
@@ -67,9 +92,16 @@ template <class B, class M, class S>
 void start_frozen_adapters(B& be, M& m, method const& how, train_spec const& s, S const& items) {
   loraga::frozen_pair_anchor const pair;
   using gradient = typename M::gradient_type;
-  auto const estimate = [&] { return stream_gradients(be, m, items, s); };
   auto const begin = [&](auto const& init, auto const& anchor, auto const&... from) {
     start_frozen(be, m, init, s.seed, anchor, from...);
+  };
+  auto const begin_from_gradients = [&](auto const& init, auto const& anchor) {
+    if (s.passes > 2)
+      loraga::raise<loraga::value_error>("training", "passes", std::to_string(s.passes),
+                                         "1 or 2: a third changes nothing");
+    auto const first = stream_gradients(be, m, items, s);
+    if (s.passes > 1) begin(init, anchor, refine_gradients(be, m, items, s, first));
+    else begin(init, anchor, first);
   };
   if (how.kind == adapter_kind::lora) switch (how.how) {
       case start::kaiming:
@@ -84,12 +116,12 @@ void start_frozen_adapters(B& be, M& m, method const& how, train_spec const& s, 
       case start::olora:
         return begin(loraga::olora_init{}, pair);
       case start::lora_one:
-        return begin(loraga::lora_one_init{.gamma = s.gamma}, loraga::no_anchor{}, estimate());
+        return begin_from_gradients(loraga::lora_one_init{.gamma = s.gamma}, loraga::no_anchor{});
       case start::lora_ga: {
         loraga::lora_ga_init const init{
             .gamma = s.gamma, .directions = parse_directions(s.directions), .scale = how.scale, .seed = s.seed};
-        return how.source == direction_source::gradient ? begin(init, pair, estimate())
-                                                        : begin(init, pair, random_gradients<gradient>(be, m, s.seed));
+        if (how.source == direction_source::gradient) return begin_from_gradients(init, pair);
+        return begin(init, pair, random_gradients<gradient>(be, m, s.seed));
       }
       default:
         break;

@@ -20,7 +20,8 @@ struct train_spec {
   std::uint64_t seed = 1;
   index_t steps = 200, epochs = 0, warmup = -1, batch = 16, evaluate_every = 25;
   sample_size sample = {};
-  double settle = 0;  ///< of streamed gradients: enough batches once one turns them by less; 0: take all
+  index_t passes = 1;  ///< over the sample of streamed gradients: a second one refines the first
+  double settle = 0;   ///< of streamed gradients: enough batches once one turns them by less; 0: take all
 };
 
 /// What plans, command lines and checkpoints know of a number or word that decides a run.
@@ -52,6 +53,8 @@ void for_each_field(S& s, F const& f) {
   f(field{"directions", "how LoRA-GA deals out singular vectors: ArB2r, A2rBr, ArBr or random"}, s.directions);
   f(field{"sample_batches", "batches that a gradient is averaged over", 1}, s.sample.batches);
   f(field{"sample_batch", "items of each of them", 1}, s.sample.batch);
+  f(field{"passes", "passes over the gradient sample: a second one refines the first", 1, false, true, s.passes > 1},
+    s.passes);
   f(field{"settle", "end the sample once a batch turns the gradients' directions by less than this (a sine)", 0, false,
           true, s.settle > 0},
     s.settle);

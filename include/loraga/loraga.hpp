@@ -16,6 +16,7 @@
 #include <loraga/gradient/input_statistics.hpp>
 #include <loraga/gradient/model_gradient.hpp>
 #include <loraga/gradient/offloaded.hpp>
+#include <loraga/gradient/projected.hpp>
 #include <loraga/gradient/sign_gradient.hpp>
 #include <loraga/init/corda.hpp>
 #include <loraga/init/embedding.hpp>

@@ -22,6 +22,7 @@ static_assert(!SvdMethod<lora_ga_init, backend> && !SvdMethod<gram, int>);
 
 static_assert(GradientAccumulator<dense_gradient<backend>, backend> &&
               GradientAccumulator<dense_gradient<backend, double>, backend>);
+static_assert(ReadableGradient<projected_gradient<backend>, backend>);
 static_assert(GradientAccumulator<incremental_gradient<backend>, backend> &&
               GradientAccumulator<incremental_gradient<backend, double>, backend>);
 static_assert(GradientAccumulator<offloaded_gradient<backend>, backend> &&

@@ -161,6 +161,29 @@ TEST_CASE("starts beside a frozen base: step 0 is the base to the last bit, all 
   CHECK(test::read_file(f.files.gguf()) == before);
 }
 
+TEST_CASE("a streamed sample ends early where asked to, and a second pass refines it", "[examples]") {
+  fixture f;
+  auto const set = test::counting_items(0, 40);
+  auto m = f.make();
+  training::train_spec s{.rank = 2, .seed = 1};
+  s.sample = {6, 8};
+  auto const all = training::stream_gradients(f.be, m, set, s);
+  CHECK(m.estimate.batches == 6);
+  CHECK(m.estimate.turns.size() == 5);
+  CHECK(!m.estimate.settled);
+  CHECK(m.estimate.bytes == all.bytes());
+  CHECK(all[0].count() > 0);
+  s.settle = 1.01 * m.estimate.turns[2];
+  auto const some = training::stream_gradients(f.be, m, set, s);
+  CHECK(m.estimate.settled);
+  CHECK(m.estimate.batches <= 4);
+  CHECK(m.estimate.turns.back() < s.settle);
+  auto const refined = training::refine_gradients(f.be, m, set, s, some);
+  REQUIRE(refined.size() == m.linears().size());
+  CHECK(refined[3].count() == some[3].count());
+  for (auto* l : m.linears()) CHECK(!l->watcher);
+}
+
 TEST_CASE("a base that this decoder cannot be is refused by name", "[examples]") {
   test::small_decoder files;
   auto const says = [&](std::filesystem::path const& path) {

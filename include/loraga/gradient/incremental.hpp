@@ -50,6 +50,8 @@ class incremental_gradient {
   index_t most_triplets() const { return width_; }
   index_t count() const { return count_; }
   double weight() const { return weight_; }
+  /// Whether all that was added could be factored; if not, every answer has a flag that says so.
+  bool usable() const { return flags_ == svd_usable; }
   /// By how much the last micro-batch turned the subspaces of the leading 2*rank triplets: the sine of an angle, 0 if
   /// not at all. NaN before there are two micro-batches. Once it is small, further ones change little.
   /// math    sqrt(1 - c), c the share of the new triplets' energy within the span of the old ones, on the worse side
