@@ -12,9 +12,9 @@ options::options() {
   run.rate = run.ratio = run.gamma = 0;
   run.steps = 80;
   run.batch = 8;
-  run.evaluate_every = 10;
+  run.evaluate_every = 20;
   run.sample = {4, 8};
-  checkpoint_every = 10;
+  checkpoint_every = 20;
 }
 
 options parse_options(int argc, char** argv) {

@@ -9,7 +9,7 @@ struct options : training::comparison_options {
   std::string model = "build/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
   index_t most_tokens = 256;  // through the model at a time
   index_t longest = 128;      // tokens of a definition
-  index_t held_out = 96;      // definitions that are evaluated
+  index_t held_out = 48;      // definitions that are evaluated
   index_t answers = 5;        // held-out terms that are defined before and after
   options();
 };
