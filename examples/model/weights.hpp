@@ -30,7 +30,7 @@ weights save(B& be, M& m) {
 /// "-4-16-64": sizes in a file's name.
 inline std::string dashed(std::vector<index_t> const& sizes) {
   std::string text;
-  for (index_t const n : sizes) text += "-" + std::to_string(n);
+  for (index_t const n : sizes) text.append("-").append(std::to_string(n));
   return text;
 }
 

@@ -39,7 +39,7 @@ struct tensor {
 };
 
 /// GGUF version 3 read as its specification says, nothing shared with the writer.
-struct gguf_file {
+struct adapter_file {
   std::string bytes;
   std::size_t at = 0;
   std::uint32_t version = 0;
@@ -62,7 +62,7 @@ struct gguf_file {
     at += n;
     return bytes.substr(at - n, n);
   }
-  explicit gguf_file(std::filesystem::path const& path) : bytes(bytes_of(path)) {
+  explicit adapter_file(std::filesystem::path const& path) : bytes(bytes_of(path)) {
     REQUIRE(bytes.substr(0, 4) == "GGUF");
     at = 4;
     version = take<std::uint32_t>();
@@ -117,7 +117,7 @@ adapter_record record(std::string module, index_t out, index_t in, index_t rank,
 }
 
 /// What llama.cpp adds to W at (i, j).
-double added(gguf_file const& f, std::string const& weight, std::size_t i, std::size_t j) {
+double added(adapter_file const& f, std::string const& weight, std::size_t i, std::size_t j) {
   auto const &a = f[weight + ".lora_a"], &b = f[weight + ".lora_b"];
   std::size_t const in = a.ne[0], rank = b.ne[0];
   double sum = 0;
@@ -152,7 +152,7 @@ TEST_CASE("a GGUF adapter has llama.cpp's keys, names and shapes", "[io]") {
   std::vector const records{record("model.layers.10.mlp.down_proj", 3, 5, 2, 2),
                             record("model.layers.0.self_attn.v_proj", 4, 3, 2, 2)};
   save_gguf_adapter(tmp.path / "a.gguf", records, {.architecture = "qwen2", .name = "a name"});
-  gguf_file const f(tmp.path / "a.gguf");
+  adapter_file const f(tmp.path / "a.gguf");
   CHECK(f.version == 3);
   CHECK(f.keys == std::vector<std::string>{"general.architecture", "general.type", "general.name", "adapter.type",
                                            "adapter.lora.alpha"});
@@ -181,7 +181,7 @@ TEST_CASE("a GGUF adapter has llama.cpp's keys, names and shapes", "[io]") {
   save_gguf_adapter(tmp.path / "b.gguf", turned, {.architecture = "qwen2", .name = "a name"});
   CHECK(bytes_of(tmp.path / "b.gguf") == f.bytes);
   save_gguf_adapter(tmp.path / "c.gguf", turned, {.architecture = "qwen2"});
-  CHECK(gguf_file(tmp.path / "c.gguf").keys.size() == 4);
+  CHECK(adapter_file(tmp.path / "c.gguf").keys.size() == 4);
 }
 
 TEST_CASE("every layer counts with its own scale and rank under llama.cpp's one alpha", "[io]") {
@@ -189,7 +189,7 @@ TEST_CASE("every layer counts with its own scale and rank under llama.cpp's one 
   std::vector const records{record("h.0.attn.c_attn", 6, 3, 1, 0.125), record("h.1.mlp.c_fc", 2, 3, 4, -1.5),
                             record("h.2.mlp.c_proj", 2, 2, 3, 0.7)};
   save_gguf_adapter(tmp.path / "a.gguf", records, {.architecture = "gpt2"});
-  gguf_file const f(tmp.path / "a.gguf");
+  adapter_file const f(tmp.path / "a.gguf");
   CHECK(f.floats.at("adapter.lora.alpha") == 6.f);  // largest |s|*r
   char const* const names[] = {"blk.0.attn_qkv.weight", "blk.1.ffn_up.weight", "blk.2.ffn_down.weight"};
   for (std::size_t n = 0; n < 3; ++n) {
@@ -207,7 +207,7 @@ TEST_CASE("every layer counts with its own scale and rank under llama.cpp's one 
   for (double const s : {0., 1e-60}) {  // alpha 0 would count as a scale of 1
     std::vector const nothing{record("h.0.mlp.c_fc", 2, 3, 2, s)};
     save_gguf_adapter(tmp.path / "zero.gguf", nothing, {.architecture = "gpt2", .may_replace = overwrite::yes});
-    gguf_file const zero(tmp.path / "zero.gguf");
+    adapter_file const zero(tmp.path / "zero.gguf");
     CHECK(zero.floats.at("adapter.lora.alpha") == 1.f);
     for (float const x : zero["blk.0.ffn_up.weight.lora_b"].values) CHECK(x == 0.f);
   }
@@ -220,7 +220,7 @@ TEST_CASE("16-bit GGUF adapters are rounded", "[io]") {
   std::vector const records{r};
   save_gguf_adapter(tmp.path / "f16", records, {.architecture = "bert", .type = dtype::F16});
   save_gguf_adapter(tmp.path / "bf16", records, {.architecture = "bert", .type = dtype::BF16});
-  gguf_file const f16(tmp.path / "f16"), b16(tmp.path / "bf16");
+  adapter_file const f16(tmp.path / "f16"), b16(tmp.path / "bf16");
   auto const &h = f16["blk.3.attn_q.weight.lora_a"], &b = b16["blk.3.attn_q.weight.lora_a"];
   CHECK(h.type == 1);
   CHECK(b.type == 30);
@@ -235,7 +235,7 @@ TEST_CASE("rows of a llama's q and k are paired as llama.cpp pairs them, no othe
       record("model.layers.0.self_attn.q_proj", 12, 2, 1, 1), record("model.layers.0.self_attn.k_proj", 6, 2, 1, 1),
       record("model.layers.0.self_attn.v_proj", 6, 2, 1, 1), record("model.layers.0.self_attn.o_proj", 6, 2, 1, 1)};
   save_gguf_adapter(tmp.path / "a", records, {.architecture = "llama", .heads = 2, .kv_heads = 1});
-  gguf_file const f(tmp.path / "a");
+  adapter_file const f(tmp.path / "a");
   using numbers = std::vector<float>;
   CHECK(f["blk.0.attn_q.weight.lora_b"].values == numbers{0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11});
   CHECK(f["blk.0.attn_k.weight.lora_b"].values == numbers{0, 3, 1, 4, 2, 5});
@@ -244,11 +244,11 @@ TEST_CASE("rows of a llama's q and k are paired as llama.cpp pairs them, no othe
   CHECK(f["blk.0.attn_q.weight.lora_a"].values == records[0].a.values);
   for (char const* const other : {"qwen2", "qwen3"}) {
     save_gguf_adapter(tmp.path / other, records, {.architecture = other, .heads = 2, .kv_heads = 1});
-    CHECK(gguf_file(tmp.path / other)["blk.0.attn_q.weight.lora_b"].values == records[0].b.values);
+    CHECK(adapter_file(tmp.path / other)["blk.0.attn_q.weight.lora_b"].values == records[0].b.values);
   }
   std::vector const rank2{record("layers.0.self_attn.k_proj", 4, 2, 2, 1)};
   save_gguf_adapter(tmp.path / "b", rank2, {.architecture = "llama", .kv_heads = 1});
-  CHECK(gguf_file(tmp.path / "b")["blk.0.attn_k.weight.lora_b"].values ==
+  CHECK(adapter_file(tmp.path / "b")["blk.0.attn_k.weight.lora_b"].values ==
         numbers{0, 0.25f, 2, 2.25f, 1, 1.25f, 3, 3.25f});
 }
 
@@ -333,7 +333,7 @@ TEST_CASE("an anchored record is widened by the caller or refused", "[io]") {
   CHECK(tmp.files() == 0);
   records[0] = widened(r);
   save_gguf_adapter(tmp.path / "a", records, options);
-  gguf_file const f(tmp.path / "a");
+  adapter_file const f(tmp.path / "a");
   CHECK(f["blk.0.ffn_up.weight.lora_b"].ne[0] == 3);
   CHECK(added(f, "blk.0.ffn_up.weight", 1, 2) == Approx(0.5 * (1 * 2 + 1.25 * 102 - 5 * 3)));
 }
@@ -380,6 +380,6 @@ TEST_CASE("an existing file is replaced on demand only", "[io]") {
   CHECK(code() == EEXIST);
   CHECK(bytes_of(path) == "mine");
   save_gguf_adapter(path, records, {.architecture = "llama", .may_replace = overwrite::yes});
-  CHECK(gguf_file(path).tensors.size() == 2);
+  CHECK(adapter_file(path).tensors.size() == 2);
   CHECK(tmp.files() == 1);
 }
