@@ -65,7 +65,7 @@ training::train_record train_and_save(B& be, T const& t, training::train_spec co
   auto const folder = std::filesystem::path(o.out) / "adapters" / id;
   save_adapters(be, run.model(), from, folder);
   if (auto const& e = run.model().estimate; e.bytes > 0) {
-    std::printf("  the gradients of %zu layers took %.1f MB and %.1f s%s; each batch turned them by",
+    std::printf("  the gradients of %zu layers took %.1f MB and %.1f s%s; the last piece of each batch turned them by",
                 run.model().linears().size(), static_cast<double>(e.bytes) / 1e6, e.seconds,
                 e.settled ? ", and settled early" : "");
     for (double const turn : e.turns) std::printf(" %.3f", turn);

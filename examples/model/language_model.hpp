@@ -8,7 +8,7 @@ namespace model {
 struct estimate_report {
   std::int64_t bytes = 0;       ///< that it kept between batches
   index_t batches = 0;          ///< that it took
-  std::vector<double> turns{};  ///< how far each batch after the first turned it: means over layers
+  std::vector<double> turns{};  ///< how far the last piece of each batch after the first turned it, on average
   bool settled = false;         ///< it ended before the sample did
   double seconds = 0;
 };

@@ -21,7 +21,7 @@ struct train_spec {
   index_t steps = 200, epochs = 0, warmup = -1, batch = 16, evaluate_every = 25;
   sample_size sample = {};
   index_t passes = 1;  ///< over the sample of streamed gradients: a second one refines the first
-  double settle = 0;   ///< of streamed gradients: enough batches once one turns them by less; 0: take all
+  double settle = 0;   ///< of streamed gradients: enough once a batch's last piece turns them by less; 0: take all
 };
 
 /// What plans, command lines and checkpoints know of a number or word that decides a run.
@@ -55,8 +55,8 @@ void for_each_field(S& s, F const& f) {
   f(field{"sample_batch", "items of each of them", 1}, s.sample.batch);
   f(field{"passes", "passes over the gradient sample: a second one refines the first", 1, false, true, s.passes > 1},
     s.passes);
-  f(field{"settle", "end the sample once a batch turns the gradients' directions by less than this (a sine)", 0, false,
-          true, s.settle > 0},
+  f(field{"settle", "end the sample once a batch's last piece turns the directions by less than this (a sine)", 0,
+          false, true, s.settle > 0},
     s.settle);
   f(field{"evaluate_every", "steps between evaluations", 1}, s.evaluate_every);
 }
