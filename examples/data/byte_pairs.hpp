@@ -32,8 +32,12 @@ inline byte_pair_tables read_byte_pairs(loraga::gguf_file const& file) {
   expect("tokenizer.ggml.pre", pieces, pieces == "smollm" || pieces == "gpt-2", "smollm or gpt-2");
   t.digits_alone = pieces == "smollm";
   t.tokens = file.texts("tokenizer.ggml.tokens");
-  constexpr int normal = 1;
-  for (int const kind : file.numbers<int>("tokenizer.ggml.token_type")) t.special.push_back(kind != normal);
+  constexpr int normal = 1, user_defined = 4;
+  for (int const kind : file.numbers<int>("tokenizer.ggml.token_type")) {
+    expect("tokenizer.ggml.token_type", "user defined", kind != user_defined,
+           "no tokens that are cut out of a text first");
+    t.special.push_back(kind != normal);
+  }
   for (auto const& line : file.texts("tokenizer.ggml.merges")) {
     auto const space = line.find(' ', 1);
     expect("tokenizer.ggml.merges", line, space != line.npos, "two tokens with a space between");
@@ -55,9 +59,24 @@ inline byte_pair_tables read_byte_pairs(std::filesystem::path const& path) {
   expect("model.type", model.value("type", "") == "BPE", "BPE");
   expect("model.vocab", model.contains("vocab") && model["vocab"].is_object(), "ids by token");
   expect("model.merges", model.contains("merges") && model["merges"].is_array(), "a list of merges");
-  std::string const before = json.contains("pre_tokenizer") ? json["pre_tokenizer"].dump() : "";
-  expect("pre_tokenizer", before.find("\"ByteLevel\"") != before.npos, "ByteLevel");
-  t.digits_alone = before.find("\"Digits\"") != before.npos;
+  auto const on = [](auto const& of, char const* key, bool otherwise) {
+    return of.contains(key) && of[key].is_boolean() ? of[key].template get<bool>() : otherwise;
+  };
+  expect("normalizer", !json.contains("normalizer") || json["normalizer"].is_null(), "none");
+  expect("model.byte_fallback", !on(model, "byte_fallback", false), "false");
+  expect("model.ignore_merges", !on(model, "ignore_merges", false), "false");
+  expect("pre_tokenizer", json.contains("pre_tokenizer") && json["pre_tokenizer"].is_object(), "ByteLevel");
+  auto steps = nlohmann::ordered_json::array({json["pre_tokenizer"]});
+  if (steps[0].value("type", "") == "Sequence" && steps[0].contains("pretokenizers")) steps = steps[0]["pretokenizers"];
+  bool known = steps.is_array() && !steps.empty() && steps.size() <= 2;
+  for (std::size_t i = 0; known && i < steps.size(); ++i) {
+    auto const type = steps[i].is_object() ? steps[i].value("type", "") : "";
+    bool const last = i + 1 == steps.size();
+    if (last)
+      known = type == "ByteLevel" && on(steps[i], "use_regex", true) && !on(steps[i], "add_prefix_space", false);
+    else known = t.digits_alone = type == "Digits" && on(steps[i], "individual_digits", false);
+  }
+  expect("pre_tokenizer", known, "ByteLevel with GPT-2's pieces, alone or behind Digits one by one");
   auto const put = [&](std::string const& token, index_t id, bool special) {
     expect("an id", id >= 0 && id < 10'000'000, "a number below 10 million");
     auto const at = static_cast<std::size_t>(id);
@@ -68,9 +87,12 @@ inline byte_pair_tables read_byte_pairs(std::filesystem::path const& path) {
   for (auto const& [token, id] : model["vocab"].items())
     put(token, id.is_number_integer() ? id.get<index_t>() : -1, false);
   if (json.contains("added_tokens"))
-    for (auto const& a : json["added_tokens"])
+    for (auto const& a : json["added_tokens"]) {
+      expect("added_tokens", a.is_object() && on(a, "special", true),
+             "special ones: others are cut out of a text first");
       put(loraga::json_field<std::string>(a, "content", "", t.where), loraga::json_field<index_t>(a, "id", -1, t.where),
           true);
+    }
   for (auto const& m : model["merges"]) {
     if (m.is_array() && m.size() == 2 && m[0].is_string() && m[1].is_string()) {
       t.merges.emplace_back(m[0].get<std::string>(), m[1].get<std::string>());

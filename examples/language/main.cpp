@@ -16,6 +16,10 @@ data::byte_pairs read_tokenizer(loraga::base_model const& base) {
 /// The model's answers to held-out terms, before and after each run, to read.
 void print_answers(options const& o, dictionary const& d) {
   auto const read = [](std::filesystem::path const& path) { return training::json::parse(loraga::read_text(path)); };
+  std::vector<std::filesystem::path> runs;
+  for (auto const& entry : std::filesystem::directory_iterator(o.out + "/adapters"))
+    if (std::filesystem::exists(entry.path() / "answers.json")) runs.push_back(entry.path());
+  std::sort(runs.begin(), runs.end());
   std::string text;
   auto const before = read(o.out + "/before.json");
   for (auto const& [term, said] : before.items()) {
@@ -23,10 +27,8 @@ void print_answers(options const& o, dictionary const& d) {
         std::find_if(d.held_out.begin(), d.held_out.end(), [&](auto const& x) { return x.term == term; });
     text += "## " + term + "\n\n* dictionary: " + (found == d.held_out.end() ? "" : found->text) +
             "\n* before: " + said.get<std::string>() + "\n";
-    for (auto const& entry : std::filesystem::directory_iterator(o.out + "/adapters"))
-      if (std::filesystem::exists(entry.path() / "answers.json"))
-        text += "* " + entry.path().filename().string() + ": " +
-                read(entry.path() / "answers.json").value(term, std::string()) + "\n";
+    for (auto const& run : runs)
+      text += "* " + run.filename().string() + ": " + read(run / "answers.json").value(term, std::string()) + "\n";
     text += "\n";
   }
   training::write_whole(o.out + "/answers.md", text);
@@ -43,6 +45,26 @@ void write_held_out(options const& o, dictionary const& d) {
   training::write_whole(o.out + "/held_out.json", all.dump() + '\n');
 }
 
+/// What decides the numbers of all runs in OUT, beside each run's own options: OUT/job.json says it.
+/// errors  runtime_error if the folder holds another job, or runs of an unknown one
+void require_same_job(options const& o, index_t definitions) {
+  std::filesystem::path const path = o.out + "/job.json";
+  auto const file = [](std::filesystem::path const& p) { return p.filename().string(); };
+  training::json const ours{{"model", file(o.model)}, {"dictionary", file(o.data)}, {"definitions", definitions},
+                            {"longest", o.longest},   {"held_out", o.held_out},     {"tokens", o.most_tokens},
+                            {"answers", o.answers}};
+  bool const known = std::filesystem::exists(path);
+  if (!known && std::filesystem::exists(o.out + "/results.jsonl"))
+    throw std::runtime_error(o.out + ": holds results, and no job.json says of what; choose another --out");
+  if (!known) return training::write_whole(path.string(), ours.dump(1) + '\n');
+  auto const theirs = training::json::parse(loraga::read_text(path), nullptr, false);
+  for (auto const& [key, value] : ours.items())
+    if (!theirs.is_object() || !theirs.contains(key) || theirs[key] != value)
+      throw std::runtime_error(path.string() + ": " + key + " is " +
+                               (theirs.is_object() && theirs.contains(key) ? theirs[key].dump() : "missing") +
+                               " there, here " + value.dump() + "; choose another --out");
+}
+
 void run(options const& o) {
   std::filesystem::create_directories(o.out + "/adapters");
   loraga::base_model const base(o.model);
@@ -54,6 +76,10 @@ void run(options const& o) {
               static_cast<long long>(data.test.count()), static_cast<long long>(data.cut),
               static_cast<long long>(o.longest));
   std::fflush(stdout);
+  if (auto const words = model::read_decoder_shape(base).vocabulary; tokenizer.size() > words)
+    throw std::runtime_error(o.model + ": its tokenizer has " + std::to_string(tokenizer.size()) +
+                             " tokens, its embedding " + std::to_string(words) + "; expected at least as many");
+  require_same_job(o, data.train.count() + data.validation.count() + data.test.count());
   write_held_out(o, data);
   material const from{base, tokenizer, ask, data};
   training::job const work = [&](training::laboratory const& lab) { training::compare(lab, o); };

@@ -39,6 +39,8 @@ options parse_options(int argc, char** argv) {
   count("--answers", o.answers, "held-out terms that the model defines before and after");
   app.get_option("--rates")->excludes(app.get_option("--lr"));
   training::read_options(app, o, argc, argv);
+  for (auto const& name : o.methods) training::require_frozen_start(training::find_method(name), o.run);
+  if (!o.plan.empty()) throw std::runtime_error("language: --plan is not for this example");
   return o;
 }
 

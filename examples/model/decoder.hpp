@@ -60,6 +60,7 @@ class decoder {
         embedding(be, base, "model.embed_tokens.weight"),
         head(be, base, s.tied ? "model.embed_tokens.weight" : "lm_head.weight"),
         gain_(vector_of(be, base["model.norm.weight"], s.width)) {
+    for (auto const* w : {&embedding, &head}) require_weight_shape(w->stored(), s.vocabulary, s.width);
     for (index_t l = 0; l < s.layers; ++l) blocks.emplace_back(be, base, "model.layers." + std::to_string(l), s);
     streams_.resize(blocks.size() + 1);
   }
@@ -76,11 +77,8 @@ class decoder {
   loss_result run(B& be, batch_type const& batch, double weight) {
     index_t const tokens = batch.ids.cols;
     auto const turns = angles(be, batch.spans);
-    embedding.look_up(be, batch.ids, stream(be, 0, tokens));
-    for (std::size_t l = 0; l < blocks.size(); ++l)
-      blocks[l].forward(be, stream(be, l, tokens), stream(be, l + 1, tokens), batch, turns);
+    auto const last = forward(be, batch, turns);
     loraga::scratch<B> temporary(be);
-    auto const last = stream(be, blocks.size(), tokens);
     auto const dx = temporary.template matrix<float>(shape.width, tokens);
     auto const result = foretell(be, last, batch, weight, dx);
     if (weight == 0) return result;
@@ -89,14 +87,7 @@ class decoder {
   }
 
   /// Logits after every token of the batch, vocabulary x tokens, in `to`.
-  void logits(B& be, batch_type const& batch, view to) {
-    index_t const tokens = batch.ids.cols;
-    auto const turns = angles(be, batch.spans);
-    embedding.look_up(be, batch.ids, stream(be, 0, tokens));
-    for (std::size_t l = 0; l < blocks.size(); ++l)
-      blocks[l].forward(be, stream(be, l, tokens), stream(be, l + 1, tokens), batch, turns);
-    answer(be, stream(be, blocks.size(), tokens), to);
-  }
+  void logits(B& be, batch_type const& batch, view to) { answer(be, forward(be, batch, angles(be, batch.spans)), to); }
 
   /// What keys and values of one sequence's tokens are kept in while it grows.
   struct cache {
@@ -115,12 +106,11 @@ class decoder {
   void extend(B& be, batch_type const& batch, cache& c, view to) {
     index_t const tokens = batch.ids.cols;
     auto const turns = angles(be, batch.spans);
-    embedding.look_up(be, batch.ids, stream(be, 0, tokens));
-    for (std::size_t l = 0; l < blocks.size(); ++l)
-      blocks[l].extend(be, stream(be, l, tokens), stream(be, l + 1, tokens), batch.spans, turns, c.keys[l].view(),
-                       c.values[l].view(), c.tokens);
+    auto const last = through_blocks(be, batch, [&](std::size_t l, view x, view y) {
+      blocks[l].extend(be, x, y, batch.spans, turns, c.keys[l].view(), c.values[l].view(), c.tokens);
+    });
     c.tokens += tokens;
-    answer(be, stream(be, blocks.size(), tokens).columns(tokens - 1, 1), to);
+    answer(be, last.columns(tokens - 1, 1), to);
   }
 
  private:
@@ -136,6 +126,17 @@ class decoder {
     auto const to = angles_.get(be, shape.head_size, spans.cols);
     be.for_each(shape.head_size / 2, spans.cols, functor::rope_angles<indices>{to, spans, shape.rope_base});
     return to;
+  }
+  /// block(l, x, y) for every block, from the tokens' embeddings on; the last one's y.
+  template <class F>
+  view through_blocks(B& be, batch_type const& batch, F const& block) {
+    index_t const tokens = batch.ids.cols;
+    embedding.look_up(be, batch.ids, stream(be, 0, tokens));
+    for (std::size_t l = 0; l < blocks.size(); ++l) block(l, stream(be, l, tokens), stream(be, l + 1, tokens));
+    return stream(be, blocks.size(), tokens);
+  }
+  view forward(B& be, batch_type const& batch, view turns) {
+    return through_blocks(be, batch, [&](std::size_t l, view x, view y) { blocks[l].forward(be, x, y, batch, turns); });
   }
   void normalise(B& be, view x, view inverse, view y) {
     be.for_each(1, x.cols, functor::rms_norm{x, gain_.view(), inverse, y, shape.epsilon});

@@ -1,4 +1,6 @@
 #pragma once
+#include <set>
+
 #include "decoder.hpp"
 
 // Sizes of a llama-type decoder, from a GGUF file's metadata or from config.json beside safetensors.
@@ -73,11 +75,32 @@ inline decoder_shape read_config_shape(loraga::safetensors_model const& files) {
     auto const p = json.find(key);
     if (p == json.end() || p->is_null()) continue;
     if (!p->is_object()) refuse(key, p->dump().substr(0, 80), "an object");
-    auto const type = loraga::json_field<std::string>(*p, "rope_type", "default", where);
+    auto const old = loraga::json_field<std::string>(*p, "type", "default", where);  // the key's name before
+    auto const type = loraga::json_field<std::string>(*p, "rope_type", old, where);
     if (type != "default") refuse(key, "'" + type + "'", "plain rotation");
     s.rope_base = loraga::json_field(*p, "rope_theta", s.rope_base, where);
   }
   return s;
+}
+
+/// A tensor that the decoder would leave out changes what the model computes: biases, norms of q and k, experts.
+/// errors  format_error naming it
+inline void require_known_tensors(loraga::base_model const& base, decoder_shape const& s) {
+  std::set<std::string> known{"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"};
+  for (index_t l = 0; l < s.layers; ++l)
+    for (auto const* module : {"input_layernorm", "post_attention_layernorm", "self_attn.q_proj", "self_attn.k_proj",
+                               "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"})
+      known.insert("model.layers." + std::to_string(l) + "." + module + ".weight");
+  auto const require = [&](bool ok, std::string const& name) {
+    if (!ok)
+      loraga::raise<loraga::format_error>(base.path().string(), "'" + name + "'", "unknown",
+                                          "a tensor of a llama of " + std::to_string(s.layers) + " layers");
+  };
+  for (auto const& name : base.names())
+    require(known.contains(name) || name.ends_with(".rotary_emb.inv_freq"), name);  // a buffer of old checkpoints
+  if (auto const* gguf = base.in_gguf())
+    for (auto const& t : gguf->tensors())
+      require(!loraga::gguf_parameter_name("llama", t.name).empty(), loraga::format::printable(t.name));
 }
 
 /// errors  as above; format_error for sizes that do not fit together
@@ -89,6 +112,7 @@ inline decoder_shape read_decoder_shape(loraga::base_model const& base) {
                                         std::to_string(s.heads) + " of " + std::to_string(s.head_size) + " for " +
                                             std::to_string(s.kv_heads) + " key heads",
                                         "a multiple of the key heads, of an even size");
+  require_known_tensors(base, s);
   return s;
 }
 

@@ -6,6 +6,14 @@
 
 namespace model {
 
+/// errors  format_error naming the tensor if it has other sizes
+inline void require_weight_shape(loraga::base_weight const& stored, index_t out, index_t in) {
+  std::vector<index_t> const shape{out, in};
+  if (stored.shape() != shape)
+    loraga::raise<loraga::format_error>(stored.label(), "shape", loraga::shape_text(stored.shape()),
+                                        loraga::shape_text(shape));
+}
+
 /// A linear layer without bias whose W stays packed and is never written, with an adapter beside it and, while a start
 /// is measured, something that watches the gradient W would get.
 template <class B>
@@ -17,15 +25,11 @@ class frozen_linear {
   packed_weight<B> weight;
   adapter_slot<B> adapter;
   std::function<void(B&, view, view)> watcher;  // takes (dY, X)
-  loraga::input_statistics<B>* listener = nullptr;
 
   /// errors  format_error where the base's tensor is missing or has another shape
   frozen_linear(B& be, loraga::base_model const& base, std::string const& module, index_t out, index_t in)
       : weight(be, base, module + ".weight") {
-    std::vector<index_t> const shape{out, in};
-    if (weight.stored().shape() != shape)
-      loraga::raise<loraga::format_error>(weight.stored().label(), "shape", loraga::shape_text(weight.stored().shape()),
-                                          loraga::shape_text(shape));
+    require_weight_shape(weight.stored(), out, in);
   }
   index_t out() const { return weight.out(); }
   index_t in() const { return weight.in(); }
@@ -39,7 +43,6 @@ class frozen_linear {
 
   /// y = W*x + the adapter's part, or y += that.
   void forward(B& be, view x, view y, bool accumulate = false) {
-    if (listener) listener->add(be, x);
     weight.forward(be, x, y, accumulate);
     adapter.forward(be, view{}, x, view{}, y);
   }

@@ -14,7 +14,7 @@ struct estimate_report {
 };
 
 /// A decoder as the training sees it: nothing but adapters trains, and a batch of items is cut into pieces of at most
-/// `most_tokens` tokens, whose gradients add up.
+/// `most_tokens` tokens, whose gradients add up. A longer item is a piece of its own.
 template <class B>
 class language_model {
  public:

@@ -96,7 +96,7 @@ inline void show(adapter_options const& o) {
 /// sign 1 adds the adapters to the base, -1 takes them out.
 /// errors  as merge_peft
 inline void merge(adapter_options const& o, double sign) {
-  if (o.base.extension() == ".gguf")
+  if (is_gguf(o.base))
     throw value_error(
         "merge: " + o.base.string() +
         " is a GGUF file, which is not written; expected the model in safetensors (convert the merged one), "

@@ -41,6 +41,9 @@ class init_job {
     if (o_.anchored() && !base_.in_safetensors())
       raise<value_error>("loraga_init", "--relative-to", "anchored, for a GGUF base, which is not written",
                          "original: the adapter of rank 2r beside the base as it is");
+    if (o_.fan_in_fan_out.value_or(false) && !base_.in_safetensors())
+      raise<value_error>("loraga_init", "--fan-in-fan-out", "given for a GGUF base",
+                         "nothing: its weights lie out x in");
     if (o_.needs_gradients()) gradients_.emplace(o_.gradients);
     if (o_.needs_inputs()) inputs_.emplace(o_.inputs);
     prefix_ = o_.module_prefix.value_or(o_.renames.empty() ? o_.family_prefix : "");

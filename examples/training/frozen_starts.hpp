@@ -17,7 +17,7 @@ inline constexpr bool is_frozen = requires {
 template <class I>
 constexpr bool looks_at_weight = [] {
   return std::is_same_v<I, loraga::pissa_init> || std::is_same_v<I, loraga::milora_init> ||
-         std::is_same_v<I, loraga::olora_init> || std::is_same_v<I, loraga::corda_init>;
+         std::is_same_v<I, loraga::olora_init>;
 }();
 
 /// Starts all LoRA adapters of a model, each from what was measured of its layer (nothing, for most starts).
@@ -87,7 +87,7 @@ std::vector<loraga::projected_gradient<B>> refine_gradients(B& be, M& m, S const
   return all;
 }
 
-/// errors  value_error for a method that changes the base, or needs more of it than a packed one gives
+/// errors  as require_frozen_start
 template <class B, class M, class S>
 void start_frozen_adapters(B& be, M& m, method const& how, train_spec const& s, S const& items) {
   loraga::frozen_pair_anchor const pair;
@@ -96,39 +96,33 @@ void start_frozen_adapters(B& be, M& m, method const& how, train_spec const& s, 
     start_frozen(be, m, init, s.seed, anchor, from...);
   };
   auto const begin_from_gradients = [&](auto const& init, auto const& anchor) {
-    if (s.passes > 2)
-      loraga::raise<loraga::value_error>("training", "passes", std::to_string(s.passes),
-                                         "1 or 2: a third changes nothing");
     auto const first = stream_gradients(be, m, items, s);
     if (s.passes > 1) begin(init, anchor, refine_gradients(be, m, items, s, first));
     else begin(init, anchor, first);
   };
-  if (how.kind == adapter_kind::lora) switch (how.how) {
-      case start::kaiming:
-        return begin(loraga::kaiming_init{}, pair);
-      case start::gaussian_pair:
-        return begin(loraga::gaussian_pair_init{.stable = how.scale == loraga::ga_scale::stable, .gamma = s.gamma},
-                     pair);
-      case start::pissa:
-        return begin(loraga::pissa_init{}, pair);
-      case start::milora:
-        return begin(loraga::milora_init{}, pair);
-      case start::olora:
-        return begin(loraga::olora_init{}, pair);
-      case start::lora_one:
-        return begin_from_gradients(loraga::lora_one_init{.gamma = s.gamma}, loraga::no_anchor{});
-      case start::lora_ga: {
-        loraga::lora_ga_init const init{
-            .gamma = s.gamma, .directions = parse_directions(s.directions), .scale = how.scale, .seed = s.seed};
-        if (how.source == direction_source::gradient) return begin_from_gradients(init, pair);
-        return begin(init, pair, random_gradients<gradient>(be, m, s.seed));
-      }
-      default:
-        break;
+  require_frozen_start(how, s);
+  switch (how.how) {
+    case start::kaiming:
+      return begin(loraga::kaiming_init{}, pair);
+    case start::gaussian_pair:
+      return begin(loraga::gaussian_pair_init{.stable = how.scale == loraga::ga_scale::stable, .gamma = s.gamma}, pair);
+    case start::pissa:
+      return begin(loraga::pissa_init{}, pair);
+    case start::milora:
+      return begin(loraga::milora_init{}, pair);
+    case start::olora:
+      return begin(loraga::olora_init{}, pair);
+    case start::lora_one:
+      return begin_from_gradients(loraga::lora_one_init{.gamma = s.gamma}, loraga::no_anchor{});
+    case start::lora_ga: {
+      loraga::lora_ga_init const init{
+          .gamma = s.gamma, .directions = parse_directions(s.directions), .scale = how.scale, .seed = s.seed};
+      if (how.source == direction_source::gradient) return begin_from_gradients(init, pair);
+      return begin(init, pair, random_gradients<gradient>(be, m, s.seed));
     }
-  loraga::raise<loraga::value_error>("training", "method", "'" + how.name + "'",
-                                     "one whose start leaves the base as it is: lora, rslora, lora+, pissa, milora, "
-                                     "olora, lora-one, lora-ga, ga-random, gaussian, +so or +ga");
+    default:
+      break;
+  }
 }
 
 }  // namespace training

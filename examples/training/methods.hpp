@@ -114,6 +114,20 @@ inline train_spec spec_of(train_spec s, std::string const& name) {
   return s;
 }
 
+/// For a base that is not written.
+/// errors  value_error for a method that changes the base, or needs more of it than a packed one gives; for passes > 2
+inline void require_frozen_start(method const& how, train_spec const& s) {
+  using enum start;
+  bool const suits = how.kind == adapter_kind::lora && how.how != none && how.how != corda && !how.own_ranks();
+  if (!suits)
+    loraga::raise<loraga::value_error>("training", "method", "'" + how.name + "'",
+                                       "one whose start leaves the base as it is: lora, rslora, lora+, pissa, milora, "
+                                       "olora, lora-one, lora-ga, ga-random, gaussian, +so or +ga");
+  if (s.passes > 2)
+    loraga::raise<loraga::value_error>("training", "passes", std::to_string(s.passes),
+                                       "1 or 2: a third changes nothing");
+}
+
 inline loraga::ga_directions parse_directions(std::string const& name) {
   if (name == "ArB2r") return loraga::ga_directions::ArB2r;
   if (name == "A2rBr") return loraga::ga_directions::A2rBr;

@@ -39,15 +39,18 @@ index_t adalora_rank(M& m, index_t kept) {
 template <class B, class M, class S>
 std::vector<index_t> layer_ranks(B& be, M& m, method const& how, train_spec const& s, S const& items,
                                  measurements<B>& measured) {
-  if (how.how == start::eva) {
-    measured.inputs = collect_inputs(be, m, items, s, {});
-    return eva_ranks(be, measured.inputs, s.rank);
-  }
-  if constexpr (!is_frozen<M>)
+  if constexpr (is_frozen<M>) {
+    require_frozen_start(how, s);  // before anything is measured
+  } else {
+    if (how.how == start::eva) {
+      measured.inputs = collect_inputs(be, m, items, s, {});
+      return eva_ranks(be, measured.inputs, s.rank);
+    }
     if (how.how == start::gora) {
       measured.gradients = estimate_gradients<loraga::dense_gradient<B>>(be, m, items, s.sample, {s.seed, 1000});
       return gora_ranks(be, m, measured.gradients, s.rank);
     }
+  }
   index_t const rank = how.kind == adapter_kind::adalora ? adalora_rank(m, s.rank) : s.rank;
   std::vector<index_t> ranks;
   for (auto* l : m.linears()) ranks.push_back(std::min(rank, most_rank(*l)));

@@ -101,14 +101,32 @@ TEST_CASE("byte pairs are read from either kind of file, and what they are not i
   for (std::size_t i = 1; i < tables.tokens.size(); ++i) vocabulary[tables.tokens[i]] = i;
   for (auto const& [x, y] : tables.merges) merges.push_back({x, y});
   nlohmann::ordered_json file{
-      {"added_tokens", {{{"id", 0}, {"content", "<|end|>"}}}},
-      {"pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {{{"type", "Digits"}}, {{"type", "ByteLevel"}}}}}},
+      {"added_tokens", {{{"id", 0}, {"content", "<|end|>"}, {"special", true}}}},
+      {"pre_tokenizer",
+       {{"type", "Sequence"},
+        {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, {{"type", "ByteLevel"}}}}}},
       {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", merges}}}};
   test::write_file(folder / "tokenizer.json", file.dump());
   data::byte_pairs const t(data::read_byte_pairs(folder / "tokenizer.json"));
   CHECK(pieces(t, "hello w12") == words{"hello", " w", "1", "2"});
   CHECK(t.special("<|end|>") == 0);
-  file["model"]["type"] = "Unigram";
-  test::write_file(folder / "tokenizer.json", file.dump());
-  CHECK(test::message_of([&] { data::read_byte_pairs(folder / "tokenizer.json"); }).find("BPE") != std::string::npos);
+  auto const refused = [&](auto change, char const* part) {
+    auto other = file;
+    change(other);
+    test::write_file(folder / "other.json", other.dump());
+    INFO(part);
+    CHECK(test::message_of([&] { data::read_byte_pairs(folder / "other.json"); }).find(part) != std::string::npos);
+  };
+  using J = nlohmann::ordered_json&;
+  refused([](J j) { j["model"]["type"] = "Unigram"; }, "BPE");
+  // pieces, or characters, that would be others than this tokenizer's
+  refused([](J j) { j["pre_tokenizer"]["pretokenizers"][0]["type"] = "Split"; }, "pre_tokenizer");
+  refused([](J j) { j["pre_tokenizer"]["pretokenizers"][0]["individual_digits"] = false; }, "pre_tokenizer");
+  refused([](J j) { j["pre_tokenizer"]["pretokenizers"][1]["use_regex"] = false; }, "pre_tokenizer");
+  refused([](J j) { j["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = true; }, "pre_tokenizer");
+  refused([](J j) { j["pre_tokenizer"] = nullptr; }, "pre_tokenizer");
+  refused([](J j) { j["normalizer"] = {{"type", "NFC"}}; }, "normalizer");
+  refused([](J j) { j["model"]["ignore_merges"] = true; }, "ignore_merges");
+  refused([](J j) { j["model"]["byte_fallback"] = true; }, "byte_fallback");
+  refused([](J j) { j["added_tokens"][0]["special"] = false; }, "added_tokens");
 }

@@ -56,6 +56,13 @@ TEST_CASE("the decoder reads its sizes from either file, and gives the same numb
   CHECK(r.count == 18);
 }
 
+TEST_CASE("an embedding of another size than the vocabulary is refused", "[examples]") {
+  fixture f;
+  auto shape = model::read_decoder_shape(f.base);
+  shape.vocabulary = 41;
+  CHECK_THROWS_AS((network(f.be, {&f.base, shape, 256})), format_error);
+}
+
 TEST_CASE("adapters' gradients in a decoder are those of differences", "[examples]") {
   fixture f;
   auto m = f.make();
@@ -192,7 +199,7 @@ TEST_CASE("a base that this decoder cannot be is refused by name", "[examples]")
   auto const gguf = [&](auto change) {
     auto b = test::small_decoder::metadata();
     b.tensors = {{"token_embd.weight", {32, 40}, 0, 0}};
-    b.data = std::string(32 * 40 * 4, '\0');
+    b.data = std::string(32 * 40 * 4 + 32, '\0');
     change(b);
     test::write_file(files.folder / "other.gguf", b.bytes());
     return says(files.folder / "other.gguf");
@@ -203,6 +210,9 @@ TEST_CASE("a base that this decoder cannot be is refused by name", "[examples]")
   CHECK(gguf([](B b) { b.number<std::uint32_t>("llama.rope.dimension_count", 4, 4); }).find("dimension_count") !=
         std::string::npos);
   CHECK(gguf([](B b) { b.number<std::uint32_t>("llama.expert_count", 4, 8); }).find("no experts") != std::string::npos);
+  for (auto const* more :
+       {"blk.0.attn_q.bias", "blk.0.attn_q_norm.weight", "blk.0.ffn_gate_exps.weight", "blk.2.attn_q.weight"})
+    CHECK(gguf([&](B b) { b.tensors.push_back({more, {1}, 0, 32 * 40 * 4}); }).find("unknown") != std::string::npos);
   auto const config = [&](std::string const& from, std::string const& to) {
     auto text = test::small_decoder::config();
     text.replace(text.find(from), from.size(), to);
@@ -213,6 +223,8 @@ TEST_CASE("a base that this decoder cannot be is refused by name", "[examples]")
   CHECK(config("\"silu\"", "\"gelu\"").find("hidden_act") != std::string::npos);
   CHECK(config("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3").find("key heads") != std::string::npos);
   CHECK(config("\"hidden_size\": 32,", "").find("hidden_size is missing") != std::string::npos);
+  CHECK(config("\"vocab_size\": 40", "\"rope_scaling\": {\"type\": \"linear\"}, \"vocab_size\": 40")
+            .find("rope_scaling") != std::string::npos);
   CHECK(config("\"vocab_size\": 40", "\"rope_scaling\": {\"rope_type\": \"llama3\"}, \"vocab_size\": 40")
             .find("rope_scaling") != std::string::npos);
 }

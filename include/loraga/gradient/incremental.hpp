@@ -237,19 +237,19 @@ class incremental_gradient {
   double turned(B& be, triplet_slabs<T, space> const& found) const {
     index_t const k = std::min(2 * options_.rank, width_);
     auto const s = found.s[0].row_range(0, k);
-    double const all = energy_of(be, s);
-    if (all == 0) return 0;
     scratch<B> temporary(be);
+    auto const energies = temporary.template matrix<double>(1, 3);  // all, within U's span, within V's
     auto const overlap = temporary.template matrix<T>(k, k);
-    double least = 1;
-    auto const look = [&](matrix_view<T const, space> before, matrix_view<T, space> now) {
+    sum_of_squares(be, s, energies.columns(0, 1));
+    auto const look = [&](matrix_view<T const, space> before, matrix_view<T, space> now, index_t side) {
       be.gemm(1.0, before.columns(0, k).transposed(), now.columns(0, k), 0.0, overlap);
       scale_columns(be, s, overlap);
-      least = std::min(least, energy_of(be, overlap) / all);
+      sum_of_squares(be, overlap, energies.columns(side, 1));
     };
-    look(state().u, found.u[0]);
-    look(state().v, found.v[0]);
-    return std::sqrt(std::max(0.0, 1 - least));
+    look(state().u, found.u[0], 1);
+    look(state().v, found.v[0], 2);
+    auto const e = read_all(be, energies);
+    return e[0] == 0 ? 0 : std::sqrt(std::max(0.0, 1 - std::min(e[1], e[2]) / e[0]));
   }
 
   static double energy_of(B& be, matrix_view<T const, space> y) {

@@ -88,7 +88,7 @@ class base_model {
   index_t heads_ = 0, kv_heads_ = 0;
 
   static std::variant<safetensors_model, gguf_file> open(std::filesystem::path const& path) {
-    if (path.extension() == ".gguf") return gguf_file(path);
+    if (is_gguf(path)) return gguf_file(path);
     return safetensors_model(path);
   }
 

@@ -68,6 +68,15 @@ void read_rows(gguf_tensor const& from, index_t first, V to, index_t rotary_head
   format::read_gguf_rows(from, to, [&](index_t i) { return format::gguf_rotary_row(first + i, size); });
 }
 
+/// Whether a file is GGUF: by its name, or else by its first letters (some stores give files no extension).
+inline bool is_gguf(std::filesystem::path const& path) {
+  std::error_code unknown;
+  if (path.extension() == ".gguf") return true;
+  if (!std::filesystem::is_regular_file(path, unknown)) return false;
+  mapped_file const file(path);
+  return file.bytes().size() >= 4 && std::memcmp(file.bytes().data(), "GGUF", 4) == 0;
+}
+
 /// A GGUF file, mapped read-only. Opening reads what stands before the data, and no tensor.
 /// errors  file_error, parse_gguf's
 class gguf_file {
@@ -138,10 +147,10 @@ class gguf_file {
   gguf_tensor operator[](std::string_view name) const {
     auto const p = positions_.find(name);
     if (p == positions_.end())
-      raise<format_error>(path().string(), "'" + std::string(name) + "'", "missing",
+      raise<format_error>(path().string(), format::printable(name), "missing",
                           "one of its " + std::to_string(positions_.size()) + " tensors");
     auto const& t = header_.tensors[p->second];
-    return {path().string() + ": '" + t.name + "'", t.facts, t.shape, file_->bytes().subspan(t.begin, t.end - t.begin)};
+    return {path().string() + ": " + format::printable(t.name), t.facts, t.shape, file_->bytes().subspan(t.begin, t.end - t.begin)};
   }
   /// The tensor's pages may leave memory.
   void forget(gguf_tensor const& t) const { file_->forget(t.bytes); }
