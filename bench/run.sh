@@ -7,6 +7,8 @@
 #   bench/run.sh experts   files of 40,000 tensors against the Python package, and loraga_adapter on them (two minutes)
 #   bench/run.sh evidence  every method of the paper on real text, the record behind docs/evidence.md (about 3 hours on two
 #                          cores, restartable); --budget HOURS, --stages S..., --steps N, --report-only, --help and more
+#   bench/run.sh llm       a quantised language model from several starts, steps in turn with PEFT, memory, and llama.cpp
+#                          (about 90 minutes on two cores, restartable); --stages S..., --help
 #   bench/run.sh compile   what including the headers costs, as ratios to including Eigen
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -81,10 +83,23 @@ case $what in
     done
     build/interop-light/bin/python bench/io/many_modules.py --opener build/bench_bytes --adapter build/bench_adapter_main \
       --work build/bench-experts --result $results/experts.json "$@" ;;
+  llm)
+    need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libicu-dev python3 python3-venv python3-numpy python3-scipy \
+      python3-matplotlib python3-torch libopenblas0-pthread
+    unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE  # they would slow the peer down
+    bash examples/run.sh llm --build-only
+    build_bench svd_server step_server shapes spectra
+    need_venv build/interop-venv tests/interop/requirements.txt
+    need_venv build/llama-venv bench/language/llama-cpp.txt  # compiles llama.cpp: ten minutes on two cores
+    /usr/bin/python3 bench/language/run.py --program build/release/examples/language --step-server $build/bench/step_server \
+      --shapes $build/bench/shapes --spectra $build/bench/spectra --server $build/bench/svd_server \
+      --python build/interop-venv/bin/python --llama-python build/llama-venv/bin/python \
+      --model build/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --data build/foldoc/foldoc.dict \
+      --work build/bench-llm --results $results "$@" ;;
   compile)
     need_packages g++ libeigen3-dev python3
     /usr/bin/python3 bench/compile/measure.py --result $results/compile.json "$@" ;;
   *)
-    sed -n '2,12s/^# \{0,1\}//p' "$0"
+    sed -n '2,14s/^# \{0,1\}//p' "$0"
     [[ $what == help || $what == --help ]] ;;
 esac

@@ -1,4 +1,4 @@
-# Sourced by run.sh scripts: installs Debian packages that are missing, or says how.
+# Sourced by run.sh scripts: installs what is missing, Debian's packages or Python's, or says how.
 
 # need_packages NAME...
 need_packages() {
@@ -25,4 +25,16 @@ need_packages() {
     echo "Installing failed (build/apt.log). By hand:  $line" >&2
     exit 1
   fi
+}
+
+# need_venv FOLDER REQUIREMENTS: a virtual environment with these Python packages; the list is kept in it.
+need_venv() {
+  local folder=$1 requirements=$2
+  cmp -s "$requirements" "$folder/requirements.txt" && return 0
+  echo "installing $(grep -c . "$requirements") Python packages into $folder"
+  rm -rf "$folder"
+  python3 -m venv "$folder"
+  "$folder/bin/pip" install -q --disable-pip-version-check -r "$requirements" > "$folder.log" 2>&1 ||
+    { tail -5 "$folder.log" >&2; exit 1; }
+  cp "$requirements" "$folder/requirements.txt"
 }

@@ -44,6 +44,6 @@ def json_lines(value):
 
 
 def replace(path, text):
-    with open(path + ".new", "w") as out:
+    with open(f"{path}.new", "w") as out:
         out.write(text)
-    os.replace(path + ".new", path)
+    os.replace(f"{path}.new", path)

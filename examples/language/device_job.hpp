@@ -46,12 +46,26 @@ void save_adapters(B& be, model::language_model<B>& m, material const& from, std
   loraga::save_gguf_adapter(folder / "adapter.gguf", records, gguf);
 }
 
+/// What the gradients of a start will take, before they are sampled.
+template <class B>
+void announce_estimate(model::language_model<B>& m, training::train_spec const& s) {
+  auto const how = training::find_method(s.method);
+  if (!how.reads_gradient() || s.estimate != "streamed") return;
+  std::vector<loraga::layer_size> sizes;
+  for (auto* l : m.linears()) sizes.push_back({l->out(), l->in()});
+  std::printf("  %s, seed %llu: the gradients of %zu layers will take %.1f MB beside the model\n", s.method.c_str(),
+              static_cast<unsigned long long>(s.seed), sizes.size(),
+              static_cast<double>(loraga::model_gradient<B>::bytes(sizes, {.rank = s.rank})) / 1e6);
+  std::fflush(stdout);
+}
+
 /// One run, from its start to its files in OUT/adapters/<run>.
 template <class B, class T>
 training::train_record train_and_save(B& be, T const& t, training::train_spec const& s, material const& from,
                                       options const& o, training::checkpointing const& keep,
                                       training::listener const& tell) {
   training::trainer run(be, t, s);
+  if (keep.path.empty() || !std::filesystem::exists(keep.path)) announce_estimate(run.model(), s);
   auto const began = std::chrono::steady_clock::now();
   auto const record = run.run(keep, [&](training::progress const& p) {
     tell(p);
@@ -65,12 +79,14 @@ training::train_record train_and_save(B& be, T const& t, training::train_spec co
   auto const folder = std::filesystem::path(o.out) / "adapters" / id;
   save_adapters(be, run.model(), from, folder);
   if (auto const& e = run.model().estimate; e.bytes > 0) {
-    std::printf("  the gradients of %zu layers took %.1f MB and %.1f s%s; the last piece of each batch turned them by",
-                run.model().linears().size(), static_cast<double>(e.bytes) / 1e6, e.seconds,
-                e.settled ? ", and settled early" : "");
+    std::printf("  the gradients of %zu layers took %.1f MB (%.1f by the formula) and %.1f s for %lld batches%s",
+                run.model().linears().size(), static_cast<double>(e.measured) / 1e6, static_cast<double>(e.bytes) / 1e6,
+                e.seconds, static_cast<long long>(e.batches), e.settled ? ", and settled early" : "");
+    if (!e.turns.empty()) std::printf("; the last piece of each batch turned them by");
     for (double const turn : e.turns) std::printf(" %.3f", turn);
     std::printf("\n");
-    training::json const report{{"bytes", e.bytes}, {"seconds", e.seconds}, {"settled", e.settled}, {"turns", e.turns}};
+    training::json const report{{"bytes", e.bytes},     {"measured", e.measured}, {"seconds", e.seconds},
+                                {"batches", e.batches}, {"settled", e.settled},   {"turns", e.turns}};
     training::write_whole((folder / "estimate.json").string(), report.dump(1) + '\n');
   }
   training::write_whole((folder / "answers.json").string(), answers(be, run.model(), from, o).dump(1) + '\n');

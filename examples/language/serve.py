@@ -9,6 +9,7 @@ the training recorded; a difference of more than --limit percent ends with statu
 """
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -28,12 +29,15 @@ def loss_and_tokens(model, item):
     return float((log_sum - wanted).sum()), len(logits)
 
 
-def answer(model, item, most=48):
+ANSWER = 48  # tokens at most
+
+
+def answer(model, item):
     model.reset()
     tokens = list(item["tokens"][:item["prompt"]])
     said = []
     for token in model.generate(tokens, temp=0.0, top_k=1):
-        if token == model.token_eos() or len(said) == most:
+        if token == model.token_eos() or len(said) == ANSWER:
             break
         said.append(token)
     return model.detokenize(said).decode(errors="replace")
@@ -49,10 +53,12 @@ def main():
     items = json.loads((options.run / "held_out.json").read_text())
     recorded = {r["id"]: r["loss"] for r in map(json.loads, (options.run / "results.jsonl").open()) if "loss" in r}
     names = options.adapter or sorted(p.parent.name for p in (options.run / "adapters").glob("*/adapter.gguf"))
+    most = max(len(i["tokens"]) for i in items) + ANSWER
     failed = not names
     for name in [None] + names:
         lora = str(options.run / "adapters" / name / "adapter.gguf") if name else None
-        model = llama_cpp.Llama(options.model, lora_path=lora, n_ctx=1024, n_batch=1024, logits_all=True, verbose=False)
+        model = llama_cpp.Llama(options.model, lora_path=lora, n_ctx=most, n_batch=most, n_threads=os.cpu_count(),
+                                n_threads_batch=os.cpu_count(), logits_all=True, verbose=False)
         sums = [loss_and_tokens(model, item) for item in items]
         loss = sum(s for s, _ in sums) / sum(n for _, n in sums)
         if name is None:

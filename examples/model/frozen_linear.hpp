@@ -48,9 +48,9 @@ class frozen_linear {
   }
   /// Gradients of the adapter; dx = WT*dy + the adapter's share, or dx += that.
   void backward(B& be, view x, view dy, view dx, bool accumulate = false) {
-    if (watcher) watcher(be, dy, x);
     auto const seen = adapter.backward(be, view{}, x, dy, dx, accumulate ? 1.0 : 0.0);
     weight.backward(be, seen, dx, accumulate || adapter.active());
+    if (watcher) watcher(be, dy, x);  // last: it may start the adapter
   }
 };
 

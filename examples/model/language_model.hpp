@@ -6,7 +6,8 @@ namespace model {
 
 /// What a streamed estimate took.
 struct estimate_report {
-  std::int64_t bytes = 0;       ///< that it kept between batches
+  std::int64_t bytes = 0;       ///< that it keeps between batches, by its formula
+  std::int64_t measured = 0;    ///< that it allocated on the host, with its scratch
   index_t batches = 0;          ///< that it took
   std::vector<double> turns{};  ///< how far the last piece of each batch after the first turned it, on average
   bool settled = false;         ///< it ended before the sample did
@@ -36,6 +37,14 @@ class language_model {
   std::vector<tensor<B>*> tensors() { return {}; }
   void randomise_head(B&, loraga::random_stream) {}
 
+  /// errors  value_error for a batch that run would cut into pieces
+  void require_one_piece(batch_type const& items) const {
+    index_t size = 0;
+    for (auto const* i : items) size += static_cast<index_t>(i->tokens.size()) - 1;
+    if (items.size() > 1 && size > most_tokens_)
+      loraga::raise<loraga::value_error>("language_model", "tokens at a time", std::to_string(most_tokens_),
+                                         "at least " + std::to_string(size) + ", for a batch that must not be cut");
+  }
   /// Loss and hits of a batch. With `learn`, gradients of its mean loss are added to everything trainable.
   loss_result run(B& be, batch_type const& items, bool learn) {
     index_t labels = 0;

@@ -43,22 +43,28 @@ struct packed_dot {
   rows_from row_of;
   bool accumulate;
   LORAGA_HD void operator()(index_t i, index_t) const {
-    index_t const blocks = x.rows / Block::elements;
+    constexpr index_t size = Block::elements, together = size < 32 ? 32 / size : 1, lanes = together * size;
+    index_t const blocks = x.rows / size;
     std::byte const* const row = packed + row_of(i) * blocks * Block::bytes;
-    float total = 0, some[Block::elements];
-    for (index_t b = 0; b < blocks; ++b) {
-      Block::decode(row + b * Block::bytes, some);
-      float const* const v = &x(b * Block::elements, 0);
-      total += sum(Block::elements, [&](index_t k) { return some[k] * v[k]; });
+    float total[lanes] = {}, some[lanes];
+    index_t b = 0;
+    for (; b + together <= blocks; b += together) {
+      for (index_t g = 0; g < together; ++g) Block::decode(row + (b + g) * Block::bytes, some + g * size);
+      float const* const v = &x(b * size, 0);
+      for (index_t k = 0; k < lanes; ++k) total[k] += some[k] * v[k];
     }
-    y(i, 0) = (accumulate ? y(i, 0) : 0.f) + total;
+    for (; b < blocks; ++b) {
+      Block::decode(row + b * Block::bytes, some);
+      for (index_t k = 0; k < size; ++k) total[k] += some[k] * x(b * size + k, 0);
+    }
+    y(i, 0) = (accumulate ? y(i, 0) : 0.f) + sum(lanes, [&](index_t k) { return total[k]; });
   }
   LORAGA_HD index_t cost() const { return x.rows; }
 };
 }  // namespace functor
 
 /// A frozen matrix as its file packs it: mapped on the host, copied as it is to a device. Products unpack some rows at
-/// a time, so that no more than a few megabytes are ever in float.
+/// a time, so that no more than two megabytes are ever in float.
 template <class B>
 class packed_weight {
   using space = typename B::space;
@@ -68,7 +74,7 @@ class packed_weight {
 
   loraga::base_weight stored_;
   memory device_{};
-  static constexpr index_t tile_elements = index_t{1} << 20;
+  static constexpr index_t tile_elements = index_t{1} << 19;
 
   std::byte const* packed() const {
     if constexpr (on_host) return stored_.bytes().data();
@@ -108,13 +114,14 @@ class packed_weight {
   }
   /// Rows [first, first + to.cols) as the columns of `to`: W as it lies in memory, row-major.
   void rows(B& be, index_t first, view to) const { unpack(be, rows_from(first), to); }
-  /// f(first row, those rows of W as a row-major matrix), for all of W in pieces.
+  /// f(first row, those rows of W as a row-major matrix), for all of W in pieces of like size.
   template <class F>
   void by_rows(B& be, F const& f) const {
-    index_t const most = std::max<index_t>(64, tile_elements / in());
-    for (index_t first = 0; first < out(); first += most) {
+    index_t const most = std::max<index_t>(64, tile_elements / in()), pieces = (out() + most - 1) / most,
+                  each = (out() + pieces - 1) / pieces;
+    for (index_t first = 0; first < out(); first += each) {
       loraga::scratch<B> temporary(be);
-      auto const tile = temporary.template matrix<float>(in(), std::min(most, out() - first));
+      auto const tile = temporary.template matrix<float>(in(), std::min(each, out() - first));
       rows(be, first, tile);
       f(first, tile.transposed());
     }

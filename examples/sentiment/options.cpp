@@ -17,7 +17,7 @@ options parse_options(int argc, char** argv) {
   CLI::App app{
       "Fine-tunes all-MiniLM-L6-v2 for sentiment: every method on every set and seed, one run each. A killed program "
       "goes on where it was when it is started again with the same options."};
-  training::add_options(app, o, {"passes", "settle"});
+  training::add_options(app, o, {"estimate", "passes", "settle"});
   app.add_option("--model", o.model, "folder of the pre-trained encoder")->capture_default_str()->take_last();
   app.add_option("--sets", o.sets, "which sets")
       ->capture_default_str()

@@ -1,6 +1,7 @@
 #pragma once
 #include <chrono>
 
+#include "allocation_meter.hpp"
 #include "samples.hpp"
 
 // Starts on a base that stays packed and is never written: layer by layer, with a frozen pair, so that no more than one
@@ -20,23 +21,51 @@ constexpr bool looks_at_weight = [] {
          std::is_same_v<I, loraga::olora_init>;
 }();
 
-/// Starts all LoRA adapters of a model, each from what was measured of its layer (nothing, for most starts).
-template <class B, class M, class I, class X, class G = std::vector<loraga::no_source>>
-void start_frozen(B& be, M& m, I init, std::uint64_t seed, X const& anchor, G const& measured = {}) {
+/// Starts the LoRA adapter of a model's i-th layer, from what was measured of that layer (nothing, for most starts).
+template <class B, class L, class I, class X, class G = loraga::no_source>
+void start_frozen_layer(B& be, L& l, std::size_t i, I init, std::uint64_t seed, X const& anchor,
+                        G const* measured = nullptr) {
   using adapter = loraga::lora<float, B>;
   using weight = loraga::matrix_view<float, typename B::space>;
-  using source = std::remove_cvref_t<decltype(measured[0])>;
+  if constexpr (requires { init.seed; }) init.seed = loraga::derive({seed, i}, 0).id;
+  loraga::matrix<float, B> w;
+  if constexpr (looks_at_weight<I>) w = l.unpacked(be);
+  std::array<loraga::layer<adapter, weight, G>, 1> const one{
+      {{l.adapter.template get<adapter>(), looks_at_weight<I> ? w.view().transposed() : weight{}, measured,
+        l.weight.name}}};
+  loraga::initialise(be, one, init, loraga::automatic_svd{.seed = seed}, anchor);
+}
+/// Starts all of them, each from its member of `measured`, if there are any.
+template <class B, class M, class I, class X, class G = std::vector<loraga::no_source>>
+void start_frozen(B& be, M& m, I const& init, std::uint64_t seed, X const& anchor, G const& measured = {}) {
   auto const layers = m.linears();
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    if constexpr (requires { init.seed; }) init.seed = loraga::derive({seed, i}, 0).id;
-    loraga::matrix<float, B> w;
-    if constexpr (looks_at_weight<I>) w = layers[i]->unpacked(be);
-    std::array<loraga::layer<adapter, weight, source>, 1> const one{
-        {{layers[i]->adapter.template get<adapter>(), looks_at_weight<I> ? w.view().transposed() : weight{},
-          std::size(measured) == 0 ? nullptr : &measured[static_cast<decltype(std::size(measured))>(i)],
-          layers[i]->weight.name}}};
-    loraga::initialise(be, one, init, loraga::automatic_svd{.seed = seed}, anchor);
-  }
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    start_frozen_layer(be, *layers[i], i, init, seed, anchor,
+                       std::size(measured) == 0 ? nullptr : &measured[static_cast<decltype(std::size(measured))>(i)]);
+}
+
+/// The paper's Algorithm 1: within one backward pass every layer's gradient is formed, its adapter started from it, and
+/// the gradient dropped before the next layer's is formed.
+template <class B, class M, class S, class I, class X>
+void start_in_backward(B& be, M& m, S const& set, train_spec const& s, I const& init, X const& anchor) {
+  auto const began = std::chrono::steady_clock::now();
+  typename S::template buffer<B> buffer;
+  auto const& batch = buffer.pick(be, set, data::sampler(set.count(), {s.seed, 1000}).draw(s.sample.batch));
+  m.require_one_piece(batch);
+  m.estimate = {.batches = 1};
+  auto const layers = m.linears();
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    layers[i]->watcher = [&, l = layers[i], i](B& on, auto dy, auto x) {
+      allocation_peak const peak;
+      loraga::dense_gradient<B> gradient(on, l->out(), l->in());
+      gradient.add_outer(on, dy, x);
+      start_frozen_layer(on, *l, i, init, s.seed, anchor, &gradient);
+      m.estimate.bytes = std::max<std::int64_t>(m.estimate.bytes, l->out() * l->in() * std::int64_t{sizeof(float)});
+      m.estimate.measured = std::max(m.estimate.measured, peak.bytes());
+    };
+  m.run(be, batch, true);
+  for (auto* l : layers) l->watcher = nullptr;
+  m.estimate.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
 /// Feeds every layer's member of `all` the sample's batches, up to `most` or until done(batch).
@@ -45,8 +74,10 @@ template <class B, class M, class S, class G, class F>
 index_t run_watched(B& be, M& m, S const& set, train_spec const& s, index_t most, G& all, F const& done) {
   auto const layers = m.linears();
   for (std::size_t i = 0; i < layers.size(); ++i)
-    layers[i]->watcher = [&g = all[static_cast<decltype(std::size(all))>(i)]](B& on, auto dy, auto x) {
+    layers[i]->watcher = [&m, &g = all[static_cast<decltype(std::size(all))>(i)]](B& on, auto dy, auto x) {
+      allocation_peak const peak;
       g.add_outer(on, dy, x);
+      m.estimate.measured += peak.held();
     };
   data::sampler order(set.count(), {s.seed, 1000});
   typename S::template buffer<B> buffer;
@@ -67,8 +98,9 @@ loraga::model_gradient<B> stream_gradients(B& be, M& m, S const& set, train_spec
   std::vector<loraga::layer_size> sizes;
   auto const layers = m.linears();
   for (auto* l : layers) sizes.push_back({l->out(), l->in()});
+  allocation_peak const peak;
   loraga::model_gradient<B> all(be, sizes, {.rank = s.rank, .seed = s.seed});
-  m.estimate = {.bytes = all.bytes()};
+  m.estimate = {.bytes = all.bytes(), .measured = peak.held()};
   m.estimate.batches = run_watched(be, m, set, s, s.sample.batches, all, [&](index_t i) {
     if (i > 0) m.estimate.turns.push_back(all.turn().mean);
     return m.estimate.settled = s.settle > 0 && all.settled(s.settle);
@@ -96,6 +128,7 @@ void start_frozen_adapters(B& be, M& m, method const& how, train_spec const& s, 
     start_frozen(be, m, init, s.seed, anchor, from...);
   };
   auto const begin_from_gradients = [&](auto const& init, auto const& anchor) {
+    if (s.estimate == "one-shot") return start_in_backward(be, m, items, s, init, anchor);
     auto const first = stream_gradients(be, m, items, s);
     if (s.passes > 1) begin(init, anchor, refine_gradients(be, m, items, s, first));
     else begin(init, anchor, first);

@@ -44,6 +44,10 @@ struct method {
   bool full() const { return how == start::none; }
   /// Whether its ranks are found from what its start is measured from.
   bool own_ranks() const { return how == start::eva || how == start::gora; }
+  /// Whether it starts from a gradient of the pre-trained weights.
+  bool reads_gradient() const {
+    return (how == start::lora_ga && source == direction_source::gradient) || how == start::lora_one;
+  }
   bool reads_gamma() const { return how == start::lora_ga || how == start::lora_one || how == start::gaussian_pair; }
 };
 
@@ -123,6 +127,12 @@ inline void require_frozen_start(method const& how, train_spec const& s) {
     loraga::raise<loraga::value_error>("training", "method", "'" + how.name + "'",
                                        "one whose start leaves the base as it is: lora, rslora, lora+, pissa, milora, "
                                        "olora, lora-one, lora-ga, ga-random, gaussian, +so or +ga");
+  bool const one_shot = s.estimate == "one-shot";
+  if (!one_shot && s.estimate != "streamed")
+    loraga::raise<loraga::value_error>("training", "estimate", "'" + s.estimate + "'", "streamed or one-shot");
+  if (one_shot && (s.passes > 1 || s.settle > 0))
+    loraga::raise<loraga::value_error>("training", "estimate", "one-shot",
+                                       "streamed, where there is to be a second pass or an early stop");
   if (s.passes > 2)
     loraga::raise<loraga::value_error>("training", "passes", std::to_string(s.passes),
                                        "1 or 2: a third changes nothing");

@@ -14,7 +14,7 @@ struct sample_size {
 
 /// One fine-tuning run.
 struct train_spec {
-  std::string method = {}, set = {}, part = "test", directions = "ArB2r";
+  std::string method = {}, set = {}, part = "test", directions = "ArB2r", estimate = "streamed";
   index_t rank = 8;
   double alpha = 16, gamma = 16, rate = 0, ratio = 1;
   std::uint64_t seed = 1;
@@ -53,6 +53,10 @@ void for_each_field(S& s, F const& f) {
   f(field{"directions", "how LoRA-GA deals out singular vectors: ArB2r, A2rBr, ArBr or random"}, s.directions);
   f(field{"sample_batches", "batches that a gradient is averaged over", 1}, s.sample.batches);
   f(field{"sample_batch", "items of each of them", 1}, s.sample.batch);
+  f(field{"estimate", "gradients for a start: streamed over the sample, or one-shot: the sample's first batch alone, each "
+                      "layer started from its own gradient within the backward pass",
+          0, false, true, s.estimate != "streamed"},
+    s.estimate);
   f(field{"passes", "passes over the gradient sample: a second one refines the first", 1, false, true, s.passes > 1},
     s.passes);
   f(field{"settle", "end the sample once a batch's last piece turns the directions by less than this (a sine)", 0,

@@ -54,7 +54,7 @@ options parse_options(int argc, char** argv) {
   CLI::App app{
       "Fine-tunes a small pre-trained image classifier to new classes: full fine-tuning, LoRA and its variants, PiSSA, "
       "LoRA-GA, and LoRA-GA's form on a random matrix."};
-  training::add_options(app, o, {"gamma", "passes", "settle"});
+  training::add_options(app, o, {"gamma", "estimate", "passes", "settle"});
   app.add_option("--model", o.model, "a vision transformer, or a convolutional network")
       ->capture_default_str()
       ->check(CLI::IsMember({"transformer", "convolution"}))

@@ -1,3 +1,4 @@
+#include <chrono>
 #include <loraga/backend/thread_pool.hpp>
 #include <numeric>
 #include <stdexcept>
@@ -18,6 +19,21 @@ TEST_CASE("every task runs once, round after round", "[backend]") {
     CHECK(*std::max_element(hits.begin(), hits.end()) == 1);
   }
   pool.run(0, [](index_t, int) { FAIL("there is nothing to run"); });
+}
+
+TEST_CASE("loops follow each other at once or after a rest, and each sees what the last one wrote", "[backend]") {
+  for (int helpers : {1, 3}) {
+    loraga::thread_pool pool(helpers);
+    std::vector<index_t> values(64, 0);  // no atomics: each round's tasks are others
+    for (index_t round = 1; round <= 200; ++round) {
+      if (round % 20 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // its threads go to sleep
+      index_t const n = round % 2 == 0 ? 64 : 3;
+      pool.run(n, [&](index_t i, int) {
+        for (index_t j = i; j < 64; j += n) ++values[static_cast<std::size_t>(j)];
+      });
+      CHECK(std::count(values.begin(), values.end(), round) == 64);
+    }
+  }
 }
 
 TEST_CASE("the first task's exception surfaces after all have run", "[backend]") {

@@ -191,6 +191,46 @@ TEST_CASE("a streamed sample ends early where asked to, and a second pass refine
   for (auto* l : m.linears()) CHECK(!l->watcher);
 }
 
+TEST_CASE("a start within one backward pass is the one from that batch's dense gradients", "[examples]") {
+  fixture f;
+  auto const set = test::counting_items(0, 40);
+  training::train_spec s{.method = "lora-ga", .rank = 2, .seed = 3};
+  s.sample = {1, 5};
+  auto const how = training::find_method(s.method);
+  auto const make = [&](index_t most_tokens) {
+    auto m = f.make(most_tokens);
+    training::make_adapters(f.be, m, how, s, std::vector<index_t>(m.linears().size(), s.rank));
+    return m;
+  };
+  auto apart = make(256), within = make(256), small = make(4);
+  std::vector<dense_gradient<backend>> all;
+  for (auto* l : apart.linears()) all.emplace_back(f.be, l->out(), l->in());
+  training::run_watched(f.be, apart, set, s, 1, all, [](index_t) { return false; });
+  training::start_frozen(f.be, apart, lora_ga_init{.gamma = s.gamma, .scale = how.scale, .seed = s.seed}, s.seed,
+                         frozen_pair_anchor{}, all);
+  s.estimate = "one-shot";
+  training::start_frozen_adapters(f.be, within, how, s, set);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    auto* const a = apart.linears()[i]->adapter.get<lora<float, backend>>();
+    auto* const b = within.linears()[i]->adapter.get<lora<float, backend>>();
+    CHECK(read_all(f.be, a->a()) == read_all(f.be, b->a()));
+    CHECK(read_all(f.be, a->b()) == read_all(f.be, b->b()));
+  }
+  CHECK(within.estimate.bytes == 48 * 32 * 4);
+  CHECK(within.estimate.batches == 1);
+  for (auto* l : within.linears()) CHECK(!l->watcher);
+  auto const says = [&] {
+    return test::message_of([&] { training::start_frozen_adapters(f.be, small, how, s, set); });
+  };
+  INFO(says());
+  CHECK(says().find("expected at least") != std::string::npos);
+  for (auto* l : small.linears()) CHECK(!l->adapter.active());
+  s.passes = 2;
+  CHECK_THROWS_AS(training::start_frozen_adapters(f.be, small, how, s, set), value_error);
+  s.estimate = "twice";
+  CHECK(says().find("streamed or one-shot") != std::string::npos);
+}
+
 TEST_CASE("a base that this decoder cannot be is refused by name", "[examples]") {
   test::small_decoder files;
   auto const says = [&](std::filesystem::path const& path) {

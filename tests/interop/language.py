@@ -1,6 +1,6 @@
 """The language example's tokenizer and decoder against Hugging Face's, on the quantised model it trains.
 
-    language.py --decoder PROGRAM --model FILE.gguf --work FOLDER [--llama-cpp]
+    language.py --decoder PROGRAM --model FILE.gguf --work FOLDER [--llama-cpp PYTHON]
 
 PROGRAM is decoder.cpp, compiled. Tokens are held against the package tokenizers, set up as the model's own tokenizer is
 (every digit alone, then bytes); with --llama-cpp also against llama.cpp's, through llama-cpp-python. Logits are held
@@ -60,10 +60,11 @@ def check_tokens(report, options):
     wrong = [t for t, ids in zip(all, ours) if theirs.encode(t).ids != ids]
     report.true(f"tokens of {len(all)} texts equal tokenizers'", len(ours) == len(all) and not wrong, repr(wrong[:3]))
     if options.llama_cpp:
-        import llama_cpp
-        model = llama_cpp.Llama(str(options.model), vocab_only=True, verbose=False)
-        wrong = [t for t, ids in zip(all, ours) if model.tokenize(t.encode(), add_bos=False, special=False) != ids]
-        report.true(f"tokens of {len(all)} texts equal llama.cpp's", not wrong, repr(wrong[:3]))
+        run = subprocess.run([options.llama_cpp, Path(here) / "llama_tokens.py", options.model, options.work / "texts"],
+                             check=True, capture_output=True, text=True)
+        there = [[int(x) for x in line.split()] for line in run.stdout.split("\n")[:-1]]
+        wrong = [t for t, a, b in zip(all, ours, there) if a != b]
+        report.true(f"tokens of {len(all)} texts equal llama.cpp's", len(there) == len(all) and not wrong, repr(wrong[:3]))
 
 
 def check_logits(report, options):
@@ -85,7 +86,7 @@ def main():
     parser.add_argument("--decoder", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--llama-cpp", action="store_true")
+    parser.add_argument("--llama-cpp", metavar="PYTHON", help="one that has llama-cpp-python")
     options = parser.parse_args()
     options.decoder, options.model = options.decoder.resolve(), options.model.resolve()
     options.work.mkdir(parents=True, exist_ok=True)

@@ -24,16 +24,7 @@ requirements=tests/interop/requirements.txt venv=${INTEROP_VENV:-build/interop-v
 if [[ -n $light ]]; then
   requirements=tests/interop/requirements-light.txt venv=${INTEROP_VENV:-build/interop-light}
 fi
-if [[ -z ${INTEROP_VENV:-} ]]; then
-  if ! cmp -s $requirements $venv/requirements.txt; then
-    echo "installing $(grep -c . $requirements) Python packages into $venv"
-    rm -rf $venv
-    python3 -m venv $venv
-    $venv/bin/pip install -q --disable-pip-version-check -r $requirements > $venv.log 2>&1 ||
-      { tail -5 $venv.log >&2; exit 1; }
-    cp $requirements $venv/requirements.txt
-  fi
-fi
+[[ -n ${INTEROP_VENV:-} ]] || need_venv $venv $requirements
 
 work=build/interop  # tables and files of the last run: light/ and full/
 rm -rf $work/light $work/full && mkdir -p $work/light $work/full

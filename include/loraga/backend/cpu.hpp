@@ -20,6 +20,10 @@ class cpu {
   };
   // How work is cut. Part of the numerical result (sums are formed tile by tile), hence constants.
   static constexpr index_t tile = 512;           // rows and columns of a product's tile
+  static constexpr index_t tile_step = 48;       // a multiple of Eigen's panels: a cut changes no sum
+  static constexpr index_t small_tile = 96;
+  static constexpr index_t few_tiles = 4;
+  static constexpr index_t worth_tile = 1 << 20;
   static constexpr index_t reduce_block = 4096;  // rows reduced in one go
   static constexpr index_t lanes = 16;           // partial results within a block, one vector register of floats
   static constexpr index_t gram_tasks = 16;      // most partial sums of a Gram matrix
@@ -185,13 +189,32 @@ class cpu {
   template <class TA, class TB, class TC>
   void product(double alpha, matrix_view<TA const, space> a, matrix_view<TB const, space> b, double beta,
                matrix_view<TC, space> c);
+  struct tile_size {
+    index_t rows, cols;
+  };
+  static tile_size tiles(index_t rows, index_t cols, index_t depth);
   template <class T>
-  void reserve_packing(index_t rows, index_t cols, index_t depth);
+  void reserve_packing(tile_size cut, index_t rows, index_t cols, index_t depth);
   template <class T, class U>
   matrix_view<T const, space> widened(scratch<cpu>& temporary, matrix_view<U const, space> v);
   template <class T>
   void gram(matrix_view<T const, space> y, matrix_view<double, space> s);
 };
+
+/// Equal tiles of at most `tile`, and smaller ones where there would be few: then no thread waits long for another.
+inline cpu::tile_size cpu::tiles(index_t rows, index_t cols, index_t depth) {
+  index_t down = (rows + tile - 1) / tile, across = (cols + tile - 1) / tile;
+  index_t const wanted = std::min<index_t>(few_tiles, rows * cols * depth / worth_tile);
+  while (down * across < wanted) {
+    index_t& longer = rows * across >= cols * down ? down : across;
+    if ((&longer == &down ? rows / down : cols / across) < 2 * small_tile) break;
+    longer *= 2;
+  }
+  auto const size = [](index_t n, index_t parts) {
+    return ((n + parts - 1) / parts + tile_step - 1) / tile_step * tile_step;
+  };
+  return {size(rows, down), size(cols, across)};
+}
 
 // Out of the class, so that none of it is inline: a library may hold it (loraga::cpu_compiled).
 
@@ -205,16 +228,18 @@ void cpu::product(double alpha, matrix_view<TA const, space> a, matrix_view<TB c
   scratch<cpu> temporary(*this);
   auto const wide_a = widened<T, TA>(temporary, a);
   auto const wide_b = widened<T, TB>(temporary, b);
-  index_t const down = (c.rows + tile - 1) / tile, across = (c.cols + tile - 1) / tile;
+  if (c.rows == 0 || c.cols == 0) return;
+  auto const cut = tiles(c.rows, c.cols, a.cols);
   constexpr bool direct = std::is_same_v<T, TC>;
   matrix_view<T, space> sum;
   if constexpr (direct) sum = {c.data, c.rows, c.cols, 1, c.col_stride};
   else sum = temporary.template matrix<T>(c.rows, c.cols);
   bool const spread = c.rows * c.cols * a.cols >= worth_threads * 8;
-  if (spread) reserve_packing<T>(c.rows, c.cols, a.cols);
+  if (spread) reserve_packing<T>(cut, c.rows, c.cols, a.cols);
+  index_t const down = (c.rows + cut.rows - 1) / cut.rows, across = (c.cols + cut.cols - 1) / cut.cols;
   parallel(down * across, spread, [&](index_t t, int worker) {
-    index_t const i = t % down * tile, j = t / down * tile;
-    index_t const rows = std::min(tile, c.rows - i), cols = std::min(tile, c.cols - j);
+    index_t const i = t % down * cut.rows, j = t / down * cut.cols;
+    index_t const rows = std::min(cut.rows, c.rows - i), cols = std::min(cut.cols, c.cols - j);
     auto const out = sum.row_range(i, rows).columns(j, cols);
     T const keep = direct ? static_cast<T>(beta) : T(0);
     if (keep != T(1))
@@ -230,9 +255,9 @@ void cpu::product(double alpha, matrix_view<TA const, space> a, matrix_view<TB c
 
 /// Which thread gets which tile is chance: all get the memory for any of them now, so that later steps find it there.
 template <class T>
-void cpu::reserve_packing(index_t rows, index_t cols, index_t depth) {
-  for (index_t const m : {std::min(tile, rows), rows % tile})
-    for (index_t const n : {std::min(tile, cols), cols % tile})
+void cpu::reserve_packing(tile_size cut, index_t rows, index_t cols, index_t depth) {
+  for (index_t const m : {std::min(cut.rows, rows), rows % cut.rows})
+    for (index_t const n : {std::min(cut.cols, cols), cols % cut.cols})
       if (m > 0 && n > 0)
         for (auto& memory : packing_) eigen::reserve<T>(m, n, depth, memory);
 }
@@ -257,7 +282,7 @@ void cpu::gram(matrix_view<T const, space> y, matrix_view<double, space> s) {
   auto const parts = temporary.template slab<double>(tasks, l, l);
   auto const wide = temporary.template slab<double>(tasks, tile, l);
   bool const spread = y.rows * l * l >= worth_threads;
-  if (spread) reserve_packing<double>(l, l, std::min(tile, y.rows));
+  if (spread) reserve_packing<double>({l, l}, l, l, std::min(tile, y.rows));
   parallel(tasks, spread, [&](index_t t, int worker) {
     auto const part = parts[t];
     std::fill(part.data, part.data + l * l, 0.0);
