@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
     os.makedirs(args.work, exist_ok=True)
-    bench = compare.Bench(compare.Server(args.server, args.threads), args.threads, args.work)
+    bench = compare.Bench(compare.Server(args.server, args.threads), None, args.threads, args.work)
     for set_name, layers in json.load(open(args.spectra))["sets"].items():
         shapes = {}
         for layer in layers:

@@ -80,10 +80,12 @@ def spectra():
     subprocess.run([options.system_python, str(HERE.parent / "evidence" / "presets.py"), "--server", options.server, "--spectra",
                     str(options.results / "spectra_llm.json"), "--work", str(options.work / "matrices"), "--threads", "2",
                     "--result", str(kept)], check=True)
-    def held(l):
+
+    def energy_of_16(l):
         s = [x * x for x in l["spectrum"]]
-        return sum(s[:16]) / sum(s)
-    return {"energy_of_16": {l["name"]: round(held(l), 3) for l in layers}, "presets": json.loads(kept.read_text())}
+        return round(sum(s[:16]) / sum(s), 3)
+    presets = json.loads(kept.read_text())
+    return {"energy_of_16": {l["name"]: energy_of_16(l) for l in layers}, "presets": presets["rows"], "misses": presets["misses"]}
 
 
 def train():

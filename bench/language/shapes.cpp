@@ -19,8 +19,13 @@ namespace {
 std::vector<loraga::layer_size> layers_of(index_t blocks, index_t width, index_t kv, index_t hidden) {
   std::vector<loraga::layer_size> all;
   for (index_t b = 0; b < blocks; ++b)
-    for (auto const& l : {loraga::layer_size{width, width}, {kv, width}, {kv, width}, {width, width}, {hidden, width},
-                          {hidden, width}, {width, hidden}})
+    for (auto const& l : {loraga::layer_size{width, width},
+                          {kv, width},
+                          {kv, width},
+                          {width, width},
+                          {hidden, width},
+                          {hidden, width},
+                          {width, hidden}})
       all.push_back(l);
   return all;
 }
@@ -57,8 +62,9 @@ int main(int argc, char** argv) {
       auto const& l = layers[static_cast<std::size_t>(i)];
       all[i].add_outer(be, dy.view().row_range(0, l.out), x.view().row_range(0, l.in));
     }
-  std::printf("{\"name\": \"%s\", \"rank\": %ld, \"layers\": %zu, \"dense_bytes\": %.0f, \"formula_bytes\": %lld, "
-              "\"allocated_bytes\": %lld, \"resident_bytes\": %ld}\n",
-              name.c_str(), static_cast<long>(rank), layers.size(), dense, static_cast<long long>(all.bytes()),
-              static_cast<long long>(peak.bytes()), resident() - before);
+  std::printf(
+      "{\"name\": \"%s\", \"rank\": %ld, \"layers\": %zu, \"dense_bytes\": %.0f, \"formula_bytes\": %lld, "
+      "\"allocated_bytes\": %lld, \"resident_bytes\": %ld}\n",
+      name.c_str(), static_cast<long>(rank), layers.size(), dense, static_cast<long long>(all.bytes()),
+      static_cast<long long>(peak.bytes()), resident() - before);
 }

@@ -16,7 +16,8 @@ using backend = loraga::cpu;
 void run(int argc, char** argv) {
   loraga::base_model const base(argv[1]);
   data::byte_pairs const tokenizer(data::read_byte_pairs(*base.in_gguf()));
-  auto const data = language::read_dictionary(data::read_dictd(argv[2]), language::questions(tokenizer, argv[1]), 64, 128);
+  auto const data =
+      language::read_dictionary(data::read_dictd(argv[2]), language::questions(tokenizer, argv[1]), 64, 128);
   backend be;
   model::language_model<backend> m(be, {&base, model::read_decoder_shape(base), 256});
   std::vector<model::frozen_linear<backend>*> layers;
@@ -34,8 +35,10 @@ void run(int argc, char** argv) {
     auto const t = g.top(be, loraga::gram{}, std::min(layers[i]->out(), layers[i]->in()));
     std::vector<double> values;
     for (float const s : loraga::read_all(be, t[0].s)) values.push_back(static_cast<double>(s));
-    nlohmann::json const row{
-        {"name", layers[i]->module()}, {"out", layers[i]->out()}, {"in", layers[i]->in()}, {"spectrum", std::move(values)}};
+    nlohmann::json const row{{"name", layers[i]->module()},
+                             {"out", layers[i]->out()},
+                             {"in", layers[i]->in()},
+                             {"spectrum", std::move(values)}};
     std::puts(row.dump().c_str());
   }
 }

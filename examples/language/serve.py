@@ -16,6 +16,8 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
+ANSWER = 48  # tokens at most
+
 
 def loss_and_tokens(model, item):
     """Sum of the answer's cross-entropies, given the prompt and what of the answer went before."""
@@ -27,9 +29,6 @@ def loss_and_tokens(model, item):
     log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
     wanted = logits[np.arange(len(logits)), tokens[prompt:]]
     return float((log_sum - wanted).sum()), len(logits)
-
-
-ANSWER = 48  # tokens at most
 
 
 def answer(model, item):

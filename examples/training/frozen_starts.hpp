@@ -90,7 +90,8 @@ index_t run_watched(B& be, M& m, S const& set, train_spec const& s, index_t most
   return batches;
 }
 
-/// Gradients of all layers over the sample, or its first batches: more are not drawn once one turns nothing any more.
+/// Gradients of all layers over the sample, or its first batches: more are not drawn once two in a row turn nothing any
+/// more (one alone may end with a short piece, which turns little).
 /// m.estimate says what that took.
 template <class B, class M, class S>
 loraga::model_gradient<B> stream_gradients(B& be, M& m, S const& set, train_spec const& s) {
@@ -101,9 +102,11 @@ loraga::model_gradient<B> stream_gradients(B& be, M& m, S const& set, train_spec
   allocation_peak const peak;
   loraga::model_gradient<B> all(be, sizes, {.rank = s.rank, .seed = s.seed});
   m.estimate = {.bytes = all.bytes(), .measured = peak.held()};
+  bool quiet = false;
   m.estimate.batches = run_watched(be, m, set, s, s.sample.batches, all, [&](index_t i) {
     if (i > 0) m.estimate.turns.push_back(all.turn().mean);
-    return m.estimate.settled = s.settle > 0 && all.settled(s.settle);
+    bool const before = std::exchange(quiet, s.settle > 0 && all.settled(s.settle));
+    return m.estimate.settled = before && quiet;
   });
   m.estimate.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   return all;

@@ -21,7 +21,7 @@ struct train_spec {
   index_t steps = 200, epochs = 0, warmup = -1, batch = 16, evaluate_every = 25;
   sample_size sample = {};
   index_t passes = 1;  ///< over the sample of streamed gradients: a second one refines the first
-  double settle = 0;   ///< of streamed gradients: enough once a batch's last piece turns them by less; 0: take all
+  double settle = 0;   ///< of streamed gradients: enough once two batches turn them by less; 0: take all
 };
 
 /// What plans, command lines and checkpoints know of a number or word that decides a run.
@@ -53,14 +53,15 @@ void for_each_field(S& s, F const& f) {
   f(field{"directions", "how LoRA-GA deals out singular vectors: ArB2r, A2rBr, ArBr or random"}, s.directions);
   f(field{"sample_batches", "batches that a gradient is averaged over", 1}, s.sample.batches);
   f(field{"sample_batch", "items of each of them", 1}, s.sample.batch);
-  f(field{"estimate", "gradients for a start: streamed over the sample, or one-shot: the sample's first batch alone, each "
-                      "layer started from its own gradient within the backward pass",
+  f(field{"estimate",
+          "gradients for a start: streamed over the sample, or one-shot: the sample's first batch alone, each "
+          "layer started from its own gradient within the backward pass",
           0, false, true, s.estimate != "streamed"},
     s.estimate);
   f(field{"passes", "passes over the gradient sample: a second one refines the first", 1, false, true, s.passes > 1},
     s.passes);
-  f(field{"settle", "end the sample once a batch's last piece turns the directions by less than this (a sine)", 0,
-          false, true, s.settle > 0},
+  f(field{"settle", "end the sample once the last pieces of two batches turn the directions by less than this (a sine)",
+          0, false, true, s.settle > 0},
     s.settle);
   f(field{"evaluate_every", "steps between evaluations", 1}, s.evaluate_every);
 }

@@ -134,7 +134,7 @@ TEST_CASE("starts beside a frozen base: step 0 is the base to the last bit, all 
   model::weights const none;
   training::task<network, data::token_set> const task{
       .shape = {&f.base, model::read_decoder_shape(f.base), 24}, .weights = &none, .data = &parts, .new_head = false};
-  auto plain = f.make();
+  auto plain = f.make(24);  // the same pieces
   double const start = training::evaluate(f.be, plain, parts.test, 0, 12).mean();
   for (auto const& how : training::all_methods()) {
     INFO(how.name);
@@ -180,11 +180,18 @@ TEST_CASE("a streamed sample ends early where asked to, and a second pass refine
   CHECK(!m.estimate.settled);
   CHECK(m.estimate.bytes == all.bytes());
   CHECK(all[0].count() > 0);
-  s.settle = 1.01 * m.estimate.turns[2];
+  auto const turns = m.estimate.turns;
+  s.settle = 1.01 * std::max(turns[1], turns[2]);
   auto const some = training::stream_gradients(f.be, m, set, s);
   CHECK(m.estimate.settled);
   CHECK(m.estimate.batches <= 4);
   CHECK(m.estimate.turns.back() < s.settle);
+  CHECK(m.estimate.turns[m.estimate.turns.size() - 2] < s.settle);
+  s.settle = 1.01 * *std::min_element(turns.begin(), turns.end());  // one batch alone is not enough
+  training::stream_gradients(f.be, m, set, s);
+  CHECK(!m.estimate.settled);
+  s.settle = 1.01 * std::max(turns[1], turns[2]);
+  training::stream_gradients(f.be, m, set, s);
   auto const refined = training::refine_gradients(f.be, m, set, s, some);
   REQUIRE(refined.size() == m.linears().size());
   CHECK(refined[3].count() == some[3].count());

@@ -19,14 +19,14 @@ class cpu {
     void operator()(void* p) const { ::operator delete (p, std::align_val_t{64}); }
   };
   // How work is cut. Part of the numerical result (sums are formed tile by tile), hence constants.
-  static constexpr index_t tile = 512;           // rows and columns of a product's tile
-  static constexpr index_t tile_step = 48;       // a multiple of Eigen's panels: a cut changes no sum
-  static constexpr index_t small_tile = 96;
-  static constexpr index_t few_tiles = 4;
-  static constexpr index_t worth_tile = 1 << 20;
-  static constexpr index_t reduce_block = 4096;  // rows reduced in one go
-  static constexpr index_t lanes = 16;           // partial results within a block, one vector register of floats
-  static constexpr index_t gram_tasks = 16;      // most partial sums of a Gram matrix
+  static constexpr index_t tile = 512;            // most rows and columns of a product's tile
+  static constexpr index_t tile_step = 16;        // their multiple: whole vector registers
+  static constexpr index_t few_tiles = 4;         // products with work for more than these have at least as many,
+  static constexpr index_t worth_tile = 1 << 20;  // of at least so many multiply-adds each,
+  static constexpr index_t small_tile = 96;       // and rows and columns
+  static constexpr index_t reduce_block = 4096;   // rows reduced in one go
+  static constexpr index_t lanes = 16;            // partial results within a block, one vector register of floats
+  static constexpr index_t gram_tasks = 16;       // most partial sums of a Gram matrix
   static constexpr index_t worth_threads = index_t{1} << 16;  // operations below which waking threads costs more
 
   int threads_;
