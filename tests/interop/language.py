@@ -60,7 +60,8 @@ def check_tokens(report, options):
     wrong = [t for t, ids in zip(all, ours) if theirs.encode(t).ids != ids]
     report.true(f"tokens of {len(all)} texts equal tokenizers'", len(ours) == len(all) and not wrong, repr(wrong[:3]))
     if options.llama_cpp:
-        run = subprocess.run([options.llama_cpp, Path(here) / "llama_tokens.py", options.model, options.work / "texts"],
+        # -I: `llama_cpp` is the package there, not the script of this folder
+        run = subprocess.run([options.llama_cpp, "-I", Path(here) / "llama_tokens.py", options.model, options.work / "texts"],
                              check=True, capture_output=True, text=True)
         there = [[int(x) for x in line.split()] for line in run.stdout.split("\n")[:-1]]
         wrong = [t for t, a, b in zip(all, ours, there) if a != b]
