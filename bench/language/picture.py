@@ -1,4 +1,4 @@
-"""picture.py llm.json llm.png: the record in four panels. Colours are safe for the colour-blind, told apart by line style as well."""
+"""picture.py llm.json llm.png: the record in six panels. Colours are safe for the colour-blind, told apart by line style as well."""
 import json
 import statistics
 import sys
@@ -8,7 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-LOOKS = [("#000000", "-"), ("#E69F00", "-."), ("#0072B2", "--"), ("#CC79A7", ":"), ("#009E73", "-")]
+LOOKS = [("#000000", "-"), ("#E69F00", "-."), ("#0072B2", "--"), ("#CC79A7", ":"), ("#009E73", (0, (6, 1, 1, 1, 1, 1)))]
 plt.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
                      "legend.frameon": False, "savefig.dpi": 110})
 
@@ -17,9 +17,9 @@ def curves(ax, part, looks, title):
     for r in part["rows"]:
         colour, style = looks[r["method"]]
         mean = [statistics.mean(column) for column in zip(*r["losses"])]
-        ax.plot(r["steps"], mean, style, color=colour, label=f"{r['method']}, {r['rate']:g}")
+        ax.plot(r["steps"], mean, linestyle=style, color=colour, label=f"{r['method']}, {r['rate']:g}")
         for one in r["losses"]:
-            ax.plot(r["steps"], one, style, color=colour, alpha=0.2, linewidth=0.8)
+            ax.plot(r["steps"], one, linestyle=style, color=colour, alpha=0.2, linewidth=0.8)
     ax.set(title=title, xlabel="step", ylabel="held-out loss")
     ax.legend()
 
@@ -34,7 +34,7 @@ def main():
     ax = axes[0][2]
     for method, losses in trained["sweep"].items():
         points = sorted((float(r), l) for r, l in losses.items() if l is not None)
-        ax.plot(*zip(*points), looks[method][1], color=looks[method][0], marker="o", markersize=3, label=method)
+        ax.plot(*zip(*points), linestyle=looks[method][1], color=looks[method][0], marker="o", markersize=3, label=method)
     ax.set(xscale="log", title="the sweep: last loss by rate (seed 1)", xlabel="learning rate", ylabel="held-out loss")
     ax.legend()
 

@@ -19,10 +19,11 @@ import speed
 import training
 
 options = None
+THREADS = os.cpu_count()
 
 
 def output(*command):
-    return subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True).stdout
+    return subprocess.run([str(c) for c in command], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def shapes():
@@ -36,13 +37,13 @@ def shapes():
 
 def steps_in_turn():
     return speed.measure(options.step_server, options.python, str(HERE / "peer.py"), options.model, options.data,
-                         options.work / "speed", 2)
+                         options.work / "speed", THREADS)
 
 
 def job(out, *more):
     """One run of the example in a folder of its own: what it said, and the memory of the whole process."""
     subprocess.run(["rm", "-rf", str(out)], check=True)
-    command = [options.program, "--model", options.model, "--data", options.data, "--out", str(out), "--threads", "2", *map(str, more)]
+    command = [options.program, "--model", options.model, "--data", options.data, "--out", str(out), "--threads", str(THREADS), *map(str, more)]
     began = time.time()
     with open(f"{out}.log", "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -78,24 +79,25 @@ def spectra():
         "layers": "blocks 0, 15 and 29", "command": "bash bench/run.sh llm", "sets": {"foldoc": layers}}))
     kept = options.work / "presets.json"
     subprocess.run([options.system_python, str(HERE.parent / "evidence" / "presets.py"), "--server", options.server, "--spectra",
-                    str(options.results / "spectra_llm.json"), "--work", str(options.work / "matrices"), "--threads", "2",
-                    "--result", str(kept)], check=True)
+                    str(options.results / "spectra_llm.json"), "--work", str(options.work / "matrices"), "--threads",
+                    str(THREADS), "--result", str(kept)], check=True)
 
     def energy_of_16(l):
         s = [x * x for x in l["spectrum"]]
         return round(sum(s[:16]) / sum(s), 3)
+
     presets = json.loads(kept.read_text())
     return {"energy_of_16": {l["name"]: energy_of_16(l) for l in layers}, "presets": presets["rows"], "misses": presets["misses"]}
 
 
 def train():
-    return training.measure(training.Runs(options.program, options.model, options.data, options.work / "training", os.cpu_count()))
+    return training.measure(training.Runs(options.program, options.model, options.data, options.work / "training", THREADS))
 
 
 def served():
     """The best runs' adapters of the first seed, in llama.cpp."""
     best = json.loads((options.work / "training.json").read_text())["best"]["rows"]
-    runs = training.Runs(options.program, options.model, options.data, options.work / "training", os.cpu_count())
+    runs = training.Runs(options.program, options.model, options.data, options.work / "training", THREADS)
     known, rows = runs.known(), []
     for r in best:
         name = runs.name(r["method"], r["rate"], training.SEEDS[0])

@@ -1,9 +1,6 @@
 // What a streamed estimate of a whole model's gradients holds, really allocated and fed:
 //   shapes NAME RANK     NAME: smollm2 or llama-2-7b
 // prints layers, dense fp32 bytes, bytes by the formula, bytes by the allocator, and growth of the resident set.
-#include <malloc.h>
-#include <sys/resource.h>
-
 #include <cstdio>
 #include <fstream>
 #include <loraga/cpu.hpp>

@@ -15,7 +15,7 @@ using backend = loraga::cpu;
 
 void run(int argc, char** argv) {
   loraga::base_model const base(argv[1]);
-  data::byte_pairs const tokenizer(data::read_byte_pairs(*base.in_gguf()));
+  auto const tokenizer = language::read_tokenizer(base);
   auto const data =
       language::read_dictionary(data::read_dictd(argv[2]), language::questions(tokenizer, argv[1]), 64, 128);
   backend be;

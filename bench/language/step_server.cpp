@@ -35,7 +35,7 @@ void write_batches(data::token_set const& set, index_t count, std::filesystem::p
 
 void run(char** words) {
   loraga::base_model const base(words[1]);
-  data::byte_pairs const tokenizer(data::read_byte_pairs(*base.in_gguf()));
+  auto const tokenizer = language::read_tokenizer(base);
   auto const data =
       language::read_dictionary(data::read_dictd(words[2]), language::questions(tokenizer, words[1]), 64, 128);
   std::filesystem::path const folder = words[3];

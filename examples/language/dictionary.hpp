@@ -14,6 +14,13 @@ struct dictionary : data::parts<data::token_set> {
   index_t cut = 0;                         // definitions longer than the cap
 };
 
+/// The tokenizer that a base brings along.
+/// errors  as read_byte_pairs
+inline data::byte_pairs read_tokenizer(loraga::base_model const& base) {
+  if (auto const* gguf = base.in_gguf()) return data::byte_pairs(data::read_byte_pairs(*gguf));
+  return data::byte_pairs(data::read_byte_pairs(base.in_safetensors()->folder() / "tokenizer.json"));
+}
+
 /// How a model is asked.
 class questions {
   data::byte_pairs const& tokenizer_;

@@ -8,11 +8,6 @@ namespace {
 
 using namespace language;
 
-data::byte_pairs read_tokenizer(loraga::base_model const& base) {
-  if (auto const* gguf = base.in_gguf()) return data::byte_pairs(data::read_byte_pairs(*gguf));
-  return data::byte_pairs(data::read_byte_pairs(base.in_safetensors()->folder() / "tokenizer.json"));
-}
-
 /// The model's answers to held-out terms, before and after each run, to read.
 void print_answers(options const& o, dictionary const& d) {
   auto const read = [](std::filesystem::path const& path) { return training::json::parse(loraga::read_text(path)); };

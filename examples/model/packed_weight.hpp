@@ -64,7 +64,7 @@ struct packed_dot {
 }  // namespace functor
 
 /// A frozen matrix as its file packs it: mapped on the host, copied as it is to a device. Products unpack some rows at
-/// a time, so that no more than two megabytes are ever in float.
+/// a time, so that some two megabytes are ever in float.
 template <class B>
 class packed_weight {
   using space = typename B::space;

@@ -28,6 +28,7 @@ namespace training {
 std::int64_t thread_allocations::now() { return held; }
 std::int64_t thread_allocations::most() { return most_held; }
 void thread_allocations::reset_most() { most_held = held; }
+void thread_allocations::at_least(std::int64_t most) { most_held = std::max(most_held, most); }
 
 }  // namespace training
 

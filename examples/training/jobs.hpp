@@ -30,8 +30,8 @@ class job_board {
     total_ = n;
     began_ = std::chrono::steady_clock::now();
     loraga::thread_pool pool(threads_ - 1);
-    pool.run(static_cast<loraga::index_t>(n),
-             [&](loraga::index_t i, int worker) { work(static_cast<std::size_t>(i), worker); });
+    std::atomic<std::size_t> next{0};  // the pool deals out shares; jobs are to begin in their order
+    pool.run(static_cast<loraga::index_t>(n), [&](loraga::index_t, int worker) { work(next++, worker); });
     if (live_) std::printf("\r%*s\r", 78, "");
   }
   void update(std::string const& what, long long step, double loss) {

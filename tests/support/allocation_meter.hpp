@@ -6,3 +6,4 @@
 inline std::int64_t training::thread_allocations::now() { return 0; }
 inline std::int64_t training::thread_allocations::most() { return 0; }
 inline void training::thread_allocations::reset_most() {}
+inline void training::thread_allocations::at_least(std::int64_t) {}

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <loraga/backend/checks.hpp>
 #include <loraga/backend/kernels.hpp>
+#include <loraga/backend/product_tile.hpp>
 #include <loraga/backend/thread_pool.hpp>
 #include <loraga/linalg/elementwise.hpp>
 #include <memory>
@@ -19,14 +20,10 @@ class cpu {
     void operator()(void* p) const { ::operator delete (p, std::align_val_t{64}); }
   };
   // How work is cut. Part of the numerical result (sums are formed tile by tile), hence constants.
-  static constexpr index_t tile = 512;            // most rows and columns of a product's tile
-  static constexpr index_t tile_step = 16;        // their multiple: whole vector registers
-  static constexpr index_t few_tiles = 4;         // products with work for more than these have at least as many,
-  static constexpr index_t worth_tile = 1 << 20;  // of at least so many multiply-adds each,
-  static constexpr index_t small_tile = 96;       // and rows and columns
-  static constexpr index_t reduce_block = 4096;   // rows reduced in one go
-  static constexpr index_t lanes = 16;            // partial results within a block, one vector register of floats
-  static constexpr index_t gram_tasks = 16;       // most partial sums of a Gram matrix
+  static constexpr index_t tile = 512;           // rows of a Gram matrix's piece
+  static constexpr index_t reduce_block = 4096;  // rows reduced in one go
+  static constexpr index_t lanes = 16;           // partial results within a block, one vector register of floats
+  static constexpr index_t gram_tasks = 16;      // most partial sums of a Gram matrix
   static constexpr index_t worth_threads = index_t{1} << 16;  // operations below which waking threads costs more
 
   int threads_;
@@ -189,32 +186,13 @@ class cpu {
   template <class TA, class TB, class TC>
   void product(double alpha, matrix_view<TA const, space> a, matrix_view<TB const, space> b, double beta,
                matrix_view<TC, space> c);
-  struct tile_size {
-    index_t rows, cols;
-  };
-  static tile_size tiles(index_t rows, index_t cols, index_t depth);
   template <class T>
-  void reserve_packing(tile_size cut, index_t rows, index_t cols, index_t depth);
+  void reserve_packing(product_tile cut, index_t rows, index_t cols, index_t depth);
   template <class T, class U>
   matrix_view<T const, space> widened(scratch<cpu>& temporary, matrix_view<U const, space> v);
   template <class T>
   void gram(matrix_view<T const, space> y, matrix_view<double, space> s);
 };
-
-/// Equal tiles of at most `tile`, and smaller ones where there would be few: then no thread waits long for another.
-inline cpu::tile_size cpu::tiles(index_t rows, index_t cols, index_t depth) {
-  index_t down = (rows + tile - 1) / tile, across = (cols + tile - 1) / tile;
-  index_t const wanted = std::min<index_t>(few_tiles, rows * cols * depth / worth_tile);
-  while (down * across < wanted) {
-    index_t& longer = rows * across >= cols * down ? down : across;
-    if ((&longer == &down ? rows / down : cols / across) < 2 * small_tile) break;
-    longer *= 2;
-  }
-  auto const size = [](index_t n, index_t parts) {
-    return ((n + parts - 1) / parts + tile_step - 1) / tile_step * tile_step;
-  };
-  return {size(rows, down), size(cols, across)};
-}
 
 // Out of the class, so that none of it is inline: a library may hold it (loraga::cpu_compiled).
 
@@ -223,13 +201,13 @@ void cpu::product(double alpha, matrix_view<TA const, space> a, matrix_view<TB c
                   matrix_view<TC, space> c) {
   using T = compute_t<TC>;
   require_product(a, b, c, "cpu::gemm");
+  if (c.rows == 0 || c.cols == 0) return;
   if (c.row_stride != 1 && c.rows > 1)
     return product<TB, TA, TC>(alpha, b.transposed(), a.transposed(), beta, c.transposed());
   scratch<cpu> temporary(*this);
   auto const wide_a = widened<T, TA>(temporary, a);
   auto const wide_b = widened<T, TB>(temporary, b);
-  if (c.rows == 0 || c.cols == 0) return;
-  auto const cut = tiles(c.rows, c.cols, a.cols);
+  auto const cut = product_tile_of(c.rows, c.cols, a.cols);
   constexpr bool direct = std::is_same_v<T, TC>;
   matrix_view<T, space> sum;
   if constexpr (direct) sum = {c.data, c.rows, c.cols, 1, c.col_stride};
@@ -255,7 +233,7 @@ void cpu::product(double alpha, matrix_view<TA const, space> a, matrix_view<TB c
 
 /// Which thread gets which tile is chance: all get the memory for any of them now, so that later steps find it there.
 template <class T>
-void cpu::reserve_packing(tile_size cut, index_t rows, index_t cols, index_t depth) {
+void cpu::reserve_packing(product_tile cut, index_t rows, index_t cols, index_t depth) {
   for (index_t const m : {std::min(cut.rows, rows), rows % cut.rows})
     for (index_t const n : {std::min(cut.cols, cols), cols % cut.cols})
       if (m > 0 && n > 0)

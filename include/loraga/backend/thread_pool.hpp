@@ -35,15 +35,15 @@ class thread_pool {
   };
   std::mutex mutex_;
   std::condition_variable wake_, done_;
-  loop_body const* task_ = nullptr;  // of this round, as are the next four
-  index_t failed_ = 0;
+  std::atomic<std::uint64_t> round_{0};  // publishes what follows, down to busy_
+  loop_body const* task_ = nullptr;
   std::vector<share> shares_;
+  index_t failed_ = 0;
   std::exception_ptr failure_;
-  std::atomic<std::uint64_t> round_{0};
-  std::atomic<int> busy_{0};
+  std::atomic<int> busy_{0};  // threads that are not done with the round
   int asleep_ = 0;
   std::atomic<bool> stop_{false};
-  int const looks_;
+  int const looks_;  // before a thread sleeps; none with more threads than cores
   std::vector<std::thread> threads_;
 
   /// Looks again and again for a while, for loops often follow each other in less time than waking a thread takes.

@@ -1,5 +1,6 @@
 #pragma once
 #include <algorithm>
+#include <cstring>
 #include <loraga/io/file.hpp>
 #include <loraga/io/gguf_header.hpp>
 #include <loraga/io/gguf_names.hpp>
@@ -150,7 +151,8 @@ class gguf_file {
       raise<format_error>(path().string(), format::printable(name), "missing",
                           "one of its " + std::to_string(positions_.size()) + " tensors");
     auto const& t = header_.tensors[p->second];
-    return {path().string() + ": " + format::printable(t.name), t.facts, t.shape, file_->bytes().subspan(t.begin, t.end - t.begin)};
+    return {path().string() + ": " + format::printable(t.name), t.facts, t.shape,
+            file_->bytes().subspan(t.begin, t.end - t.begin)};
   }
   /// The tensor's pages may leave memory.
   void forget(gguf_tensor const& t) const { file_->forget(t.bytes); }
