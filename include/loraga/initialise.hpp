@@ -9,7 +9,8 @@ namespace loraga {
 ///   initialise(be, adapter, lora_ga_init{}, W, automatic_svd{}, gradient, in_place_anchor{});
 ///   initialise(be, layers, lora_ga_init{}, automatic_svd{}, in_place_anchor{});   // std::vector<layer<...>>, say
 /// The arguments behind the initialiser are a view of W, an SVD method, sources (accumulators, input_statistics) and an
-/// anchor. They are known by their kind, so any order will do. Without an SVD method automatic_svd is used.
+/// anchor. They are known by their kind, so any order will do. Without an SVD method automatic_svd is used. With
+/// over_ranks(comm) (loraga/distributed.hpp) several ranks share the work.
 /// What the initialiser does not need is ignored. A call that lacks what it needs does not compile, and says why in one
 /// sentence. Layers bring their own W and source.
 /// Layers of one shape and rank are factored together. New values are made beside the old ones and judged before any
@@ -28,7 +29,8 @@ void initialise(B& be, T&& target, I const& init, Arguments const&... arguments)
   constexpr bool known = detail::count_of<argument::unknown, B, Arguments...> == 0;
   constexpr bool single = detail::count_of<argument::weight, B, Arguments...> < 2 &&
                           detail::count_of<argument::svd, B, Arguments...> < 2 &&
-                          detail::count_of<argument::anchor, B, Arguments...> < 2;
+                          detail::count_of<argument::anchor, B, Arguments...> < 2 &&
+                          detail::count_of<argument::ranks, B, Arguments...> < 2;
   constexpr bool own =
       !range ||
       detail::count_of<argument::weight, B, Arguments...> + detail::count_of<argument::source, B, Arguments...> == 0;
@@ -38,24 +40,26 @@ void initialise(B& be, T&& target, I const& init, Arguments const&... arguments)
   static_assert(Initialiser<I>, "the argument behind the adapter is an initialiser, such as lora_ga_init{}");
   static_assert(known,
                 "behind the initialiser come a view of W, an SVD method for this backend, sources (accumulators, "
-                "input_statistics), an anchor; an argument here is none of these (a matrix has .view())");
+                "input_statistics), an anchor, over_ranks; an argument here is none of these (a matrix has .view())");
   static_assert(single,
-                "W, the SVD method and the anchor are given at most once; a gradient goes into an accumulator, such as "
+                "W, the SVD method, the anchor and over_ranks are given at most once; a gradient goes into an accumulator, such as "
                 "dense_gradient");
   static_assert(own, "layers of a range bring their own W and source: leave them out here");
   static_assert(detail::HasConstMembers<I>, "check(facts) and needs(facts) of an initialiser are const");
   if constexpr ((range || one) && Initialiser<I> && known && single && own) {
     automatic_svd const usual;
     detail::anchor_not_given const none;
+    detail::one_starter const alone;
     auto const& svd = detail::pick<argument::svd, B>(usual, arguments...);
     auto const& anchor = detail::pick<argument::anchor, B>(none, arguments...);
+    auto const& ranks = detail::pick<argument::ranks, B>(alone, arguments...);
     using Svd = std::remove_cvref_t<decltype(svd)>;
     using X = std::remove_cvref_t<decltype(anchor)>;
     if constexpr (range) {
       using L = element_of<A>;
       using types = detail::start_types<B, L, I, Svd, X>;
       auto const layers = elements_of(target);
-      if constexpr (types::fit) detail::start_layers(be, layers, 0, init, svd, anchor);
+      if constexpr (types::fit) detail::start_layers(be, layers, 0, init, svd, anchor, ranks);
       else if constexpr (types::here && !types::needs::met) types::needs::explain();
       else types::explain();
     } else {
@@ -69,7 +73,7 @@ void initialise(B& be, T&& target, I const& init, Arguments const&... arguments)
       using types = detail::start_types<B, L, I, Svd, X>;
       L const only[] = {{&target, w, &source, "the layer"}};
       if constexpr (types::fit)
-        detail::start_layers(be, std::span<L const>(only), detail::seed_of(target), init, svd, anchor);
+        detail::start_layers(be, std::span<L const>(only), detail::seed_of(target), init, svd, anchor, ranks);
       else if constexpr (types::here && !types::needs::met) types::needs::explain();
       else types::explain();
     }

@@ -43,13 +43,18 @@ template <class B>
 class dropout_masks {
   using cell = matrix<std::uint64_t, B>;
   double probability_;
-  std::uint64_t seed_;
+  std::uint64_t seed_, key_;
   cell passes_;  // forward passes with dropout so far, 1x1; empty without dropout
 
  public:
-  /// errors  value_error if the probability is outside [0, 1)
-  dropout_masks(B& be, double probability, std::uint64_t seed) : probability_(probability), seed_(seed) {
+  /// `rank` separates the masks of processes that train one adapter on data of their own; a state may move among them.
+  /// errors  value_error if the probability is outside [0, 1), or the rank negative
+  dropout_masks(B& be, double probability, std::uint64_t seed, int rank = 0)
+      : probability_(probability),
+        seed_(seed),
+        key_(rank == 0 ? seed : derive({seed, static_cast<std::uint64_t>(rank)}, 5).id) {
     require_value(probability >= 0 && probability < 1, probability, "adapter", "dropout", "in [0, 1)");
+    require_value(rank >= 0, rank, "adapter", "dropout_rank", "not negative");
     if (probability > 0) restart(be, 0);
   }
   bool active() const { return probability_ > 0; }  ///< whether anything is dropped
@@ -74,7 +79,7 @@ class dropout_masks {
     be.for_each((out.rows + 3) / 4, out.cols,
                 detail::dropout<X, D, decltype(pass.view())>{
                     x, out, static_cast<C>(beta), static_cast<C>(1 / (1 - probability_)),
-                    static_cast<std::uint32_t>(probability_ * 4294967296.0), seed_, pass.view()});
+                    static_cast<std::uint32_t>(probability_ * 4294967296.0), key_, pass.view()});
   }
   template <class C>
   void visit_state(C& c) {

@@ -12,6 +12,7 @@ namespace loraga {
 struct lora_options {
   double dropout = 0;      ///< probability p that an input of A is zeroed in training; the others are scaled by 1/(1-p)
   std::uint64_t seed = 0;  ///< of dropout masks and of this adapter's own random start; give layers different ones
+  int dropout_rank = 0;    ///< of a process among those that train this adapter: each draws masks of its own
 };
 
 /// The base of low-rank adapters. It holds A and B with their gradients, and float master copies in 16 bit. It also
@@ -296,7 +297,7 @@ class low_rank_factors {
 
   low_rank_factors(B& be, index_t out, index_t in, index_t rank, lora_options options, index_t more, bool train_factors,
                    bool borrowed)
-      : dropout_(be, options.dropout, options.seed),
+      : dropout_(be, options.dropout, options.seed, options.dropout_rank),
         out_(out),
         in_(in),
         rank_(rank),

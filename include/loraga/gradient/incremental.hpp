@@ -1,6 +1,6 @@
 #pragma once
 #include <loraga/gradient/dense.hpp>
-#include <loraga/svd/subspace.hpp>
+#include <loraga/gradient/incremental_update.hpp>
 
 namespace loraga {
 
@@ -13,7 +13,7 @@ namespace loraga {
 /// cost    per add_outer about 4*(width + width/4)*(out + in)*tokens operations; add_outer waits for the backend
 /// memory  width*(out + in) numbers between calls
 /// source  incremental SVD after Brand 2002, with the range finder of Halko, Martinsson, Tropp 2011 warm-started at V
-template <class B, class T = float>
+template <class B, class T>
 class incremental_gradient {
   index_t rows_, cols_, width_;
   gradient_options options_;
@@ -79,8 +79,7 @@ class incremental_gradient {
     require_matrix(dy, "incremental_gradient::add_outer", "dY");
     require_matrix(x, "incremental_gradient::add_outer", "X");
     absorb(be, outer_operator<Y, X, T, space>{dy, x, weight, {}});
-    weight_ += weight;
-    ++count_;
+    note(weight);
   }
 
   /// dW (out x in) of one micro-batch, where the caller has formed it.
@@ -91,17 +90,19 @@ class incremental_gradient {
     require_weight(weight, "incremental_gradient::add");
     require_matrix(dw, "incremental_gradient::add", "dW");
     absorb(be, sum_operator<V, T, space>{dw, weight, {}});
-    weight_ += weight;
-    ++count_;
+    note(weight);
   }
 
-  /// Everything `other` saw, up to truncation. Processes that merge in one order get the same bits.
+  /// Everything `other` saw, up to truncation; an empty one becomes a copy. Processes that merge in one order get the
+  /// same bits: see combine for those of one job.
   /// errors  shape_error
   void merge(B& be, incremental_gradient const& other) {
     if (other.rows_ != rows_ || other.cols_ != cols_)
       raise<shape_error>("incremental_gradient::merge", "other", shape_text(other.rows_, other.cols_),
                          shape_text(rows_, cols_));
-    if (other.any_) {
+    if (other.any_ && !any_ && flags_ == svd_usable && other.width_ == width_) {
+      take(be, other.state());
+    } else if (other.any_) {
       scratch<B> temporary(be);
       auto const scaled = other.scaled_u(be, temporary);
       using op = outer_operator<matrix_view<T, space>, matrix_view<T const, space>, T, space>;
@@ -110,6 +111,12 @@ class incremental_gradient {
     weight_ += other.weight_;
     count_ += other.count_;
     flags_ |= other.flags_;
+  }
+
+  /// Counts a micro-batch whose triplets have come in by another way: streamed_gradient calls it.
+  void note(double weight) {
+    weight_ += weight;
+    ++count_;
   }
 
   /// Triplets of the weighted sum, not yet divided by weight().
@@ -171,6 +178,8 @@ class incremental_gradient {
   }
 
  private:
+  template <class, class, class>
+  friend class detail::incremental_update;
   /// U*S of the sum.
   matrix_view<T, space> scaled_u(B& be, scratch<B>& temporary) const {
     auto const scaled = temporary.template matrix<T>(rows_, width_);
@@ -180,57 +189,14 @@ class incremental_gradient {
   }
   /// The state becomes the leading triplets of itself plus `op`.
   template <class Op>
-  void absorb(B& be, Op op) {
-    if (flags_ != svd_usable) return;  // poisoned
-    [[maybe_unused]] auto const precise = be.full_precision();
-    if (any_) op.base = state();
-    index_t const l = std::min({width_ + std::max<index_t>(8, width_ / 4), rows_, cols_});
-    scratch<B> temporary(be);
-    auto const y = temporary.template slab<T>(1, rows_, l), q = temporary.template slab<T>(1, rows_, l);
-    auto const z = temporary.template slab<T>(1, cols_, l), start = temporary.template slab<T>(1, cols_, l);
-    triplet_slabs<T, space> const found{temporary.template slab<T>(1, rows_, width_),
-                                        temporary.template slab<T>(1, width_, 1),
-                                        temporary.template slab<T>(1, cols_, width_)};
-    random_stream const stream{options_.seed, static_cast<std::uint64_t>(count_)};
-    fill_test_matrix(be, start[0], stream);
-    if (any_) axpby(be, std::sqrt(static_cast<double>(cols_)), state().v, 0.0, start[0].columns(0, width_));
-    op.apply(be, start, y);
-    double const energy = energy_of(be, y[0]);
-    if (!is_finite(energy)) flags_ |= svd_not_finite;
-    else if (energy == 0) fill(be, s_.view()[0], 0);
-    if (!is_finite(energy) || energy == 0) return;
-
-    scaled_operator<Op> const scaled{op, safe_scale(energy)};
-    if (scaled.scale != 1) scaled.apply(be, start, y);
-    auto const flag = temporary.template slab<int>(1, 1, 1);
-    auto const factor = [&](caution how) {
-      fill(be, flag[0], 0);
-      // Nothing is known before the first micro-batch: look twice.
-      int const steps = any_ ? options_.power_steps : std::max(1, options_.power_steps);
-      for (int i = 0; i < steps; ++i) {
-        orthonormal_pass(be, y, q, first_pass(l), how, derive(stream, 1), flag);
-        scaled.apply_transposed(be, q, z);
-        scaled.apply(be, z, y);
-      }
-      subspace::project(be, scaled, y, q, z, found, how, derive(stream, 2), flag);
-      check_triplets(be, found, matrix_view<double const, space>{}, 1, how, flag);
-      return read_scalar(be, flag[0]);
-    };
-    int flags = factor(caution::optimistic);
-    if (flags & svd_ill_conditioned) try {
-        scaled.apply(be, start, y);
-        flags = factor(caution::safe);
-      } catch (numeric_error const&) {  // a solver gave up and left NaN
-        flags = svd_not_converged;
-      }
-    if (scaled.scale != 1) axpby(be, 1 / scaled.scale, found.s[0], 0.0, found.s[0]);
-    if (!is_finite(energy_of(be, found.s[0]))) flags |= svd_out_of_range;
-    flags_ |= flags;
-    if (flags_ != svd_usable) return;
-    if (any_) turn_ = turned(be, found);
-    be.copy(found.u[0], u_.view()[0]);
-    be.copy(found.s[0], s_.view()[0]);
-    be.copy(found.v[0], v_.view()[0]);
+  void absorb(B& be, Op const& op) {
+    detail::incremental_update<B, T, Op> one(*this, op);
+    detail::incremental_update<B, T, Op>::run(be, std::span(&one, 1), detail::one_process{});
+  }
+  void take(B& be, svd_factors<T const, space> const& found) {
+    be.copy(found.u, u_.view()[0]);
+    be.copy(found.s, s_.view()[0]);
+    be.copy(found.v, v_.view()[0]);
     any_ = true;
   }
 

@@ -1,19 +1,40 @@
 #pragma once
 #include <loraga/start/anchor.hpp>
 #include <loraga/start/needs.hpp>
+#include <vector>
 
 // The arguments of `initialise` behind the initialiser, told apart by what they are, so that their order is free; and
 // whether they go together, with a sentence where they do not.
 
 namespace loraga::detail {
 
-enum class argument { weight, svd, source, anchor, unknown };
+/// Starts made by one process alone; over_ranks shares them.
+struct one_starter {
+  template <class B, class F>
+  void together(B&, F const& work) const {
+    work();
+  }
+  /// Makes all of them. make(which layers) fills their places in `all`.
+  template <class B, class L, class I, class N, class F>
+  void share(B&, std::span<L const> layers, I const&, std::vector<N>&, F const& make) const {
+    std::vector<std::size_t> which(layers.size());
+    for (std::size_t i = 0; i < which.size(); ++i) which[i] = i;
+    make(which);
+  }
+};
+template <class X>
+inline constexpr bool is_sharing = requires {
+  X::shares_starts;
+};
+
+enum class argument { weight, svd, source, anchor, ranks, unknown };
 
 template <class X, class B>
 inline constexpr argument argument_kind = [] {
   if constexpr (std::is_same_v<X, no_weight> || requires(X const& x) { x.data, x.rows, x.row_stride; })
     return argument::weight;
   else if constexpr (Anchor<X>) return argument::anchor;
+  else if constexpr (is_sharing<X>) return argument::ranks;
   else if constexpr (Source<X>) return argument::source;  // which may have a `top` of its own
   else if constexpr (SvdMethod<X, B>) return argument::svd;
   else return argument::unknown;

@@ -69,12 +69,12 @@ void make_group(B& be, std::span<L const* const> layers, std::span<layer_facts c
   std::apply([&](auto const&... need) { make(need.measure(be, layers, svd)...); }, needs_of(init, facts[0]));
 }
 
-/// A and B of every layer, layers of one shape and rank together.
+/// A and B of these layers, those of one shape and rank together.
 template <class B, class L, class I, class Svd, class T>
-void make_all(B& be, std::span<L const> layers, std::uint64_t first, I const& init, Svd const& svd,
-              std::vector<beginning<T, B>>& to) {
+void make_some(B& be, std::span<L const> layers, std::span<std::size_t const> which, std::uint64_t first, I const& init,
+               Svd const& svd, std::vector<beginning<T, B>>& to) {
   std::map<std::tuple<index_t, index_t, index_t>, std::vector<std::size_t>> groups;
-  for (std::size_t i = 0; i < layers.size(); ++i) {
+  for (auto const i : which) {
     auto const& ad = *layers[i].adapter;
     groups[{ad.out(), ad.in(), ad.rank()}].push_back(i);
   }
@@ -131,15 +131,21 @@ std::string commit(B& be, std::span<L const> layers, X const& anchor, std::vecto
   return bad;
 }
 
-template <class B, class L, class I, class Svd, class X>
-void start_layers(B& be, std::span<L const> layers, std::uint64_t first, I const& init, Svd const& svd,
-                  X const& anchor) {
+/// `ranks` shares the work of several processes, if there are any.
+template <class B, class L, class I, class Svd, class X, class R>
+void start_layers(B& be, std::span<L const> layers, std::uint64_t first, I const& init, Svd const& svd, X const& anchor,
+                  R const& ranks) {
   using T = typename layer_parts<L>::adapter::value_type;
-  check_layers(layers, init, anchor);
   std::vector<beginning<T, B>> all(layers.size());
-  make_all(be, layers, first, init, svd, all);
-  measure_sizes(be, all);
-  auto const bad = commit<I::starts>(be, layers, anchor, all);
+  ranks.together(be, [&] { check_layers(layers, init, anchor); });
+  ranks.share(be, layers, init, all, [&](std::span<std::size_t const> which) {
+    make_some(be, layers, which, first, init, svd, all);
+  });
+  std::string bad;
+  ranks.together(be, [&] {
+    measure_sizes(be, all);
+    bad = commit<I::starts>(be, layers, anchor, all);
+  });
   if (!bad.empty())
     throw numeric_error("initialise: " + bad + "; expected finite, non-zero numbers (these layers are unchanged)");
 }

@@ -53,15 +53,27 @@ struct subspace {
   static void project(B& be, Op const& op, slab_view<T, typename B::space> y, slab_view<T, typename B::space> q,
                       slab_view<T, typename B::space> z, triplet_slabs<T, typename B::space> out, caution how,
                       random_stream stream, slab_view<int, typename B::space> flags) {
+    orthonormal_twice(be, y, q, how, stream, flags);
+    op.apply_transposed(be, y, z);
+    solve(be, y, z, out, how, derive(stream, 1), flags);
+  }
+  /// y = orth(y), twice, so that rounding is no part of it; q is scratch.
+  template <Backend B, class T>
+  static void orthonormal_twice(B& be, slab_view<T, typename B::space> y, slab_view<T, typename B::space> q,
+                                caution how, random_stream stream, slab_view<int, typename B::space> flags) {
     orthonormal_pass(be, y, q, first_pass(y.cols), how, stream, flags);
     orthonormal_pass(be, q, y, repeated_pass(), how, stream, flags);
-    op.apply_transposed(be, y, z);
+  }
+  /// The triplets of A within the span of an orthonormal y, from Z = AT*y.
+  template <Backend B, class T>
+  static void solve(B& be, slab_view<T, typename B::space> y, slab_view<T, typename B::space> z,
+                    triplet_slabs<T, typename B::space> out, caution how, random_stream stream,
+                    slab_view<int, typename B::space> flags) {
     scratch<B> temporary(be);
     auto const s = temporary.template slab<double>(y.count, y.cols, y.cols);
     be.gram_batched(z, s);
     rayleigh_ritz(
-        be, s, out, how, derive(stream, 1), flags,
-        [&](auto const& w, auto const& u) { be.gemm_batched(1.0, y, w, 0.0, u); },
+        be, s, out, how, stream, flags, [&](auto const& w, auto const& u) { be.gemm_batched(1.0, y, w, 0.0, u); },
         [&](auto const& w, auto const& v) { be.gemm_batched(1.0, z, w, 0.0, v); });
   }
 

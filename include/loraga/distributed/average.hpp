@@ -1,0 +1,99 @@
+#pragma once
+#include <loraga/distributed/agreement.hpp>
+#include <loraga/linalg/elementwise.hpp>
+
+namespace loraga {
+
+/// Averages the gradients of ranks that train one model on data of their own: one message per step for all adapters. The
+/// optimiser stays local; equal gradients keep the ranks' adapters equal. Give ranks different
+/// lora_options::dropout_rank, so that their masks differ.
+///   gradient_average<cpu> average(be);
+///   for (auto& ad : adapters) average.add(ad);
+///   ... backward ...; average.run(be, comm, tokens); optimiser.step(be);
+/// cost    per step one pass over the gradients before and after, and one all_reduce of them
+/// memory  the gradients once more
+template <class B, class T = float>
+class gradient_average {
+  using space = typename B::space;
+  using view = matrix_view<T, space>;
+  struct entry {
+    view gradient;
+    std::shared_ptr<bool const> alive;
+  };
+  std::vector<entry> entries_;
+  matrix<T, B> flat_;
+  index_t numbers_ = 0;
+
+ public:
+  using value_type = T;
+  /// The gradients of an adapter's parameters. Its views must stay valid.
+  template <class A>
+  requires requires(A& a) { a.parameters(); }
+  void add(A& adapter) {
+    for (auto const& p : adapter.parameters()) add(p.gradient, p.alive);
+  }
+  /// Any other gradient, such as that of a head that is trained as well.
+  /// errors  shape_error for a view that is no matrix
+  void add(view gradient, std::shared_ptr<bool const> alive = {}) {
+    require_matrix(gradient, "gradient_average::add", "gradient");
+    if (runs_by_rows(gradient)) gradient = gradient.transposed();
+    entries_.push_back({gradient, std::move(alive)});
+    numbers_ += gradient.rows * gradient.cols;
+  }
+  /// How many numbers travel.
+  index_t size() const { return numbers_; }
+
+  /// Every gradient becomes the weighted mean of all ranks'.
+  /// math    g <- sum_r weight_r*g_r / sum_r weight_r. Where each g_r is the mean over weight_r tokens (or images), that
+  ///         is the mean over all of them. A rank without data has weight 0, and its gradients are not looked at
+  /// returns  the sum of the weights
+  /// errors  rank_error, the same on every rank, if one failed, has other gradients, a weight that is negative or not
+  ///         finite, or if all weights are 0
+  template <Communicator<B> C>
+  double run(B& be, C& comm, double weight = 1) {
+    auto const all = together_weights(be, comm, weight);
+    double total = 0;
+    for (double const w : all) total += w;
+    if (!(total > 0)) throw rank_error("gradient_average::run: the sum of all ranks' weights is 0, expected above 0");
+    detail::move_data(comm, [&] {
+      each([&](view g, view here) {
+        if (weight == 0) fill(be, here, 0);
+        else axpby(be, weight / total, g, 0.0, here);
+      });
+      comm.all_reduce(be, flat_.view().data, numbers_);
+      each([&](view g, view here) { be.copy(here, g); });
+    });
+    return total;
+  }
+
+ private:
+  template <class C>
+  std::vector<double> together_weights(B& be, C& comm, double weight) {
+    detail::rank_message mine{false, "gradient_average::run", std::to_string(numbers_) + " numbers",
+                              detail::packed(std::vector<double>{weight})};
+    try {
+      require_value(is_finite(weight) && weight >= 0, weight, "gradient_average::run", "weight", "finite and not negative");
+      for (auto const& e : entries_)
+        if (e.alive && !*e.alive)
+          raise<state_error>("gradient_average::run", "an adapter", "gone", "adapters that outlive it, at one place");
+      if (flat_.rows() != numbers_) flat_ = {be, numbers_, 1};
+    } catch (std::exception const& failure) {
+      mine = {true, failure.what(), {}, {}};
+    }
+    auto const all = detail::meet(be, comm, mine);
+    detail::require_agreement(all);
+    std::vector<double> weights;
+    for (auto const& m : all) weights.push_back(detail::unpacked<double>(m.brings).at(0));
+    return weights;
+  }
+  template <class F>
+  void each(F const& move) {
+    T* at = flat_.view().data;
+    for (auto const& e : entries_) {
+      move(e.gradient, view(at, e.gradient.rows, e.gradient.cols, 1, e.gradient.rows));
+      at += e.gradient.rows * e.gradient.cols;
+    }
+  }
+};
+
+}  // namespace loraga

@@ -1,0 +1,90 @@
+#pragma once
+#include <loraga/distributed/buckets.hpp>
+#include <loraga/initialise.hpp>
+
+namespace loraga {
+
+/// An argument of `initialise` by which ranks share a start: layers are dealt out by cost, each is made by one rank and
+/// sent to all. Every rank gives the same layers in the same order, with accumulators that hold the same (see combine),
+/// and ends with the same bits: those of one process.
+///   initialise(be, layers, lora_ga_init{}, automatic_svd{}, frozen_pair_anchor{}, over_ranks(comm));
+/// errors  rank_error, the same on every rank, if one of them fails or gives other layers; else those of initialise, on
+///         every rank
+/// cost    about 1/ranks of the SVDs; A and B of all layers over the network
+template <class C>
+class over_ranks {
+  C* comm_;
+  bucket_options options_;
+
+ public:
+  static constexpr bool shares_starts = true;
+  explicit over_ranks(C& comm, bucket_options options = {}) : comm_(&comm), options_(options) {}
+
+  /// What all ranks do alike.
+  template <Backend B, class F>
+  void together(B& be, F const& work) const {
+    loraga::together(be, *comm_, work);
+  }
+  /// Makes this rank's share, and hands round everyone's.
+  template <Backend B, class L, class I, class N, class F>
+  void share(B& be, std::span<L const> layers, I const&, std::vector<N>& all, F const& make) const {
+    using T = typename detail::layer_parts<L>::adapter::value_type;
+    using view = matrix_view<T, typename B::space>;
+    auto const owner = deal(layers);
+    std::vector<std::size_t> mine;
+    for (std::size_t i = 0; i < layers.size(); ++i)
+      if (owner[i] == comm_->rank()) mine.push_back(i);
+    loraga::together(be, *comm_, [&] { make(mine); });
+    std::vector<int> flags;
+    for (auto const i : mine) flags.push_back(all[i].flags);
+    auto const brought =
+        agree(be, *comm_, "initialise by " + detail::type_name<I>(), lines(layers), detail::packed(flags));
+    std::vector<std::vector<view>> made(brought.size());
+    std::vector<std::size_t> next(brought.size(), 0);
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      auto const r = static_cast<std::size_t>(owner[i]);
+      all[i].flags = detail::unpacked<int>(brought[r])[next[r]++];
+      if (all[i].flags != svd_usable) continue;
+      auto const& ad = *layers[i].adapter;
+      if (owner[i] != comm_->rank()) all[i].a = {be, ad.in(), ad.rank()}, all[i].b = {be, ad.out(), ad.rank()};
+      made[r].insert(made[r].end(), {all[i].a.view(), all[i].b.view()});
+    }
+    detail::move_data(*comm_, [&] {
+      for (std::size_t r = 0; r < made.size(); ++r)
+        broadcast_views(be, *comm_, std::span<view const>(made[r]), static_cast<int>(r), options_);
+    });
+  }
+
+ private:
+  /// Which rank makes which layer: the costliest first, each to whom has least to do.
+  template <class L>
+  std::vector<int> deal(std::span<L const> layers) const {
+    std::vector<double> cost;
+    std::vector<std::size_t> order;
+    for (auto const& l : layers) {
+      order.push_back(order.size());
+      cost.push_back(static_cast<double>(l.adapter->out()) * static_cast<double>(l.adapter->in()));
+    }
+    std::stable_sort(order.begin(), order.end(), [&](auto x, auto y) { return cost[x] > cost[y]; });
+    std::vector<double> load(static_cast<std::size_t>(comm_->size()), 0.0);
+    std::vector<int> owner(layers.size());
+    for (auto const i : order) {
+      auto const least = std::min_element(load.begin(), load.end());
+      owner[i] = static_cast<int>(least - load.begin());
+      *least += cost[i];
+    }
+    return owner;
+  }
+  template <class L>
+  static std::string lines(std::span<L const> layers) {
+    std::string text;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      auto const& ad = *layers[i].adapter;
+      text += layers[i].label(i) + ": " + shape_text(ad.out(), ad.in()) + ", rank " + std::to_string(ad.rank()) +
+              ", s " + std::to_string(ad.scale()) + "\n";
+    }
+    return text;
+  }
+};
+
+}  // namespace loraga
