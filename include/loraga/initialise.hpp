@@ -27,10 +27,9 @@ void initialise(B& be, T&& target, I const& init, Arguments const&... arguments)
   using A = std::remove_cvref_t<T>;
   constexpr bool range = detail::LayerRange<A>, one = !range && requires(A & a) { a.check_start(); };
   constexpr bool known = detail::count_of<argument::unknown, B, Arguments...> == 0;
-  constexpr bool single = detail::count_of<argument::weight, B, Arguments...> < 2 &&
-                          detail::count_of<argument::svd, B, Arguments...> < 2 &&
-                          detail::count_of<argument::anchor, B, Arguments...> < 2 &&
-                          detail::count_of<argument::ranks, B, Arguments...> < 2;
+  constexpr bool single =
+      detail::count_of<argument::weight, B, Arguments...> < 2 && detail::count_of<argument::svd, B, Arguments...> < 2 &&
+      detail::count_of<argument::anchor, B, Arguments...> < 2 && detail::count_of<argument::ranks, B, Arguments...> < 2;
   constexpr bool own =
       !range ||
       detail::count_of<argument::weight, B, Arguments...> + detail::count_of<argument::source, B, Arguments...> == 0;
@@ -42,7 +41,8 @@ void initialise(B& be, T&& target, I const& init, Arguments const&... arguments)
                 "behind the initialiser come a view of W, an SVD method for this backend, sources (accumulators, "
                 "input_statistics), an anchor, over_ranks; an argument here is none of these (a matrix has .view())");
   static_assert(single,
-                "W, the SVD method, the anchor and over_ranks are given at most once; a gradient goes into an accumulator, such as "
+                "W, the SVD method, the anchor and over_ranks are given at most once; a gradient goes into an "
+                "accumulator, such as "
                 "dense_gradient");
   static_assert(own, "layers of a range bring their own W and source: leave them out here");
   static_assert(detail::HasConstMembers<I>, "check(facts) and needs(facts) of an initialiser are const");

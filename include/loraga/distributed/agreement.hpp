@@ -4,8 +4,8 @@
 #include <loraga/distributed/communicator.hpp>
 #include <type_traits>
 
-// Before ranks exchange data they tell each other what they are about to do. So a rank that failed, or went another way,
-// is noticed by all of them, and nobody waits for ever.
+// Before ranks exchange data they tell each other what they are about to do. So a rank that failed, or went another
+// way, is noticed by all of them, and nobody waits for ever.
 
 namespace loraga {
 
@@ -61,7 +61,8 @@ inline std::pair<std::string, std::string> first_difference(std::string const& a
 /// Throws the sentence that all ranks throw, if one failed or is not where the first one is.
 inline void require_agreement(std::vector<rank_message> const& all) {
   for (std::size_t r = 0; r < all.size(); ++r)
-    if (all[r].failed) throw rank_error("rank " + std::to_string(r) + " of " + std::to_string(all.size()) + ": " + all[r].what);
+    if (all[r].failed)
+      throw rank_error("rank " + std::to_string(r) + " of " + std::to_string(all.size()) + ": " + all[r].what);
   for (std::size_t r = 1; r < all.size(); ++r) {
     auto [first, other] = std::pair(all[0].what, all[r].what);
     if (first == other) {
@@ -79,7 +80,8 @@ template <Backend B, class C>
 std::vector<rank_message> meet(B& be, C& comm, rank_message const& mine) {
   auto const text = mine.text();
   std::vector<rank_message> all;
-  for (auto const& bytes : comm.all_gather(be, std::as_bytes(std::span(text)))) all.push_back(rank_message::parse(bytes));
+  for (auto const& bytes : comm.all_gather(be, std::as_bytes(std::span(text))))
+    all.push_back(rank_message::parse(bytes));
   return all;
 }
 
@@ -110,23 +112,42 @@ std::vector<std::string> agree(B& be, C& comm, std::string what, std::string det
   return brought;
 }
 
+namespace detail {
+/// How many calls of `together` this thread is in: a rank that leaves one is not taken for one that leaves another.
+class depth_of_calls {
+  static int& here() {
+    thread_local int depth = 0;
+    return depth;
+  }
+
+ public:
+  depth_of_calls() { ++here(); }
+  ~depth_of_calls() { --here(); }
+  depth_of_calls(depth_of_calls const&) = delete;
+  depth_of_calls& operator=(depth_of_calls const&) = delete;
+  int count() const { return here(); }
+};
+}  // namespace detail
+
 /// Calls work() on every rank. Where it throws on one of them, all throw rank_error with that one's words, at the next
-/// call that needs them all, or here: so nobody waits for a rank that is gone. Put a whole program's work into one call;
-/// calls may stand within another.
+/// call that needs them all, or here: so nobody waits for a rank that is gone. Put a whole program's work into one
+/// call; calls may stand within another. `what` is what messages call it.
 /// returns  what work returns
 /// errors   rank_error, the same on every rank
 template <Backend B, Communicator<B> C, class F>
-auto together(B& be, C& comm, F const& work) -> std::invoke_result_t<F> {
+auto together(B& be, C& comm, F const& work, std::string const& what = "`together`") -> std::invoke_result_t<F> {
+  detail::depth_of_calls const depth;
+  auto const end = "the end of " + what + (depth.count() > 1 ? " within " + std::to_string(depth.count() - 1) : "");
   auto const tell = [&](std::string const& words) {
     detail::require_agreement(detail::meet(be, comm, {true, words, {}, {}}));
   };
   try {
     if constexpr (std::is_void_v<std::invoke_result_t<F>>) {
       work();
-      agree(be, comm, "the end of `together`");
+      agree(be, comm, end);
     } else {
       auto result = work();
-      agree(be, comm, "the end of `together`");
+      agree(be, comm, end);
       return result;
     }
   } catch (rank_error const&) {  // all know it
@@ -155,6 +176,13 @@ void move_data(C& comm, F const& move) {
                ", while the others waited for its data");
     throw;
   }
+}
+
+/// A number that tells two arrays of bytes apart (FNV-1a), to compare what ranks hold.
+inline std::uint64_t digest(std::span<std::byte const> bytes) {
+  std::uint64_t sum = 0xcbf29ce484222325u;
+  for (auto const byte : bytes) sum = (sum ^ static_cast<std::uint64_t>(byte)) * 0x100000001b3u;
+  return sum;
 }
 
 /// The name of a type, for messages and to compare what ranks do.

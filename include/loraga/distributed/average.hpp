@@ -4,10 +4,10 @@
 
 namespace loraga {
 
-/// Averages the gradients of ranks that train one model on data of their own: one message per step for all adapters. The
-/// optimiser stays local; equal gradients keep the ranks' adapters equal. Give ranks different
+/// Averages the gradients of ranks that train one model on data of their own: one message per step for all adapters.
+/// The optimiser stays local; equal gradients keep the ranks' adapters equal. Give ranks different
 /// lora_options::dropout_rank, so that their masks differ.
-///   gradient_average<cpu> average(be);
+///   gradient_average<cpu> average;
 ///   for (auto& ad : adapters) average.add(ad);
 ///   ... backward ...; average.run(be, comm, tokens); optimiser.step(be);
 /// cost    per step one pass over the gradients before and after, and one all_reduce of them
@@ -72,7 +72,8 @@ class gradient_average {
     detail::rank_message mine{false, "gradient_average::run", std::to_string(numbers_) + " numbers",
                               detail::packed(std::vector<double>{weight})};
     try {
-      require_value(is_finite(weight) && weight >= 0, weight, "gradient_average::run", "weight", "finite and not negative");
+      require_value(is_finite(weight) && weight >= 0, weight, "gradient_average::run", "weight",
+                    "finite and not negative");
       for (auto const& e : entries_)
         if (e.alive && !*e.alive)
           raise<state_error>("gradient_average::run", "an adapter", "gone", "adapters that outlive it, at one place");

@@ -19,9 +19,9 @@ bool is_packed(V const& v) {
   return v.row_stride == 1 && (v.col_stride == v.rows || v.cols == 1);
 }
 
-/// Calls send(pointer, count) for the numbers of all views, bucket by bucket: `send` finds there what the views hold, and
-/// the views get what it leaves there. Large packed ones in the backend's memory are handed on as they are. Where the
-/// cuts are is a matter of shapes alone.
+/// Calls send(pointer, count) for the numbers of all views, bucket by bucket: `send` finds there what the views hold,
+/// and the views get what it leaves there. Large packed ones in the backend's memory are handed on as they are. Where
+/// the cuts are is a matter of shapes alone.
 /// memory  one bucket of scratch
 template <Backend B, class V, class F>
 void for_each_bucket(B& be, std::span<V const> views, bucket_options options, F const& send) {

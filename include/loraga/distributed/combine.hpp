@@ -1,14 +1,14 @@
 #pragma once
-#include <loraga/core/range.hpp>
 #include <loraga/distributed/merge_estimates.hpp>
 #include <loraga/gradient/background.hpp>
 #include <loraga/gradient/input_statistics.hpp>
 #include <loraga/gradient/offloaded.hpp>
 #include <loraga/gradient/projected.hpp>
 #include <loraga/gradient/sign_gradient.hpp>
+#include <loraga/start/needs.hpp>
 
-// Estimates beyond one process: each rank fed its accumulators with its own micro-batches; `combine` makes them what one
-// process would have measured of all of them.
+// Estimates beyond one process: each rank fed its accumulators with its own micro-batches; `combine` makes them what
+// one process would have measured of all of them.
 
 namespace loraga {
 
@@ -103,7 +103,10 @@ template <Backend B, Communicator<B> C, class T>
 void combine(B& be, C& comm, std::span<projected_gradient<B, T>* const> members, bucket_options options = {}) {
   auto const directions = [&](auto const& states) {
     std::string text;
-    for (auto const& s : states) text += "directions " + std::to_string(detail::digest(read_all(be, s.matrix("directions")))) + "\n";
+    for (auto const& s : states) {
+      auto const values = read_all(be, s.matrix("directions"));
+      text += "directions with check sum " + std::to_string(detail::digest(std::as_bytes(std::span(values)))) + "\n";
+    }
     return text;
   };
   detail::combine_sums<matrix_view<T, typename B::space>>(be, comm, members, options, directions);
@@ -123,9 +126,8 @@ void combine(B& be, C& comm, std::span<input_statistics<B, T>* const> members, b
     mine.insert(mine.end(), {s.number("weight"), static_cast<double>(s.count("count")), s.number("mass")});
     most = std::max(most, g->features());
   }
-  auto const brought =
-      agree(be, comm, "combine(" + detail::type_name<input_statistics<B, T>>() + ")",
-            detail::accumulator_lines(members, states), detail::packed(mine));
+  auto const brought = agree(be, comm, "combine(" + detail::type_name<input_statistics<B, T>>() + ")",
+                             detail::accumulator_lines(members, states), detail::packed(mine));
   auto const total = detail::total_of(brought, mine.size());
   slab<double, B> old(be, static_cast<index_t>(members.size()), most, 1);
   detail::move_data(comm, [&] {
@@ -158,7 +160,7 @@ void combine(B& be, C& comm, std::span<incremental_gradient<B, T>* const> member
 }
 /// The same for accumulators that work in the background. Waits for them.
 template <Backend B, Communicator<B> C, class G>
-void combine(B& be, C& comm, std::span<background_gradient<B, G>* const> members, bucket_options options = {}) {
+void combine(B& be, C& comm, std::span<background_gradient<G, B>* const> members, bucket_options options = {}) {
   std::vector<G*> inner;
   for (auto* g : members) inner.push_back(detail::held_inner<G>(*g).inner);
   combine(be, comm, std::span<G* const>(inner), options);
@@ -175,13 +177,20 @@ void combine(B& be, C& comm, model_gradient<B, T>& all, bucket_options options =
   for (index_t i = 0; i < all.size(); ++i) members.push_back(&all[i]);
   combine(be, comm, std::span<incremental_gradient<B, T>* const>(members), options);
 }
-/// The same for a contiguous range of accumulators, such as a std::vector.
-template <Backend B, Communicator<B> C, ContiguousRange R>
-requires std::is_class_v<element_of<R>> void combine(B& be, C& comm, R& accumulators, bucket_options options = {}) {
-  using G = element_of<R>;
-  std::vector<G*> members;
-  for (auto& g : std::span(accumulators)) members.push_back(&g);
-  combine(be, comm, std::span<G* const>(members), options);
+/// The same for one accumulator, or a contiguous range of accumulators or of pointers to them, such as a std::vector.
+template <Backend B, Communicator<B> C, class R>
+requires ContiguousRange<R> || Source<std::remove_cvref_t<R>>
+void combine(B& be, C& comm, R&& accumulators, bucket_options options = {}) {
+  if constexpr (ContiguousRange<R>) {
+    using G = std::remove_pointer_t<typename decltype(std::span(accumulators))::element_type>;
+    std::vector<std::remove_const_t<G>*> members;
+    for (auto& g : std::span(accumulators))
+      if constexpr (std::is_pointer_v<std::remove_cvref_t<decltype(g)>>) members.push_back(g);
+      else members.push_back(&g);
+    combine(be, comm, std::span<std::remove_const_t<G>* const>(members), options);
+  } else {
+    combine(be, comm, std::span(&accumulators, 1), options);
+  }
 }
 
 }  // namespace loraga

@@ -7,8 +7,8 @@
 namespace loraga {
 
 /// One of several ranks, processes or threads, that work on one model. Every rank makes the same calls in the same
-/// order. Data lie in the backend's memory, and are ready when what the backend was asked for before is done; what it is
-/// asked for afterwards sees the result. A framework's own process group becomes one by a class of forty lines: see
+/// order. Data lie in the backend's memory, and are ready when what the backend was asked for before is done; what it
+/// is asked for afterwards sees the result. A framework's own process group becomes one by a class of forty lines: see
 /// docs/ranks.md.
 template <class C, class B>
 concept Communicator = Backend<B> &&

@@ -20,7 +20,7 @@ class loopback_communicator {
   struct meeting {
     std::mutex lock;
     std::condition_variable changed;
-    std::vector<std::span<std::byte const>> offers;                      // of this round
+    std::vector<std::span<std::byte const>> offers;                             // of this round
     std::map<std::pair<int, int>, std::queue<std::vector<std::byte>>> letters;  // from one to another
     int size, arrived = 0, left = 0;
     bool open = true;      // to those that arrive; else those that are here read

@@ -10,15 +10,6 @@
 
 namespace loraga::detail {
 
-/// A sum over bytes that tells two arrays apart (FNV-1a, by words).
-template <class T>
-std::uint64_t digest(std::vector<T> const& values) {
-  std::uint64_t sum = 0xcbf29ce484222325u;
-  auto const* bytes = reinterpret_cast<unsigned char const*>(values.data());
-  for (std::size_t i = 0; i < values.size() * sizeof(T); ++i) sum = (sum ^ bytes[i]) * 0x100000001b3u;
-  return sum;
-}
-
 /// Layers first ... last-1.
 struct layer_range {
   std::size_t first = 0, last = 0;
@@ -66,7 +57,9 @@ class merging {
     for (auto* g : members) states_.emplace_back(*g);
   }
   std::vector<held_state<view>> const& states() const { return states_; }
-  double cost(std::size_t i) const { return static_cast<double>((members_[i]->rows() + members_[i]->cols()) * members_[i]->width()); }
+  double cost(std::size_t i) const {
+    return static_cast<double>((members_[i]->rows() + members_[i]->cols()) * members_[i]->width());
+  }
 
   /// errors  rank_error, the same on every rank
   template <class C>
@@ -172,7 +165,8 @@ class merging {
                                has ? states_[i].number("turn") : std::numeric_limits<double>::quiet_NaN()});
     }
     std::vector<std::vector<double>> all;
-    for (auto const& text : agree(be_, comm, "the end of combine", {}, packed(mine))) all.push_back(unpacked<double>(text));
+    for (auto const& text : agree(be_, comm, "the end of combine", {}, packed(mine)))
+      all.push_back(unpacked<double>(text));
     for (std::size_t i = 0; i < states_.size(); ++i)
       for (auto const& theirs : all) states_[i].flags("flags") |= static_cast<int>(theirs[2 * i]);
     move_data(comm, [&] {
@@ -190,8 +184,8 @@ class merging {
 
 /// combine for incremental estimates.
 /// math    ranks beyond a power of two give theirs to a partner; then partners halve the layers between them, again and
-///         again, each merging what it keeps; the last owner of a layer sends it to all. Every rank merges about as many
-///         layers as there are, whatever the number of ranks
+///         again, each merging what it keeps; the last owner of a layer sends it to all. Every rank merges about as
+///         many layers as there are, whatever the number of ranks
 template <Backend B, class C, class T>
 void merge_estimates(B& be, C& comm, std::span<incremental_gradient<B, T>* const> members, bucket_options options) {
   merging<B, T> all(be, comm, members);

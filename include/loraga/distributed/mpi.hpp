@@ -34,8 +34,8 @@ class mpi_session {
   }
 };
 
-/// The ranks of an MPI communicator, in a duplicate of it, so that no message meets the program's own. Calls are made by
-/// the thread that MPI knows. Where the backend's memory is no host memory, data go through host memory.
+/// The ranks of an MPI communicator, in a duplicate of it, so that no message meets the program's own. Calls are made
+/// by the thread that MPI knows. Where the backend's memory is no host memory, data go through host memory.
 /// errors  a call of MPI that fails ends the job, as MPI has it by default
 class mpi_communicator {
   MPI_Comm comm_ = MPI_COMM_NULL;

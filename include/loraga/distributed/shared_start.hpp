@@ -4,6 +4,36 @@
 
 namespace loraga {
 
+namespace detail {
+
+/// Every rank gets A, B and flags of all layers from those who made them.
+/// errors  rank_error, the same on every rank, where `what` or `lines` differ
+template <Backend B, class C, class L, class N>
+void hand_round(B& be, C& comm, std::span<L const> layers, std::vector<int> const& owner, std::vector<N>& all,
+                std::string const& what, std::string const& lines, bucket_options options) {
+  using view = matrix_view<typename layer_parts<L>::adapter::value_type, typename B::space>;
+  std::vector<int> flags;
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    if (owner[i] == comm.rank()) flags.push_back(all[i].flags);
+  auto const brought = agree(be, comm, what, lines, packed(flags));
+  std::vector<std::vector<view>> made(brought.size());
+  std::vector<std::size_t> next(brought.size(), 0);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    auto const r = static_cast<std::size_t>(owner[i]);
+    all[i].flags = unpacked<int>(brought[r])[next[r]++];
+    if (all[i].flags != svd_usable) continue;
+    auto const& ad = *layers[i].adapter;
+    if (owner[i] != comm.rank()) all[i].a = {be, ad.in(), ad.rank()}, all[i].b = {be, ad.out(), ad.rank()};
+    made[r].insert(made[r].end(), {all[i].a.view(), all[i].b.view()});
+  }
+  move_data(comm, [&] {
+    for (std::size_t r = 0; r < made.size(); ++r)
+      broadcast_views(be, comm, std::span<view const>(made[r]), static_cast<int>(r), options);
+  });
+}
+
+}  // namespace detail
+
 /// An argument of `initialise` by which ranks share a start: layers are dealt out by cost, each is made by one rank and
 /// sent to all. Every rank gives the same layers in the same order, with accumulators that hold the same (see combine),
 /// and ends with the same bits: those of one process.
@@ -23,36 +53,19 @@ class over_ranks {
   /// What all ranks do alike.
   template <Backend B, class F>
   void together(B& be, F const& work) const {
-    loraga::together(be, *comm_, work);
+    loraga::together(be, *comm_, work, "a part of initialise");
   }
   /// Makes this rank's share, and hands round everyone's.
   template <Backend B, class L, class I, class N, class F>
   void share(B& be, std::span<L const> layers, I const&, std::vector<N>& all, F const& make) const {
-    using T = typename detail::layer_parts<L>::adapter::value_type;
-    using view = matrix_view<T, typename B::space>;
     auto const owner = deal(layers);
     std::vector<std::size_t> mine;
     for (std::size_t i = 0; i < layers.size(); ++i)
       if (owner[i] == comm_->rank()) mine.push_back(i);
-    loraga::together(be, *comm_, [&] { make(mine); });
-    std::vector<int> flags;
-    for (auto const i : mine) flags.push_back(all[i].flags);
-    auto const brought =
-        agree(be, *comm_, "initialise by " + detail::type_name<I>(), lines(layers), detail::packed(flags));
-    std::vector<std::vector<view>> made(brought.size());
-    std::vector<std::size_t> next(brought.size(), 0);
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-      auto const r = static_cast<std::size_t>(owner[i]);
-      all[i].flags = detail::unpacked<int>(brought[r])[next[r]++];
-      if (all[i].flags != svd_usable) continue;
-      auto const& ad = *layers[i].adapter;
-      if (owner[i] != comm_->rank()) all[i].a = {be, ad.in(), ad.rank()}, all[i].b = {be, ad.out(), ad.rank()};
-      made[r].insert(made[r].end(), {all[i].a.view(), all[i].b.view()});
-    }
-    detail::move_data(*comm_, [&] {
-      for (std::size_t r = 0; r < made.size(); ++r)
-        broadcast_views(be, *comm_, std::span<view const>(made[r]), static_cast<int>(r), options_);
-    });
+    loraga::together(
+        be, *comm_, [&] { make(mine); }, "the SVDs of initialise");
+    detail::hand_round(be, *comm_, layers, owner, all, "initialise by " + detail::type_name<I>(), lines(layers),
+                       options_);
   }
 
  private:

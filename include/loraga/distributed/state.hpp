@@ -1,7 +1,7 @@
 #pragma once
+#include <loraga/core/view.hpp>
 #include <map>
 #include <string>
-#include <loraga/core/view.hpp>
 #include <utility>
 #include <vector>
 
@@ -22,7 +22,8 @@ class held_state {
   template <class M>
   static auto at(M const& all, std::string_view name) {
     auto const found = all.find(name);
-    if (found == all.end()) raise<state_error>("combine", std::string(name), "missing", "part of the accumulator's state");
+    if (found == all.end())
+      raise<state_error>("combine", std::string(name), "missing", "part of the accumulator's state");
     return found->second;
   }
 

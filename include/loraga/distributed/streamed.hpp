@@ -28,9 +28,9 @@ struct many_ranks {
 }  // namespace detail
 
 /// The mean gradients of a model's layers over the micro-batches of all ranks, which add up products with thin matrices
-/// instead of gradients: after each micro-batch every rank has the estimate that model_gradient would have of all ranks'
-/// micro-batches side by side. Each rank feeds every layer once per micro-batch, in the same order of layers; a rank
-/// without data calls add_nothing. Layers wait in a queue until a bucket is full; `flush` ends a micro-batch.
+/// instead of gradients: after each micro-batch every rank has the estimate that model_gradient would have of all
+/// ranks' micro-batches side by side. Each rank feeds every layer once per micro-batch, in the same order of layers; a
+/// rank without data calls add_nothing. Layers wait in a queue until a bucket is full; `flush` ends a micro-batch.
 /// math    Y = sum_ranks M_rank*[V, random], Q = orth(Y), Z = sum_ranks M_rankT*Q: power iteration, warm-started at the
 ///         V so far; M is the estimate so far plus every rank's weight*dY*XT
 /// loss    that of incremental_gradient over micro-batches of all ranks together; to rounding nothing more. There is no
@@ -151,11 +151,13 @@ class streamed_gradient {
     }
     detail::many_ranks<C> const ranks{*comm_, bucket_, comm_->rank() == 0};
     detail::move_data(*comm_, [&] { update::run(be, std::span<update>(updates), ranks); });
+    std::vector<double> weights(waiting_, 0.0);
     for (auto const& text : brought) {
-      auto const weights = detail::unpacked<double>(text);
-      for (std::size_t i = 0; i < waiting_; ++i)
-        if (weights[i] > 0) estimate_[queue_[i].layer].note(weights[i]);
+      auto const theirs = detail::unpacked<double>(text);
+      for (std::size_t i = 0; i < waiting_; ++i) weights[i] += theirs[i];
     }
+    for (std::size_t i = 0; i < waiting_; ++i)
+      if (weights[i] > 0) estimate_[queue_[i].layer].note(weights[i]);
   }
 };
 

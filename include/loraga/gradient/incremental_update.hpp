@@ -31,6 +31,7 @@ class incremental_update {
   triplet_slabs<T, space> found_{};
   slab_view<int, space> flag_;
   int flags_ = svd_usable, steps_ = 0;
+  bool gave_up_ = false;
 
  public:
   /// The operator's base is set by `run`.
@@ -53,14 +54,13 @@ class incremental_update {
     product(be, open, ranks);
     scale(be, open, ranks);
     factor(be, open, ranks, caution::optimistic);
+    list again;
     for (auto* u : open)
-      if (u->flags_ & svd_ill_conditioned) try {
-          list const again{u};
-          product(be, again, ranks);
-          factor(be, again, ranks, caution::safe);
-        } catch (numeric_error const&) {  // a solver gave up and left NaN
-          u->flags_ = svd_not_converged;
-        }
+      if (u->flags_ & svd_ill_conditioned) again.push_back(u);
+    if (!again.empty()) {
+      product(be, again, ranks);
+      factor(be, again, ranks, caution::safe);
+    }
     for (auto* u : open) u->commit(be);
   }
 
@@ -112,6 +112,16 @@ class incremental_update {
     open = rest;
     if (!again.empty()) product(be, again, ranks);
   }
+  /// Work on this update alone. A solver that gives up in the safe way has left NaN; the others go on.
+  template <class F>
+  void attempt(caution how, F const& work) {
+    if (how == caution::optimistic) return work();
+    try {
+      work();
+    } catch (numeric_error const&) {
+      gave_up_ = true;
+    }
+  }
   /// found = the leading triplets, from y
   template <class Ranks>
   static void factor(B& be, list const& all, Ranks const& ranks, caution how) {
@@ -121,24 +131,28 @@ class incremental_update {
     for (int i = 0;; ++i) {
       std::erase_if(some, [&](auto* u) { return u->steps_ <= i; });
       if (some.empty()) break;
-      for (auto* u : some) {
-        orthonormal_pass(be, u->y_, u->q_, first_pass(u->y_.cols), how, derive(u->stream(), 1), u->flag_);
-        u->op_.apply_transposed(be, u->q_, u->z_);
-      }
+      for (auto* u : some)
+        u->attempt(how, [&] {
+          orthonormal_pass(be, u->y_, u->q_, first_pass(u->y_.cols), how, derive(u->stream(), 1), u->flag_);
+          u->op_.apply_transposed(be, u->q_, u->z_);
+        });
       sum(be, some, ranks, &incremental_update::z_);
       for (auto* u : some) u->op_.apply(be, u->z_, u->y_);
       sum(be, some, ranks, &incremental_update::y_);
     }
-    for (auto* u : all) {
-      subspace::orthonormal_twice(be, u->y_, u->q_, how, derive(u->stream(), 2), u->flag_);
-      u->op_.apply_transposed(be, u->y_, u->z_);
-    }
+    for (auto* u : all)
+      u->attempt(how, [&] {
+        subspace::orthonormal_twice(be, u->y_, u->q_, how, derive(u->stream(), 2), u->flag_);
+        u->op_.apply_transposed(be, u->y_, u->z_);
+      });
     sum(be, all, ranks, &incremental_update::z_);
     std::vector<int> flags;
     for (auto* u : all) {
-      subspace::solve(be, u->y_, u->z_, u->found_, how, derive(derive(u->stream(), 2), 1), u->flag_);
-      check_triplets(be, u->found_, matrix_view<double const, space>{}, 1, how, u->flag_);
-      flags.push_back(read_scalar(be, u->flag_[0]));
+      u->attempt(how, [&] {
+        subspace::solve(be, u->y_, u->z_, u->found_, how, derive(derive(u->stream(), 2), 1), u->flag_);
+        check_triplets(be, u->found_, matrix_view<double const, space>{}, 1, how, u->flag_);
+      });
+      flags.push_back(u->gave_up_ ? int{svd_not_converged} : read_scalar(be, u->flag_[0]));
     }
     ranks.join_flags(be, flags);
     for (std::size_t i = 0; i < all.size(); ++i) all[i]->flags_ = flags[i];

@@ -253,6 +253,24 @@ class checkpoint_reading : public checkpoint_visitor<B, checkpoint_reading<B>> {
   }
 };
 
+/// Throws what load_checkpoint refuses; nothing changes.
+template <Backend B, class Items>
+void compare_checkpoint(B& be, safetensors_file const& file, Items const& items, checkpoint_options options) {
+  if (file.metadata() != checkpoint_metadata)
+    raise<format_error>("load_checkpoint", file.path().string(), "no checkpoint of this format and version",
+                        "loraga-checkpoint, version 1");
+  checkpoint_reading<B> look(be, file, options, true);
+  items(look);
+  look.require_all_seen();
+}
+/// The objects become what the file holds, once it was compared with them.
+template <Backend B, class Items>
+void take_checkpoint(B& be, safetensors_file const& file, Items const& items, checkpoint_options options) {
+  checkpoint_reading<B> reading(be, file, options, false);
+  items(reading);
+  be.synchronize();
+}
+
 }  // namespace format
 
 /// Writes a checkpoint. The file before it stays until the new one is whole and on disk.
@@ -282,17 +300,8 @@ void save_checkpoint(B& be, std::filesystem::path const& path, Items const& item
 template <Backend B, class Items>
 void load_checkpoint(B& be, std::filesystem::path const& path, Items const& items, checkpoint_options options = {}) {
   safetensors_file const file(path);
-  if (file.metadata() != format::checkpoint_metadata)
-    raise<format_error>("load_checkpoint", path.string(), "no checkpoint of this format and version",
-                        "loraga-checkpoint, version 1");
-  {
-    format::checkpoint_reading<B> look(be, file, options, true);
-    items(look);
-    look.require_all_seen();
-  }
-  format::checkpoint_reading<B> reading(be, file, options, false);
-  items(reading);
-  be.synchronize();
+  format::compare_checkpoint(be, file, items, options);
+  format::take_checkpoint(be, file, items, options);
 }
 
 }  // namespace loraga
