@@ -20,6 +20,7 @@ PARTS = [  # (file, title, what it is, headers or folders)
     ("start", "Starting an adapter", "Initialisers, anchors, and what ties them to a layer.", ["initialise.hpp", "start/", "init/"]),
     ("adapter", "Adapters", "LoRA and its relatives, around your own base product.", ["adapter/"]),
     ("gradient", "Gradient estimates", "Accumulators of the mean weight gradient, and of input statistics.", ["gradient/"]),
+    ("ranks", "Many ranks", "Estimates, starts and steps beyond one process; docs/ranks.md shows them at work.", ["distributed/"]),
     ("svd", "Truncated SVDs", "Methods that find leading singular triplets.", ["svd/"]),
     ("scale", "Scale and rank", "s from alpha and the rank; ranks per layer.", ["scaling.hpp", "rank_allocation.hpp"]),
     ("optim", "Optimiser", "AdamW with LoRA+ groups, schedules, clipping.", ["optim/"]),
@@ -30,7 +31,7 @@ PARTS = [  # (file, title, what it is, headers or folders)
     ("core", "Views, memory, errors", "What everything is written with.", ["core/", "version.hpp"]),
     ("linalg", "Building blocks", "Elementwise work, sums, random matrices, orthonormal blocks, over any backend.", ["linalg/"]),
 ]
-ROOFS = ("loraga.hpp", "cpu.hpp", "cuda.cuh")  # hold includes only
+ROOFS = ("loraga.hpp", "cpu.hpp", "cuda.cuh", "distributed.hpp")  # hold includes only
 KINDS = {"class": "class", "function": "function", "concept": "concept", "enum": "enumeration", "alias": "type", "variable": "constant"}
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1c2024;margin:0 auto;max-width:62rem;padding:1rem 1.5rem 6rem}

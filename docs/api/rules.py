@@ -8,7 +8,7 @@ CONCEPTS = {
     "scaling.hpp": ["Scaling"], "svd/": ["SvdMethod"], "gradient/": ["GradientAccumulator", "ReadableGradient"],
     "init/": ["Initialiser", "Need"], "start/": ["Anchor", "Need", "Source"], "adapter/": ["Adapter"],
     "optim/": ["Schedule"],
-    "backend/": ["Backend", "ForkableBackend"],
+    "backend/": ["Backend", "ForkableBackend"], "distributed/": ["Communicator", "GradientAccumulator"],
 }
 # What a user chooses from: each of these needs a snippet.
 CHOICES = re.compile(r"_(init|scaling|anchor|schedule|gradient|svd)$")

@@ -54,15 +54,24 @@ auto share_of(int rank, int ranks) {
   return [=](int b) { return rank < busy && b % busy == rank; };
 }
 
+/// Numbers of ranks, and whether they share the batches: else the last one saw them all.
+std::vector<std::pair<int, bool>> ways_to_share() {
+  std::vector<std::pair<int, bool>> all;
+  for (int const n : test::rank_counts()) all.insert(all.end(), {{n, true}, {n, false}});
+  return all;
+}
+
 template <class G>
 void check_combine(double tolerance) {
   auto be = test::make_backend(1);
   auto whole = feed<G>(be, [](int) { return true; });
   auto const expected = combined_numbers(be, whole);
-  for (int const n : test::rank_counts()) {
+  for (auto const& [n, shared] : ways_to_share()) {
     auto const run = [&] {
       return test::on_ranks(n, [&](test::backend& on, auto& comm) {
-        auto mine = feed<G>(on, share_of(comm.rank(), comm.size()));
+        bool const last = comm.rank() + 1 == comm.size();
+        auto const share = share_of(comm.rank(), comm.size());
+        auto mine = feed<G>(on, [&](int b) { return shared ? share(b) : last; });
         combine(on, comm, mine, {.bytes = 1000});
         return combined_numbers(on, mine);
       });

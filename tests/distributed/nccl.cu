@@ -15,8 +15,8 @@ struct guarded {
   matrix<T, backend> m;
   guarded(backend& be, double first)
       : m(test::upload<T>(be, test::generate(5, 1, [&](index_t i, index_t) {
-          return i == 0 ? -7 : i == 4 ? -8 : first + static_cast<double>(i - 1);
-        }))) {}
+                            return i == 0 ? -7 : i == 4 ? -8 : first + static_cast<double>(i - 1);
+                          }))) {}
   T* data() { return m.view().data + 1; }
   void tell(backend& be, std::vector<double>& values) { test::append(be, values, m.view()); }
 };
@@ -133,7 +133,8 @@ TEST_CASE("NCCL exchanges with a partner, also in one direction, or nothing", "[
         if (partner == rank && from_even != from_odd) continue;
         double const mine = 10.0 * rank, theirs = 10.0 * partner;
         values.insert(values.end(), {-7, mine, mine + 1, mine + 2, -8, -7});
-        for (int i = 0; i < 3; ++i) values.push_back(i < (rank % 2 == 0 ? from_odd : from_even) ? theirs + i : -100 + i);
+        for (int i = 0; i < 3; ++i)
+          values.push_back(i < (rank % 2 == 0 ? from_odd : from_even) ? theirs + i : -100 + i);
         values.push_back(-8);
       }
     return values;

@@ -130,3 +130,14 @@ TEST_CASE("NaN on one rank flags the streamed estimate on all", "[distributed]")
     for (auto const& rank : all) CHECK(rank.values == std::vector<double>{1, 0, 1});
   }
 }
+
+TEST_CASE("what one rank finds out about an update, all know", "[distributed]") {
+  for (int const n : test::rank_counts()) {
+    auto const all = test::on_ranks(n, [&](backend& be, auto& comm) {
+      std::vector<int> flags{comm.rank() == n - 1 ? int{svd_not_converged} : int{svd_usable}, svd_usable};
+      detail::many_ranks<std::remove_reference_t<decltype(comm)>>{comm, {}, comm.rank() == 0}.join_flags(be, flags);
+      return std::vector<double>(flags.begin(), flags.end());
+    });
+    for (auto const& rank : all) CHECK(rank.values == std::vector<double>{svd_not_converged, svd_usable});
+  }
+}

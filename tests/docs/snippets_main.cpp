@@ -2,10 +2,12 @@
 #include <cstdio>
 #include <filesystem>
 #include <loraga/cpu.hpp>
+#include <loraga/distributed.hpp>
 #include <loraga/io/base_model.hpp>
 #include <loraga/io/checkpoint.hpp>
 #include <loraga/io/gguf.hpp>
 #include <loraga/io/merge_peft.hpp>
+#include <loraga/io/rank_checkpoint.hpp>
 #include <loraga/svd/eigen.hpp>
 
 #include "../io/gguf_bytes.hpp"
@@ -40,6 +42,8 @@ using namespace loraga;
 #include "optimiser.cpp"
 #include "random_numbers.cpp"
 #include "rank_allocation.cpp"
+#include "rank_checkpoint.cpp"
+#include "ranks.cpp"
 #include "safetensors.cpp"
 #include "save_and_load_peft.cpp"
 #include "scalings.cpp"
@@ -82,6 +86,7 @@ int main() {
   expect(near(triplets_of_sum(be, dy.view(), x.view(), r)[0].s(0, 0), first), "gradient_dense");
   expect(near(streamed_triplets(be, dy.view(), x.view(), r)[0].s(0, 0), first), "gradient_incremental");
   expect(sample_until_settled(be, dy.view(), x.view(), r) == 2, "gradient_of_a_model");
+  expect(many_ranks(dy.view(), x.view(), r) > 0, "ranks");
   expect(feed_in_background(be, dy.view(), x.view(), r) == 2 * r + 1, "gradient_background");
   expect(sign_triplets(be, dw.view(), r).flags[0] == svd_usable, "gradient_sign");
   expect(tokens_seen(be, x.view()) == tokens, "input_statistics");
@@ -131,6 +136,15 @@ int main() {
   add_adapter(be, optimiser, adapter, {});
 
   test::folder folder;
+  loopback_group(2).run([&](loopback_communicator& comm) {
+    cpu mine(1);
+    matrix<float, cpu> dy(mine, out, 6), x(mine, in, 6);
+    for (auto* m : {&dy, &x}) fill_normal(mine, m->view(), {static_cast<std::uint64_t>(m->rows()), 1}, 1);
+    expect(stream_over_ranks(mine, comm, dy.view(), x.view(), r) == 1, "ranks: streamed");
+    std::vector<layer_size> const sizes{{out, in}};
+    model_gradient<cpu> gradients(mine, sizes, {.rank = 2});
+    expect(save_and_resume_ranks(mine, comm, gradients, sizes, folder / "ranks") == 10, "rank_checkpoint");
+  });
   expect(save_and_resume(be, adapter, optimiser, folder / "state") == 100, "checkpoint");
   expect(write_and_read(folder / "w.safetensors", w.view()) == w.view()(0, 0), "safetensors");
   expect(near(through_a_folder(be, adapter, folder / "adapter"), 4), "save_and_load_peft");

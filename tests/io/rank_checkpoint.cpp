@@ -137,6 +137,7 @@ TEST_CASE("a fault on one rank leaves all as they were, and the file before whol
   SECTION("one cannot write its part") {
     auto const all = test::on_ranks(3, [&](backend&, communicator& comm) {
       rank_state s;
+      s.add(99);
       save_rank_checkpoint(s.be, comm, path, s.items(), [&](auto& c) {
         if (comm.rank() == 1) throw std::runtime_error("no room");
         s.parts()(c);
@@ -148,6 +149,7 @@ TEST_CASE("a fault on one rank leaves all as they were, and the file before whol
   SECTION("the first cannot write the file of all") {
     auto const all = test::on_ranks(3, [&](backend&, communicator& comm) {
       rank_state s;
+      s.add(99);
       save_rank_checkpoint(
           s.be, comm, path,
           [&](auto& c) {
@@ -168,12 +170,17 @@ TEST_CASE("a fault on one rank leaves all as they were, and the file before whol
     return;
   }
   SECTION("one sees another file") {
-    save_ranks(folder / "other", 3, 2);
+    for (index_t const step : {1, 2})
+      loopback_group(3).run([&](communicator& comm) {
+        rank_state s;
+        s.step = step;
+        save_rank_checkpoint(s.be, comm, folder / ("step" + std::to_string(step)), s.items());
+      });
     auto const all = test::on_ranks(3, [&](backend&, communicator& comm) {
       rank_state s;
       s.step = 77;
       try {
-        load_rank_checkpoint(s.be, comm, comm.rank() == 2 ? folder / "other" : path, s.items());
+        load_rank_checkpoint(s.be, comm, folder / (comm.rank() == 2 ? "step2" : "step1"), s.items());
       } catch (rank_error const&) {
         return std::vector<double>{static_cast<double>(s.step)};
       }
@@ -184,7 +191,11 @@ TEST_CASE("a fault on one rank leaves all as they were, and the file before whol
   }
   CHECK(test::read_file(path) == before);
   CHECK(folder.count() >= count);
-  for (auto const& rank : load_ranks(path, 3)) CHECK(rank.error.empty());
+  auto const loaded = load_ranks(path, 3);
+  for (std::size_t r = 0; r < loaded.size(); ++r) {
+    REQUIRE(loaded[r].error.empty());
+    CHECK(loaded[r].values[0] == 1 + 0.5 * (static_cast<double>(r) + 10));  // as they were saved
+  }
   save_ranks(path, 3, 2);  // clears away what was left
   CHECK(folder.count() == count);
 }
@@ -210,6 +221,10 @@ TEST_CASE("ranks killed at any moment leave a whole checkpoint", "[io][distribut
     CHECK(all[0].error.empty());
     CHECK(all[1].error.empty());
     CHECK(all[0].values.size() == all[1].values.size());
-    if (all[0].values.size() > 2) CHECK(all[0].values[2] == all[1].values[2]);  // of one step
+    for (std::size_t r = 0; r < all.size(); ++r) {  // the file of all and the parts are of one step
+      REQUIRE(all[r].values.size() > 2);
+      CHECK(all[r].values[2] == all[0].values[2]);
+      CHECK(all[r].values[0] == 1 + 0.5 * (static_cast<double>(r) + 10 * all[r].values[2]));
+    }
   }
 }

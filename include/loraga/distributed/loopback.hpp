@@ -11,35 +11,39 @@
 
 namespace loraga {
 
+namespace detail {
+
+/// What the ranks of a loop-back group share.
+struct loopback_meeting {
+  std::mutex lock;
+  std::condition_variable changed;
+  std::vector<std::span<std::byte const>> offers;                             // of this round
+  std::map<std::pair<int, int>, std::queue<std::vector<std::byte>>> letters;  // from one to another
+  int size, arrived = 0, left = 0;
+  bool open = true;      // to those that arrive; else those that are here read
+  std::string sentence;  // why nobody can go on
+
+  explicit loopback_meeting(int n) : offers(static_cast<std::size_t>(n)), size(n) {}
+  void fail(std::string const& words) {
+    std::lock_guard const hold(lock);
+    if (sentence.empty()) sentence = words;
+    changed.notify_all();
+  }
+  template <class F>
+  void wait(std::unique_lock<std::mutex>& hold, F const& until) {
+    changed.wait(hold, [&] { return until() || !sentence.empty(); });
+    if (!until()) throw rank_error(sentence);  // a round that is complete counts, though one has gone since
+  }
+};
+
+}  // namespace detail
+
 /// Ranks that are threads of one process, for tests and for looking at a distributed program in a debugger. Data go
 /// through host memory.
 ///   loopback_group(4).run([](loopback_communicator& comm) { cpu be(1); ... });
 class loopback_communicator {
  public:
-  /// What the ranks of a group share.
-  struct meeting {
-    std::mutex lock;
-    std::condition_variable changed;
-    std::vector<std::span<std::byte const>> offers;                             // of this round
-    std::map<std::pair<int, int>, std::queue<std::vector<std::byte>>> letters;  // from one to another
-    int size, arrived = 0, left = 0;
-    bool open = true;      // to those that arrive; else those that are here read
-    std::string sentence;  // why nobody can go on
-
-    explicit meeting(int n) : offers(static_cast<std::size_t>(n)), size(n) {}
-    void fail(std::string const& words) {
-      std::lock_guard const hold(lock);
-      if (sentence.empty()) sentence = words;
-      changed.notify_all();
-    }
-    template <class F>
-    void wait(std::unique_lock<std::mutex>& hold, F const& until) {
-      changed.wait(hold, [&] { return until() || !sentence.empty(); });
-      if (!until()) throw rank_error(sentence);  // a round that is complete counts, though one has gone since
-    }
-  };
-
-  loopback_communicator(std::shared_ptr<meeting> all, int rank) : all_(std::move(all)), rank_(rank) {}
+  loopback_communicator(std::shared_ptr<detail::loopback_meeting> all, int rank) : all_(std::move(all)), rank_(rank) {}
   int rank() const { return rank_; }
   int size() const { return all_->size; }
 
@@ -137,7 +141,7 @@ class loopback_communicator {
                n * static_cast<index_t>(sizeof(T)));
   }
 
-  std::shared_ptr<meeting> all_;
+  std::shared_ptr<detail::loopback_meeting> all_;
   int rank_;
 };
 
@@ -155,7 +159,7 @@ class loopback_group {
   /// errors  what the first rank to fail threw
   template <class F>
   void run(F const& f) const {
-    auto const all = std::make_shared<loopback_communicator::meeting>(size_);
+    auto const all = std::make_shared<detail::loopback_meeting>(size_);
     std::exception_ptr failure;
     std::vector<std::thread> threads;
     for (int r = 0; r < size_; ++r)

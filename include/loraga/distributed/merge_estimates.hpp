@@ -49,6 +49,7 @@ class merging {
   std::vector<held_state<view>> states_;
   std::vector<char> holds_;  // by rank and layer: whether there is anything to merge
   int rank_, size_;
+  static constexpr char const* names[] = {"u", "s", "v"};
 
  public:
   template <class C>
@@ -113,26 +114,26 @@ class merging {
   template <class C>
   void pass(C& comm, int partner, layer_range give, layer_range take) {
     std::vector<view> out, in;
-    std::vector<member> theirs;
-    theirs.reserve(take.last - take.first);
     for (auto i = give.first; i < give.last; ++i)
       if (holds(rank_, i)) add(out, states_[i]);
     std::vector<std::size_t> which;
+    std::vector<matrix<T, B>> theirs;
     for (auto i = take.first; i < take.last; ++i) {
       if (!holds(partner, i)) continue;
-      auto const& like = *members_[i];
-      theirs.emplace_back(be_, like.rows(), like.cols(), gradient_options{.rank = 1, .width = like.width()});
-      held_state<view> const s(theirs.back());
-      add(in, s);
-      s.truth("any") = true;
+      auto const& like = states_[i];
       which.push_back(i);
+      for (auto const* name : names) {
+        theirs.emplace_back(be_, like.matrix(name).rows, like.matrix(name).cols);
+        in.push_back(theirs.back().view());
+      }
     }
     if (out.empty() && in.empty()) return;
     move_data(comm, [&] { exchange_views(be_, comm, std::span<view const>(out), std::span<view const>(in), partner); });
-    for (std::size_t k = 0; k < which.size(); ++k) members_[which[k]]->merge(be_, theirs[k]);
+    for (std::size_t k = 0; k < which.size(); ++k)
+      members_[which[k]]->join(be_, {in[3 * k], in[3 * k + 1], in[3 * k + 2]});
   }
   static void add(std::vector<view>& list, held_state<view> const& s) {
-    for (auto const* name : {"u", "s", "v"}) list.push_back(s.matrix(name));
+    for (auto const* name : names) list.push_back(s.matrix(name));
   }
 
   /// Weights and counts of all ranks, and their flags.

@@ -100,19 +100,25 @@ class incremental_gradient {
     if (other.rows_ != rows_ || other.cols_ != cols_)
       raise<shape_error>("incremental_gradient::merge", "other", shape_text(other.rows_, other.cols_),
                          shape_text(rows_, cols_));
-    if (other.any_ && !any_ && flags_ == svd_usable && other.width_ == width_) {
-      take(be, other.state());
-    } else if (other.any_) {
-      scratch<B> temporary(be);
-      auto const scaled = other.scaled_u(be, temporary);
-      using op = outer_operator<matrix_view<T, space>, matrix_view<T const, space>, T, space>;
-      absorb(be, op{scaled, other.state().v, 1.0, {}});
-    }
+    if (other.any_) join(be, other.state());
     weight_ += other.weight_;
     count_ += other.count_;
     flags_ |= other.flags_;
   }
 
+  /// A sum of gradients that is known by its triplets, up to truncation; `note` is left to the caller.
+  /// errors  shape_error
+  void join(B& be, svd_factors<T const, space> const& sum) {
+    index_t const k = sum.s.rows;
+    require_shape(sum.u, rows_, k, "incremental_gradient::join", "U");
+    require_shape(sum.v, cols_, k, "incremental_gradient::join", "V");
+    if (!any_ && flags_ == svd_usable && k == width_) return take(be, sum);
+    scratch<B> temporary(be);
+    auto const scaled = temporary.template matrix<T>(rows_, k);
+    be.copy(sum.u, scaled);
+    scale_columns(be, sum.s, scaled);
+    absorb(be, outer_operator<matrix_view<T, space>, matrix_view<T const, space>, T, space>{scaled, sum.v, 1.0, {}});
+  }
   /// Counts a micro-batch whose triplets have come in by another way: streamed_gradient calls it.
   void note(double weight) {
     weight_ += weight;
