@@ -9,6 +9,7 @@
 #                          cores, restartable); --budget HOURS, --stages S..., --steps N, --report-only, --help and more
 #   bench/run.sh llm       a quantised language model from several starts, steps in turn with PEFT, memory, and llama.cpp
 #                          (about 90 minutes on two cores, restartable); --stages S..., --help
+#   bench/run.sh ranks     what estimates of many ranks send, take and lose, against formulas and loraga_plan (five minutes)
 #   bench/run.sh compile   what including the headers costs, as ratios to including Eigen
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -96,10 +97,18 @@ case $what in
       --python build/interop-venv/bin/python --llama-python build/llama-venv/bin/python \
       --model build/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --data build/foldoc/foldoc.dict \
       --work build/bench-llm --results $results "$@" ;;
+  ranks)
+    need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libcli11-dev libopenmpi-dev openmpi-bin python3 python3-matplotlib
+    build_bench ranks_estimate
+    cmake -S . -B build/tools -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OFF -DLORAGA_BUILD_TOOLS=ON > build/tools.configure.log ||
+      { cat build/tools.configure.log; exit 1; }
+    cmake --build build/tools --target loraga_plan
+    /usr/bin/python3 bench/ranks/run.py --estimate $build/bench/ranks_estimate --plan build/tools/examples/tools/loraga_plan \
+      --work build/bench-ranks --results $results "$@" ;;
   compile)
     need_packages g++ libeigen3-dev python3
     /usr/bin/python3 bench/compile/measure.py --result $results/compile.json "$@" ;;
   *)
-    sed -n '2,14s/^# \{0,1\}//p' "$0"
+    sed -n '2,15s/^# \{0,1\}//p' "$0"
     [[ $what == help || $what == --help ]] ;;
 esac

@@ -6,10 +6,12 @@
 #                                    same command goes on after it was killed
 #   bash examples/run.sh llm         a quantised language model that learns a dictionary, into out/language, with
 #                                    adapters for PEFT and llama.cpp; goes on likewise
-# `--help` after each lists options; `--device cuda` builds with CUDA, runs on a GPU and writes to out/...-cuda;
-# `--build-only`, as the only or last word, builds all examples and stops; after `sentiment` or `llm` it builds
-# that one and fetches its model and data. The main job's `--sweep` chooses each method's learning rate anew and writes
-# examples/vision/best_rates.json (best_rates_convolution.json).
+#   bash examples/run.sh ranks       a few steps of the main job and of the language model under mpirun, with 1, 2 and 4
+#                                    ranks, into out/ranks; fails if ranks have other losses than one process
+# `--help` after each lists options; `--device cuda` (not for ranks) builds with CUDA, runs on a GPU and writes to
+# out/...-cuda; `--build-only`, as the only or last word, builds all examples and stops; after `sentiment`, `llm` or
+# `ranks` it builds that one and fetches its model and data. The main job's `--sweep` chooses each method's learning rate
+# anew and writes examples/vision/best_rates.json (best_rates_convolution.json).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source cmake/setup.sh
@@ -18,12 +20,14 @@ job=vision
 case ${1:-} in
   sentiment) job=sentiment; shift ;;
   llm) job=language; shift ;;
+  ranks) job=ranks; shift ;;
 esac
 packages=(g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libcli11-dev libicu-dev gnuplot-nox)
 case $job in
   vision) packages+=(dataset-fashion-mnist) ;;
   sentiment) packages+=(python3-pip unzip) ;;
   language) packages+=(python3-pip unzip dict-foldoc) ;;
+  ranks) packages+=(python3-pip unzip dict-foldoc dataset-fashion-mnist libopenmpi-dev openmpi-bin) ;;
 esac
 need_packages "${packages[@]}"
 device=cpu out= before= plan= model= name=$job rates=best_rates
@@ -57,15 +61,20 @@ case $job in
   sentiment)
     bash examples/data/fetch.sh minilm build/minilm
     bash examples/data/fetch.sh vader build/vader ;;
-  language)
+  language | ranks)
     bash examples/data/fetch.sh smollm2 build/smollm2
     bash examples/data/unpack_foldoc.sh /usr/share/dictd build/foldoc ;;
 esac
 [[ $before == --build-only ]] && exit
 
-if [[ $job == vision ]]; then
+if [[ $job == vision || $job == ranks ]]; then
   data=build/fashion-mnist
   bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist $data
+fi
+if [[ $job == ranks ]]; then
+  source examples/ranks/run.sh
+  exit
+elif [[ $job == vision ]]; then
   more=(--data $data --cache build --rates examples/vision/$rates.json)
 elif [[ $job == sentiment ]]; then
   more=(--data build/vader --model build/minilm)

@@ -32,6 +32,12 @@ class token_set {
   void add(token_item item) { items_.push_back(std::move(item)); }
   index_t count() const { return static_cast<index_t>(items_.size()); }
   token_item const& operator[](index_t i) const { return items_[static_cast<std::size_t>(i)]; }
+  /// How many tokens are to be foretold of these items: what their mean loss is taken over.
+  index_t labels(std::vector<index_t> const& items) const {
+    index_t n = 0;
+    for (index_t const i : items) n += static_cast<index_t>((*this)[i].tokens.size()) - (*this)[i].prompt;
+    return n;
+  }
 
   /// Items first ... first+n-1, those of like length together.
   std::vector<std::vector<index_t>> to_evaluate(index_t first, index_t n, bool) const {

@@ -54,6 +54,7 @@ class weighted_layer {
   tensor<B> weight, bias;  // weight is stored in x out, so that its transposed view is a row-major out x in
   adapter_slot<B> adapter;
   loraga::dense_gradient<B>* watcher = nullptr;
+  double watch_weight = 1;  // of what the watcher sees
   loraga::input_statistics<B>* listener = nullptr;
 
   weighted_layer(B& be, std::string const& name, index_t out, index_t in)
@@ -71,7 +72,7 @@ class weighted_layer {
   /// Gradients of what is trainable, from the gradient of W*x.
   template <class X, class Y>
   void add_gradients(B& be, X x, Y dy) {
-    if (watcher) watcher->add_outer(be, dy, x);
+    if (watcher) watcher->add_outer(be, dy, x, watch_weight);
     if (weight.trainable) be.gemm(1.0, dy, x.transposed(), 1.0, weight.gradient.view().transposed());
     if (bias.trainable) {
       loraga::scratch<B> temporary(be);

@@ -36,25 +36,25 @@ index_t adalora_rank(M& m, index_t kept) {
 }
 
 /// The rank of every layer's adapter, 0 for none.
-template <class B, class M, class S>
+template <class B, class M, class S, class R>
 std::vector<index_t> layer_ranks(B& be, M& m, method const& how, train_spec const& s, S const& items,
-                                 measurements<B>& measured) {
+                                 measurements<B>& measured, R const& ranks) {
   if constexpr (is_frozen<M>) {
     require_frozen_start(how, s);  // before anything is measured
   } else {
     if (how.how == start::eva) {
-      measured.inputs = collect_inputs(be, m, items, s, {});
+      measured.inputs = collect_inputs(be, m, items, s, {}, ranks);
       return eva_ranks(be, measured.inputs, s.rank);
     }
     if (how.how == start::gora) {
-      measured.gradients = estimate_gradients<loraga::dense_gradient<B>>(be, m, items, s.sample, {s.seed, 1000});
+      measured.gradients = estimate_gradients<loraga::dense_gradient<B>>(be, m, items, s.sample, {s.seed, 1000}, ranks);
       return gora_ranks(be, m, measured.gradients, s.rank);
     }
   }
   index_t const rank = how.kind == adapter_kind::adalora ? adalora_rank(m, s.rank) : s.rank;
-  std::vector<index_t> ranks;
-  for (auto* l : m.linears()) ranks.push_back(std::min(rank, most_rank(*l)));
-  return ranks;
+  std::vector<index_t> all;
+  for (auto* l : m.linears()) all.push_back(std::min(rank, most_rank(*l)));
+  return all;
 }
 
 /// Every layer's adapter as it is before its start: all that a checkpoint is loaded into.
@@ -94,63 +94,63 @@ auto layers_with(M& m, std::vector<G> const& measured) {
 }
 
 /// Starts all adapters, which are of class A.
-template <class A, class B, class M, class I, class X, class G = loraga::no_source>
-void initialise_all(B& be, M& m, I const& init, std::uint64_t seed, X const& anchor,
+template <class A, class B, class M, class I, class X, class R, class G = loraga::no_source>
+void initialise_all(B& be, M& m, I const& init, std::uint64_t seed, X const& anchor, R const& ranks,
                     std::vector<G> const& measured = {}) {
   auto const list = layers_with<A, B>(m, measured);
-  loraga::initialise(be, list, init, loraga::automatic_svd{.seed = seed}, anchor);
+  ranks.initialise(be, list, init, loraga::automatic_svd{.seed = seed}, anchor);
 }
 
 /// LoRA's own start: B = 0, so that nothing has to be anchored.
-template <class A, class B, class M>
-void start_at_zero(B& be, M& m, std::uint64_t seed, bool layer_seeds) {
+template <class A, class B, class M, class R>
+void start_at_zero(B& be, M& m, std::uint64_t seed, bool layer_seeds, R const& ranks) {
   loraga::frozen_pair_anchor const unchanged;
-  if (!layer_seeds) return initialise_all<A>(be, m, loraga::kaiming_init{seed}, seed, unchanged);
+  if (!layer_seeds) return initialise_all<A>(be, m, loraga::kaiming_init{seed}, seed, unchanged, ranks);
   auto const list = layers_with<A, B>(m, std::vector<loraga::no_source>{});
   for (std::size_t i = 0; i < list.size(); ++i)
-    loraga::initialise(be, std::span(list).subspan(i, 1), loraga::kaiming_init{loraga::derive({seed, i}, 0).id});
+    ranks.initialise(be, std::span(list).subspan(i, 1), loraga::kaiming_init{loraga::derive({seed, i}, 0).id});
 }
 
 /// The start of adapters of class A. All are anchored in place but AdaLoRA's, which would have to change W with every
 /// pruning, and LoRA-One's, LoRA-SB's and GoRA's, which are not anchored at all.
-template <class A, class B, class M, class S>
+template <class A, class B, class M, class S, class R>
 void start_as(B& be, M& m, method const& how, train_spec const& s, S const& items, measurements<B> const& measured,
-              bool layer_seeds) {
+              bool layer_seeds, R const& ranks) {
   constexpr bool plain = std::is_same_v<A, loraga::lora<float, B>>;
   constexpr bool prunes = std::is_same_v<A, loraga::adalora<float, B>>;
   using anchor = std::conditional_t<prunes, loraga::frozen_pair_anchor, loraga::in_place_anchor>;
   using mean = loraga::dense_gradient<B>;
-  auto const estimate = [&] { return estimate_gradients<mean>(be, m, items, s.sample, {s.seed, 1000}); };
-  if (how.how == start::kaiming) return start_at_zero<A>(be, m, s.seed, layer_seeds);
+  auto const estimate = [&] { return estimate_gradients<mean>(be, m, items, s.sample, {s.seed, 1000}, ranks); };
+  auto const begin = [&](auto const& init, auto const& how_kept, auto const&... from) {
+    initialise_all<A>(be, m, init, s.seed, how_kept, ranks, from...);
+  };
+  if (how.how == start::kaiming) return start_at_zero<A>(be, m, s.seed, layer_seeds, ranks);
   if (how.how == start::lora_ga) {
     loraga::lora_ga_init const init{
         .gamma = s.gamma, .directions = parse_directions(s.directions), .scale = how.scale, .seed = s.seed};
     auto const from = how.source == direction_source::gradient ? estimate() : random_gradients<mean>(be, m, s.seed);
-    return initialise_all<A>(be, m, init, s.seed, anchor{}, from);
+    return begin(init, anchor{}, from);
   }
   if constexpr (plain) switch (how.how) {
       case start::gaussian_pair:
-        return initialise_all<A>(be, m,
-                                 loraga::gaussian_pair_init{
-                                     .stable = how.scale == loraga::ga_scale::stable, .gamma = s.gamma, .seed = s.seed},
-                                 s.seed, anchor{});
+        return begin(
+            loraga::gaussian_pair_init{
+                .stable = how.scale == loraga::ga_scale::stable, .gamma = s.gamma, .seed = s.seed},
+            anchor{});
       case start::pissa:
-        return initialise_all<A>(be, m, loraga::pissa_init{}, s.seed, anchor{});
+        return begin(loraga::pissa_init{}, anchor{});
       case start::milora:
-        return initialise_all<A>(be, m, loraga::milora_init{}, s.seed, anchor{});
+        return begin(loraga::milora_init{}, anchor{});
       case start::olora:
-        return initialise_all<A>(be, m, loraga::olora_init{}, s.seed, anchor{});
+        return begin(loraga::olora_init{}, anchor{});
       case start::corda:
-        return initialise_all<A>(be, m, loraga::corda_init{}, s.seed, anchor{},
-                                 collect_inputs(be, m, items, s, {.by_peak = true}));
+        return begin(loraga::corda_init{}, anchor{}, collect_inputs(be, m, items, s, {.by_peak = true}, ranks));
       case start::eva:
-        return initialise_all<A>(be, m, loraga::eva_init{}, s.seed, anchor{}, measured.inputs);
+        return begin(loraga::eva_init{}, anchor{}, measured.inputs);
       case start::lora_one:
-        return initialise_all<A>(be, m, loraga::lora_one_init{.gamma = s.gamma}, s.seed, loraga::no_anchor{},
-                                 estimate());
+        return begin(loraga::lora_one_init{.gamma = s.gamma}, loraga::no_anchor{}, estimate());
       case start::gora:
-        return initialise_all<A>(be, m, loraga::gora_init{.seed = s.seed}, s.seed, loraga::no_anchor{},
-                                 measured.gradients);
+        return begin(loraga::gora_init{.seed = s.seed}, loraga::no_anchor{}, measured.gradients);
       default:
         break;
     }
@@ -158,24 +158,24 @@ void start_as(B& be, M& m, method const& how, train_spec const& s, S const& item
 
 /// LoRA-SB's start, from the signs of the gradients: as far as full fine-tuning's first step, at a rate that suits full
 /// fine-tuning. The adapter's own is larger by far, and a first step of that size would undo the pre-training.
-template <class B, class M, class S>
-void start_lora_sb(B& be, M& m, train_spec const& s, S const& items) {
-  auto const signs = estimate_gradients<loraga::sign_gradient<B>>(be, m, items, s.sample, {s.seed, 1000});
+template <class B, class M, class S, class R>
+void start_lora_sb(B& be, M& m, train_spec const& s, S const& items, R const& ranks) {
+  auto const signs = estimate_gradients<loraga::sign_gradient<B>>(be, m, items, s.sample, {s.seed, 1000}, ranks);
   initialise_all<loraga::lora_sb<float, B>>(be, m, loraga::lora_sb_init{.step = find_method("full").rate}, s.seed,
-                                            loraga::no_anchor{}, signs);
+                                            loraga::no_anchor{}, ranks, signs);
 }
 
-template <class B, class M, class S>
+template <class B, class M, class S, class R>
 void start_adapters(B& be, M& m, method const& how, train_spec const& s, S const& items,
-                    measurements<B> const& measured, bool layer_seeds) {
+                    measurements<B> const& measured, bool layer_seeds, R const& ranks) {
   if constexpr (is_frozen<M>) {
-    start_frozen_adapters(be, m, how, s, items);
+    start_frozen_adapters(be, m, how, s, items, ranks);
   } else {
-    auto const as = [&]<class A>(A const*) { start_as<A>(be, m, how, s, items, measured, layer_seeds); };
+    auto const as = [&]<class A>(A const*) { start_as<A>(be, m, how, s, items, measured, layer_seeds, ranks); };
     if (how.kind == adapter_kind::lora) as(static_cast<loraga::lora<float, B> const*>(nullptr));
     if (how.kind == adapter_kind::dora) as(static_cast<loraga::dora<float, B> const*>(nullptr));
     if (how.kind == adapter_kind::adalora) as(static_cast<loraga::adalora<float, B> const*>(nullptr));
-    if (how.kind == adapter_kind::lora_sb) start_lora_sb(be, m, s, items);
+    if (how.kind == adapter_kind::lora_sb) start_lora_sb(be, m, s, items, ranks);
   }
 }
 

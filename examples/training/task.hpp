@@ -2,6 +2,7 @@
 #include "../data/parts.hpp"
 #include "../model/loss.hpp"
 #include "../model/weights.hpp"
+#include "one_process.hpp"
 #include "records.hpp"
 
 namespace training {
@@ -37,29 +38,42 @@ index_t most_rank(L const& layer) {
   return std::max<index_t>(1, std::min(layer.out(), layer.in()) / 2);
 }
 
+/// Whether a model's base cannot be written.
+template <class M>
+inline constexpr bool is_frozen = requires {
+  M::is_frozen;
+};
+
+/// Adapters that measure something of W before they train do so now, if no pass was there before: DoRA's magnitude.
+template <class B, class M>
+void prepare_adapters(B& be, M& m) {
+  if constexpr (!is_frozen<M>)
+    for (auto* l : m.linears())
+      l->adapter.with([&](auto& ad) {
+        if constexpr (requires { ad.prepare(be, l->w()); }) ad.prepare(be, l->w());
+      });
+}
+
 /// The model as it stands, adapters merged into a copy's weights.
 template <class B, class M>
 void copy_merged(B& be, M& from, M& to) {
   auto const source = from.tensors(), target = to.tensors();
   for (std::size_t i = 0; i < source.size(); ++i) be.copy(source[i]->value.view(), target[i]->value.view());
+  prepare_adapters(be, from);
   auto const adapted = from.linears(), plain = to.linears();
-  for (std::size_t i = 0; i < adapted.size(); ++i) {
-    auto const w = adapted[i]->w();
-    adapted[i]->adapter.with([&](auto& ad) {
-      if constexpr (requires { ad.prepare(be, w); }) ad.prepare(be, w);  // before the first pass DoRA has no magnitude
-    });
-    adapted[i]->adapter.add_change(be, plain[i]->w());
-  }
+  for (std::size_t i = 0; i < adapted.size(); ++i) adapted[i]->adapter.add_change(be, plain[i]->w());
 }
 
 /// Loss and hits over items of a set.
-template <class B, class M, class S>
-model::loss_result evaluate(B& be, M& m, S const& set, index_t first, index_t n) {
+template <class B, class M, class S, class R = one_process>
+model::loss_result evaluate(B& be, M& m, S const& set, index_t first, index_t n, R const& ranks = {}) {
   constexpr bool on_host = std::is_same_v<typename B::space, loraga::host_space>;
   model::loss_result total;
   typename S::template buffer<B> buffer;
-  for (auto const& items : set.to_evaluate(first, n, on_host)) total += m.run(be, buffer.pick(be, set, items), false);
-  return total;
+  if (auto const [skip, mine] = ranks.share(n); mine > 0)
+    for (auto const& items : set.to_evaluate(first + skip, mine, on_host))
+      total += m.run(be, buffer.pick(be, set, items), false);
+  return ranks.total(be, total);
 }
 
 }  // namespace training

@@ -14,12 +14,14 @@ inline double seconds_since(std::chrono::steady_clock::time_point t) {
 }
 
 /// One fine-tuning run, from its start or from a checkpoint on. Head, data order and gradient sample depend on the seed
-/// alone, so methods are compared on the same.
-template <class B, class M, class S>
+/// alone, so methods are compared on the same. R says who trains: this process, or a group of ranks, which all make the
+/// same calls.
+template <class B, class M, class S, class R = one_process>
 class trainer {
   using optimiser = loraga::adamw<float, B, loraga::cosine_schedule>;
 
   B& be_;
+  R const ranks_;
   task<M, S> const task_;
   train_spec const spec_;
   method const how_;
@@ -28,6 +30,7 @@ class trainer {
   M model_;
   std::optional<M> copy_;  // with the adapters merged, where those are evaluated
   optimiser optimiser_;
+  typename R::template gradient_mean<B> mean_;
   std::optional<loraga::adalora_budget<float, B>> budget_;  // AdaLoRA's
   loraga::matrix<double, B> orthogonality_;                 // its regulariser, which nobody reads
   measurements<B> measured_;                                // what ranks were found from, until the start
@@ -41,8 +44,9 @@ class trainer {
   double seconds_before_ = 0;  // of the processes before this one
 
  public:
-  trainer(B& be, task<M, S> const& t, train_spec const& s)
+  trainer(B& be, task<M, S> const& t, train_spec const& s, R const& ranks = {})
       : be_(be),
+        ranks_(ranks),
         task_(t),
         spec_(s),
         how_(find_method(s.method)),
@@ -60,11 +64,13 @@ class trainer {
     for (auto* tensor : trained()) {
       tensor->train(be, true);
       optimiser_.add(be, base, tensor->parameter());
+      mean_.add(tensor->gradient.view());
       record_.trainable += tensor->value.rows() * tensor->value.cols();
     }
     for (auto* l : model_.linears()) {
       if (!l->adapter) continue;
       loraga::add_adapter(be, optimiser_, l->adapter, group, s.ratio);
+      mean_.add(l->adapter);
       record_.trainable += l->adapter.trainable();
     }
   }
@@ -74,7 +80,7 @@ class trainer {
   /// errors  numeric_error when the loss is not finite any more; state_error for a checkpoint of another configuration
   train_record run(checkpointing const& keep, listener const& tell) {
     auto held = thread_allocations::now() - measured_bytes_;
-    if (!keep.path.empty() && std::filesystem::exists(keep.path)) {
+    if (ranks_.decide(be_, !keep.path.empty() && std::filesystem::exists(keep.path))) {
       resume(keep.path);
       held = thread_allocations::now();
     } else {
@@ -102,7 +108,7 @@ class trainer {
     if (how_.full()) return;
     auto const start_time = std::chrono::steady_clock::now();
     allocation_peak const peak;
-    start_adapters(be_, model_, how_, spec_, items_, measured_, task_.layer_seeds);
+    start_adapters(be_, model_, how_, spec_, items_, measured_, task_.layer_seeds, ranks_);
     be_.synchronize();
     measured_ = {};
     record_.init_peak_bytes = std::max(record_.init_peak_bytes, measured_bytes_ + peak.bytes());
@@ -112,9 +118,14 @@ class trainer {
     for (auto* t : trained()) loraga::fill(be_, t->gradient.view(), 0);
     for (auto* l : model_.linears()) l->adapter.zero_gradient(be_);
   }
-  /// Adds the gradients of a batch.
+  /// Adds the gradients of a batch. Ranks learn once between zero_gradients and step.
   model::loss_result learn(std::vector<index_t> const& items) {
-    return model_.run(be_, buffer_.pick(be_, items_, items), true);
+    model::loss_result r;
+    auto const& mine = ranks_.share(items);
+    if (mine.empty()) prepare_adapters(be_, model_);
+    else r = model_.run(be_, buffer_.pick(be_, items_, mine), true);
+    mean_.run(be_, ranks_, r.count);
+    return ranks_.total(be_, r);
   }
   void step() {
     if (budget_) budget_->add_orthogonality(be_, 0.5, orthogonality_.view());
@@ -149,7 +160,7 @@ class trainer {
   void add_adapters() {
     auto const start_time = std::chrono::steady_clock::now();
     allocation_peak const peak;
-    auto const ranks = layer_ranks(be_, model_, how_, spec_, items_, measured_);
+    auto const ranks = layer_ranks(be_, model_, how_, spec_, items_, measured_, ranks_);
     if (how_.own_ranks()) {  // the others' ranks cost nothing
       record_.init_peak_bytes = peak.bytes();
       measured_bytes_ = peak.held();
@@ -180,7 +191,7 @@ class trainer {
   void look(listener const& tell) {
     if constexpr (!is_frozen<M>)
       if (task_.merged) copy_merged(be_, model_, evaluated());
-    auto const r = evaluate(be_, evaluated(), held_out_, 0, std::min(task_.curve_items, held_out_.count()));
+    auto const r = evaluate(be_, evaluated(), held_out_, 0, std::min(task_.curve_items, held_out_.count()), ranks_);
     require_finite(r);
     record_.steps.push_back(step_);
     record_.losses.push_back(r.mean());
@@ -195,7 +206,8 @@ class trainer {
   }
   void finish() {
     auto r = last_;
-    if (r.count < held_out_.count()) r += evaluate(be_, evaluated(), held_out_, r.count, held_out_.count() - r.count);
+    if (r.count < held_out_.count())
+      r += evaluate(be_, evaluated(), held_out_, r.count, held_out_.count() - r.count, ranks_);
     record_.loss = r.mean();
     record_.accuracy = r.accuracy();
     record_.n_train = items_.count();
@@ -215,7 +227,7 @@ class trainer {
            configuration_line("parameters", parameters);
   }
   void save(std::string const& path) {
-    loraga::save_checkpoint(be_, path, [&](auto& c) { visit_state(c); });
+    ranks_.save(be_, path, [&](auto& c) { visit_state(c); });
   }
   void resume(std::string const& path) {
     {
@@ -225,12 +237,14 @@ class trainer {
         require_same_configuration({reinterpret_cast<char const*>(bytes.data()), bytes.size()}, configuration(), path);
       }
     }
-    loraga::load_checkpoint(be_, path, [&](auto& c) { visit_state(c); });
+    ranks_.load(be_, path, [&](auto& c) { visit_state(c); });
     measured_ = {};
     anchor_again(be_, model_);
   }
 };
 template <class B, class M, class S>
 trainer(B&, task<M, S> const&, train_spec const&) -> trainer<B, M, S>;
+template <class B, class M, class S, class R>
+trainer(B&, task<M, S> const&, train_spec const&, R const&) -> trainer<B, M, S, R>;
 
 }  // namespace training

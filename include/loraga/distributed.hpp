@@ -7,3 +7,4 @@
 #include <loraga/distributed/loopback.hpp>
 #include <loraga/distributed/shared_start.hpp>
 #include <loraga/distributed/streamed.hpp>
+#include <loraga/distributed/tensor_parallel.hpp>

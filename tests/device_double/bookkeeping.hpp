@@ -9,7 +9,7 @@
 
 #include "device_double.hpp"
 
-// What the double's three libraries share: who was called, what is alive, which memory is whose.
+// What the double's four libraries share: who was called, what is alive, which memory is whose.
 
 namespace device_double {
 

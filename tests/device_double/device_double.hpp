@@ -1,8 +1,10 @@
 #pragma once
+#include <cuda_runtime_api.h>
+
 #include <cstddef>
 #include <string_view>
 
-// A CPU double of the parts of the CUDA runtime, cuBLAS and cuSOLVER that the library calls, linked in their place.
+// A CPU double of the parts of the CUDA runtime, cuBLAS, cuSOLVER and NCCL that the library calls, linked in their place.
 // Every call runs at once, which is one legal schedule; what a call is given is checked more strictly than on a GPU. It
 // shows wrong shapes, bounds, call orders and leaks. It says nothing about races, kernels' launches or speed.
 //
@@ -36,5 +38,8 @@ void device_limit(std::size_t bytes);
 /// Misuses seen so far, each also a line on stderr. A destructor drops the status of what it calls: a test that wants
 /// to know looks here.
 long complaints();
+
+/// The stream of this thread's last call of NCCL.
+cudaStream_t nccl_stream();
 
 }  // namespace device_double

@@ -1,6 +1,8 @@
 // The commands that docs/tools.md shows, run as they stand there; --help and --version.
 #include "../../examples/tools/adapter_options.hpp"
 #include "../../examples/tools/init_manual.hpp"
+#include "../../examples/tools/plan_job.hpp"
+#include "../../examples/tools/plan_manual.hpp"
 #include "../support/small_decoder.hpp"
 #include "tools_model.hpp"
 
@@ -82,7 +84,7 @@ std::string tools_document() { return test::read_file(std::string(LORAGA_TEST_DA
 
 TEST_CASE("docs/tools.md: its commands run", "[examples]") {
   working_folder const here;
-  int inits = 0, others = 0;
+  int inits = 0, others = 0, plans = 0;
   std::set<std::string> methods;
   for (auto const& words : commands_of(tools_document())) {
     std::string line;
@@ -108,10 +110,16 @@ TEST_CASE("docs/tools.md: its commands run", "[examples]") {
       command.app.parse(argc, argv.data());
       CHECK_NOTHROW(command.run());
       ++others;
+    } else if (words[0] == "loraga_plan") {
+      std::ostringstream table;
+      tools::run_plan(tools::read_plan_options(argc, argv.data()), table);
+      CHECK_THAT(table.str(), Catch::Contains("Training: "));
+      ++plans;
     }
   }
   CHECK(inits >= 14);
   CHECK(others >= 4);
+  CHECK(plans >= 4);
   for (auto const& facts : tools::all_methods()) {
     INFO(facts.name);
     CHECK(methods.contains(facts.name));
@@ -120,6 +128,9 @@ TEST_CASE("docs/tools.md: its commands run", "[examples]") {
 
 TEST_CASE("tools: --version and --help", "[examples]") {
   CHECK(tools::init_manual().version().starts_with("loraga_init (loraga) 0."));
+  CHECK(tools::plan_manual().version().starts_with("loraga_plan (loraga) 0."));
+  char const* const asked[] = {"loraga_plan", "--help"};
+  CHECK_THROWS_AS(tools::read_plan_options(2, asked), CLI::CallForHelp);
   tools::adapter_command_line command;
   char const* const version[] = {"loraga_adapter", "--version"};
   CHECK_THROWS_AS(command.app.parse(2, version), CLI::CallForVersion);

@@ -44,7 +44,7 @@ $venv/bin/python tests/interop/light.py --bytes $work/bytes --gguf-reader $work/
   "${update[@]}" || failed=1
 if [[ -z $light ]]; then
   compile exchange -O2
-  for tool in adapter init; do  # as loraga_adapter, loraga_init
+  for tool in adapter init plan; do  # as loraga_adapter, loraga_init, loraga_plan
     g++ -std=c++20 -O2 -march=native -Iinclude -isystem /usr/include/eigen3 examples/tools/${tool}_*.cpp \
       -o $work/loraga_$tool -pthread
   done

@@ -1,5 +1,9 @@
 // Every public header for a CPU, and the templates that optimisers look into: compiled with warnings as errors.
 #include <loraga/cpu.hpp>
+#include <loraga/distributed.hpp>
+#if __has_include(<mpi.h>)
+#include <loraga/distributed/mpi.hpp>
+#endif
 #include <loraga/io/checkpoint.hpp>
 #include <loraga/io/gguf.hpp>
 #include <loraga/io/merge_peft.hpp>
@@ -24,6 +28,27 @@ template class dense_gradient<cpu>;
 
 std::vector<index_t> ranks(std::span<layer_importance const> layers) { return ranks_by_importance(layers, 8, 4, 32); }
 std::string head() { return format::safetensors_head({}, {}, {}); }
+
+/// What ranks do together.
+template <class C>
+void work_of_ranks(cpu& be, C& comm, std::vector<incremental_gradient<cpu>>& estimates,
+                   std::vector<dense_gradient<cpu>>& sums, std::vector<input_statistics<cpu>>& statistics,
+                   lora<float, cpu>& adapter) {
+  combine(be, comm, estimates);
+  combine(be, comm, sums);
+  combine(be, comm, statistics);
+  initialise(be, adapter, lora_ga_init{}, estimates[0], frozen_pair_anchor{}, over_ranks(comm));
+  gradient_average<cpu> average;
+  average.add(adapter);
+  average.run(be, comm, 1);
+}
+#define LORAGA_WORK_OF(C)                                                                                              \
+  template void work_of_ranks<C>(cpu&, C&, std::vector<incremental_gradient<cpu>>&, std::vector<dense_gradient<cpu>>&, \
+                                 std::vector<input_statistics<cpu>>&, lora<float, cpu>&);
+LORAGA_WORK_OF(counted_communicator<loopback_communicator>)
+#if __has_include(<mpi.h>)
+LORAGA_WORK_OF(mpi_communicator)
+#endif
 
 }  // namespace loraga
 

@@ -8,7 +8,7 @@ namespace loraga {
 
 /// How large a message is: matrices travel together up to this size.
 struct bucket_options {
-  index_t bytes = index_t{32} << 20;
+  index_t bytes = index_t{32} << 20;  ///< a message's size; a matrix's column is never cut
 };
 
 namespace detail {

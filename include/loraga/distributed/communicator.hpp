@@ -34,11 +34,4 @@ struct rank_error : error {
   using error::error;
 };
 
-/// Whether X is a communicator, whatever the backend: what `initialise` knows one by.
-template <class X>
-inline constexpr bool is_communicator = requires(X const& x) {
-  x.rank();
-  x.size();
-};
-
 }  // namespace loraga

@@ -49,7 +49,7 @@ class merging {
   std::vector<held_state<view>> states_;
   std::vector<char> holds_;  // by rank and layer: whether there is anything to merge
   int rank_, size_;
-  static constexpr char const* names[] = {"u", "s", "v"};
+  static constexpr char const* names[3] = {"u", "s", "v"};
 
  public:
   template <class C>

@@ -28,7 +28,7 @@ inline void check(ncclResult_t e, char const* call) {
 
 }  // namespace gpu
 
-/// The ranks of an NCCL communicator, one GPU each. Data stay on the device, and calls are asynchronous on the backend's
+/// The ranks of an NCCL communicator, one GPU each. Data stay on the device. Calls are asynchronous on the backend's
 /// stream; only all_gather waits, for that stream and for the other ranks.
 ///   mpi_communicator processes;
 ///   cudaSetDevice(rank on this machine); cuda be;
@@ -36,8 +36,8 @@ inline void check(ncclResult_t e, char const* call) {
 /// NCCL sums in an order that it chooses by size, ranks and machine. NCCL_ALGO=Ring in the environment fixes it, where
 /// other machines or versions have to give the same bits.
 /// errors  backend_error naming the NCCL call that failed. What fails while other ranks wait for this one ends the
-///         process, as does abort: NCCL cannot tell the others, and an exception could be caught. What started the ranks
-///         (mpirun, srun, torchrun) ends them all where one ends by an error
+///         process, as does abort: NCCL cannot tell the others, and an exception could be caught. mpirun, srun
+///         (--kill-on-bad-exit) and torchrun end all ranks where one ends by an error
 class nccl_communicator {
   struct end {
     void operator()(ncclComm_t comm) const {
@@ -53,8 +53,8 @@ class nccl_communicator {
   /// Borrows a communicator that blocks (NCCL's default). It must outlive this object.
   explicit nccl_communicator(ncclComm_t borrowed) : comm_(borrowed) { look(); }
 
-  /// Makes one of the same ranks as `other`, which may be an mpi_communicator, for the device that is current. All ranks
-  /// call it; they wait for each other.
+  /// Makes one of the same ranks as `other`, which may be an mpi_communicator, for the device that is current. All
+  /// ranks call it, and wait for each other.
   /// errors  rank_error, the same on every rank, where one could not begin. One that NCCL refuses after that, such as a
   ///         second rank on one GPU, ends the job by other.abort
   template <Communicator<cuda> C>

@@ -16,12 +16,12 @@ enum class shard_side {
 /// The rows or columns of a layer's W that this rank has: `count` from `first` on. Together the ranks have each once.
 /// Where a fused matrix is cut part by part (q, k and v, say), each part is a layer of its own.
 struct shard {
-  shard_side side = shard_side::rows;    ///< what is cut
-  index_t whole_out = 0, whole_in = 0;   ///< of the whole W
-  index_t first = 0;                     ///< the first row or column
-  index_t count = 0;                     ///< how many rows or columns
+  shard_side side = shard_side::rows;   ///< what is cut
+  index_t whole_out = 0, whole_in = 0;  ///< of the whole W
+  index_t first = 0;                    ///< the first row or column
+  index_t count = 0;                    ///< how many rows or columns
 
-  bool by_rows() const { return side == shard_side::rows; }        ///< whether B is cut, else A
+  bool by_rows() const { return side == shard_side::rows; }           ///< whether B is cut, else A
   index_t whole() const { return by_rows() ? whole_out : whole_in; }  ///< rows or columns of all ranks
   index_t out() const { return by_rows() ? count : whole_out; }
   index_t in() const { return by_rows() ? whole_in : count; }
@@ -68,8 +68,8 @@ inline shard even_shard(shard_side side, index_t whole_out, index_t whole_in, in
 /// ordinary lora of shape part.out() x part.in(). Its passes and merge need no other rank:
 ///   by rows     y_r = W_r*x + s*B_r*A*x. dX is a sum over ranks, which goes along with the base's own
 ///   by columns  y = sum_r (W_r*x_r + s*B*A_r*x_r), which goes along with the base's own sum. dX_r is complete
-/// sum_replicated then completes the gradients. With dropout, parts by rows see the same X: give their adapters the same
-/// seed and dropout_rank, and they draw the same masks. Parts by columns see different ones: give them different
+/// sum_replicated then completes the gradients. With dropout, parts by rows see the same X: give their adapters the
+/// same seed and dropout_rank, and they draw the same masks. Parts by columns see different ones: give them different
 /// dropout_rank; their masks are then others than the whole layer's.
 /// errors  shape_error for an adapter of another shape than the part
 ///   lora<float, cpu> adapter(be, part.out(), part.in(), 8, of_whole{rank_stable_scaling{}, part});
@@ -80,15 +80,16 @@ struct of_whole {
   double scale(index_t out, index_t in, index_t rank) const {
     part.check("of_whole");
     if (out != part.out() || in != part.in())
-      raise<shape_error>("of_whole", "adapter", shape_text(out, in), shape_text(part.out(), part.in()) + ": " + part.text());
+      raise<shape_error>("of_whole", "adapter", shape_text(out, in),
+                         shape_text(part.out(), part.in()) + ": " + part.text());
     return scaling.scale(part.whole_out, part.whole_in, rank);
   }
 };
 template <class S>
 of_whole(S, shard) -> of_whole<S>;
 
-/// A layer of which this rank has a part, for initialise_sharded and sum_replicated. Views and pointers are borrowed for
-/// the call.
+/// A layer of which this rank has a part, for initialise_sharded and sum_replicated. Views and pointers are borrowed
+/// for the call.
 ///   std::vector layers{sharded_layer{&adapter, part, W, &gradient, "q_proj"}};
 template <class A, class W = no_weight, class S = no_source>
 struct sharded_layer {
@@ -123,9 +124,10 @@ struct sharded_parts<sharded_layer<A, W, S>> {
   using adapter = A;
   using weight = W;
   using source = S;
-  static_assert(is_plain_lora<A>,
-                "sharded layers have the adapter lora: DoRA needs the length of W's whole rows, AdaLoRA and LoRA-SB train "
-                "numbers between A and B that no rank could have alone");
+  static_assert(
+      is_plain_lora<A>,
+      "sharded layers have the adapter lora: DoRA needs the length of W's whole rows, AdaLoRA and LoRA-SB train "
+      "numbers between A and B that no rank could have alone");
 };
 
 /// Throws unless the layer's adapter is one of its part.
@@ -152,8 +154,8 @@ inline void require_whole(std::vector<shard> parts, std::string const& where) {
   index_t next = 0;
   for (auto const r : order) {
     if (parts[r].first != next)
-      throw rank_error(where + ": the part of rank " + std::to_string(r) + " is " + parts[r].text() + ", expected from " +
-                       std::to_string(next) + " on: the ranks have every row or column once");
+      throw rank_error(where + ": the part of rank " + std::to_string(r) + " is " + parts[r].text() +
+                       ", expected from " + std::to_string(next) + " on: the ranks have every row or column once");
     next += parts[r].count;
   }
   if (next != parts[0].whole())
@@ -161,7 +163,8 @@ inline void require_whole(std::vector<shard> parts, std::string const& where) {
                      std::to_string(parts[0].whole()) + ": the ranks have every row or column once");
 }
 
-/// agree about details and what is brought, as `describe` returns them. Where it throws on one rank, all throw its words.
+/// agree about details and what is brought, as `describe` returns them. Where it throws on one rank, all throw its
+/// words.
 template <Backend B, class C, class F>
 std::vector<std::string> agree_on(B& be, C& comm, std::string what, F const& describe) {
   rank_message mine{false, std::move(what), {}, {}};

@@ -63,8 +63,9 @@ class sharded_start {
  public:
   /// errors  rank_error, the same on every rank
   template <class I, class X>
-  sharded_start(B& be, C& comm, std::span<L const> layers, I const& init, X const&) : be_(be), comm_(comm), layers_(layers) {
-    auto const brought = agree_on(be, comm, "initialise_sharded by " + type_name<I>(), [&] {
+  sharded_start(B& be, C& comm, std::span<L const> layers, I const& init, X const&)
+      : be_(be), comm_(comm), layers_(layers) {
+    auto const brought = agree_on(be, comm, "initialise_sharded by " + type_name<I>() + " and " + type_name<X>(), [&] {
       constexpr bool changes = X::changes_weight && I::starts != start_kind::at_zero;
       check_distinct(changes);
       std::string lines;
@@ -115,7 +116,8 @@ class sharded_start {
     };
     together(be_, comm_, work, "initialise_sharded");
     if (!bad.empty())
-      throw numeric_error("initialise_sharded: " + bad + "; expected finite, non-zero numbers (these layers are unchanged)");
+      throw numeric_error("initialise_sharded: " + bad +
+                          "; expected finite, non-zero numbers (these layers are unchanged)");
   }
 
  private:
@@ -125,7 +127,8 @@ class sharded_start {
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       auto const [at, fresh] = seen.emplace(layers_[i].adapter, i);
       if (!fresh)
-        raise<state_error>(where(i), "adapter", "that of " + layers_[at->second].label(at->second), "each adapter once");
+        raise<state_error>(where(i), "adapter", "that of " + layers_[at->second].label(at->second),
+                           "each adapter once");
       weights.emplace_back(layers_[i].weight, i);
     }
     if constexpr (!std::is_same_v<W, no_weight>)
@@ -160,7 +163,7 @@ class sharded_start {
 
   /// A and B of one whole layer, on the rank that owns it.
   template <class I, class Svd, class G>
-  void make_one(std::size_t i, G const& source, I const& init, Svd const& svd, std::vector<beginning<T, B>>& all) {
+  void make_whole(std::size_t i, G const& source, I const& init, Svd const& svd, std::vector<beginning<T, B>>& all) {
     using whole = layer<target, no_weight, G>;
     whole const one{&targets_[i], {}, &source, layers_[i].label(i)};
     check_layer(one, where(i), init, no_anchor{}, true);
@@ -171,7 +174,8 @@ class sharded_start {
   }
   /// Layer k of the round is made by rank k.
   template <class I, class Svd>
-  void make_round(std::span<std::size_t const> round, I const& init, Svd const& svd, std::vector<beginning<T, B>>& all) {
+  void make_round(std::span<std::size_t const> round, I const& init, Svd const& svd,
+                  std::vector<beginning<T, B>>& all) {
     auto const rank = static_cast<std::size_t>(comm_.rank());
     if constexpr (has_source) {
       using G = inner_estimate_t<S>;
@@ -182,12 +186,12 @@ class sharded_start {
       auto const finish = [&] {
         if (!joined) return;
         auto const& source = *layers_[round[rank]].source;
-        make_one(round[rank], joined->finish(be_, source.weight(), source.count()), init, svd, all);
+        make_whole(round[rank], joined->finish(be_, source.weight(), source.count()), init, svd, all);
       };
       together(be_, comm_, finish, "the SVDs of initialise_sharded");
     } else {
       auto const work = [&] {
-        if (rank < round.size()) make_one(round[rank], no_source{}, init, svd, all);
+        if (rank < round.size()) make_whole(round[rank], no_source{}, init, svd, all);
       };
       together(be_, comm_, work, "the starts of initialise_sharded");
     }
@@ -196,10 +200,10 @@ class sharded_start {
 
 }  // namespace detail
 
-/// initialise for layers whose W is cut among the ranks of `comm` by rows or by columns: every rank gets its parts of the
-/// A and B that the whole layer would get. All ranks give the same layers in the same order, each its part. A gradient
-/// is fed per part: dY_r and X by rows, dY and X_r by columns, of the same micro-batches with the same weights. In a job
-/// that is data parallel as well, `combine` over that group comes first.
+/// initialise for layers whose W is cut among the ranks of `comm` by rows or by columns: every rank gets its parts of
+/// the A and B that the whole layer would get. All ranks give the same layers in the same order, each its part. A
+/// gradient is fed per part: dY_r and X by rows, dY and X_r by columns, of the same micro-batches with the same
+/// weights. In a job that is data parallel as well, `combine` over that group comes first.
 ///   initialise_sharded(be, comm, layers, lora_ga_init{}, automatic_svd{}, frozen_pair_anchor{});
 /// Behind the initialiser come an SVD method and an anchor, in any order; in_place_anchor takes the start out of every
 /// part of W. Starts that need W itself (PiSSA and others) or the inputs (EVA, CorDA) do not compile: no rank has those

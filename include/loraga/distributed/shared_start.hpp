@@ -38,8 +38,8 @@ void hand_round(B& be, C& comm, std::span<L const> layers, std::vector<int> cons
 /// sent to all. Every rank gives the same layers in the same order, with accumulators that hold the same (see combine),
 /// and ends with the same bits: those of one process.
 ///   initialise(be, layers, lora_ga_init{}, automatic_svd{}, frozen_pair_anchor{}, over_ranks(comm));
-/// errors  rank_error, the same on every rank, if one of them fails or gives other layers; else those of initialise, on
-///         every rank
+/// errors  rank_error, the same on every rank, if one of them fails, or gives other layers or an initialiser or anchor of
+///         another class (fields are not compared: the one that makes a layer counts); else those of initialise, on all
 /// cost    about 1/ranks of the SVDs; A and B of all layers over the network
 template <class C>
 class over_ranks {
@@ -47,7 +47,7 @@ class over_ranks {
   bucket_options options_;
 
  public:
-  static constexpr bool shares_starts = true;
+  static constexpr bool shares_starts = true;  ///< by which initialise knows it
   explicit over_ranks(C& comm, bucket_options options = {}) : comm_(&comm), options_(options) {}
 
   /// What all ranks do alike.
@@ -56,16 +56,16 @@ class over_ranks {
     loraga::together(be, *comm_, work, "a part of initialise");
   }
   /// Makes this rank's share, and hands round everyone's.
-  template <Backend B, class L, class I, class N, class F>
-  void share(B& be, std::span<L const> layers, I const&, std::vector<N>& all, F const& make) const {
+  template <Backend B, class L, class I, class X, class N, class F>
+  void share(B& be, std::span<L const> layers, I const&, X const&, std::vector<N>& all, F const& make) const {
     auto const owner = deal(layers);
     std::vector<std::size_t> mine;
     for (std::size_t i = 0; i < layers.size(); ++i)
       if (owner[i] == comm_->rank()) mine.push_back(i);
     loraga::together(
         be, *comm_, [&] { make(mine); }, "the SVDs of initialise");
-    detail::hand_round(be, *comm_, layers, owner, all, "initialise by " + detail::type_name<I>(), lines(layers),
-                       options_);
+    auto const what = "initialise by " + detail::type_name<I>() + " and " + detail::type_name<X>();
+    detail::hand_round(be, *comm_, layers, owner, all, what, lines(layers), options_);
   }
 
  private:

@@ -3,10 +3,10 @@
 
 namespace loraga {
 
-/// Completes the gradients of layers whose W is cut: those of A where W is cut by rows, and of B where by columns, become
-/// the sums of all ranks'. Call it after backward and before the optimiser, in every step; equal gradients keep the
-/// factor that is not cut the same on every rank. Ranks that clip need the norm of the whole: its squares are the sum
-/// over ranks of the cut factors' and once those of the others.
+/// Completes the gradients of layers whose W is cut: those of A where W is cut by rows, and of B where by columns,
+/// become the sums of all ranks'. Call it after backward and before the optimiser, in every step; equal gradients keep
+/// the factor that is not cut the same on every rank. Ranks that clip need the norm of the whole: its squares are the
+/// sum over ranks of the cut factors' and once those of the others.
 ///   ... backward ...; sum_replicated(be, comm, layers); optimiser.step(be);
 /// math    by rows dA = sum_r s*B_rT*dY_r*XT; by columns dB = sum_r s*dY*(A_r*X_r)T
 /// cost    one all_reduce of r*in or r*out numbers per layer, all layers in one message of up to bucket_options::bytes

@@ -15,8 +15,8 @@ struct one_starter {
     work();
   }
   /// Makes all of them. make(which layers) fills their places in `all`.
-  template <class B, class L, class I, class N, class F>
-  void share(B&, std::span<L const> layers, I const&, std::vector<N>&, F const& make) const {
+  template <class B, class L, class I, class X, class N, class F>
+  void share(B&, std::span<L const> layers, I const&, X const&, std::vector<N>&, F const& make) const {
     std::vector<std::size_t> which(layers.size());
     for (std::size_t i = 0; i < which.size(); ++i) which[i] = i;
     make(which);

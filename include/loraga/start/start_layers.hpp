@@ -138,7 +138,7 @@ void start_layers(B& be, std::span<L const> layers, std::uint64_t first, I const
   using T = typename layer_parts<L>::adapter::value_type;
   std::vector<beginning<T, B>> all(layers.size());
   ranks.together(be, [&] { check_layers(layers, init, anchor); });
-  ranks.share(be, layers, init, all,
+  ranks.share(be, layers, init, anchor, all,
               [&](std::span<std::size_t const> which) { make_some(be, layers, which, first, init, svd, all); });
   std::string bad;
   ranks.together(be, [&] {
