@@ -20,7 +20,7 @@ def main():
     names = [f"{r['estimate']}\n{r['ranks']} ranks" for r in rows]
     bars = ax.bar(names, [r["wire_bytes_per_rank_and_layer"] / 1e6 for r in rows], color=[LOOKS[r["estimate"]][0] for r in rows])
     ax.bar_label(bars, fmt="%.3g")
-    ax.set(yscale="log", title="MB on the wire per rank and layer, whole estimate (4096², r = 8)")
+    ax.set(yscale="log", title="MB on the wire per rank and layer (4096², r = 8)")
     ax.tick_params(axis="x", labelsize=6)
     ax.grid(axis="x", visible=False)
     ax = axes[1]
