@@ -37,7 +37,7 @@ inline std::vector<double> total_of(std::vector<std::string> const& brought, std
   return total;
 }
 
-/// combine for accumulators that hold a sum, a weight and a count. `check(be, comm, states)` may refuse first.
+/// combine for accumulators that hold a sum, a weight and a count. lines(states) is what else has to agree.
 template <class V, Backend B, class C, class G, class F>
 void combine_sums(B& be, C& comm, std::span<G* const> members, bucket_options options, F const& lines) {
   std::vector<held_state<V>> states;
