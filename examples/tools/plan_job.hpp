@@ -7,6 +7,8 @@ namespace tools {
 /// Predicts, prints the table, and writes what was asked for.
 /// errors  file_error, error where gnuplot is missing
 inline void run_plan(plan_options o, std::ostream& out) {
+  for (auto const& path : {o.json, o.plot})
+    if (!path.empty()) output_file const probe(path, o.may_replace);  // refused before anything is printed
   if (o.measure) {
     cpu be = o.threads > 0 ? cpu(o.threads) : cpu();
     plan::measure(be, o.machine);

@@ -16,7 +16,8 @@ machine's constants, which are assumed unless they are given or measured.)",
             R"(A name:   llama-2-7b, llama-2-70b, llama-3.1-405b, mixtral-8x7b
 Files:    a safetensors file, an index.json or their folder, or a GGUF file: shapes are
           read from the headers. Experts need config.json or --active-experts.
-Shapes:   OUTxIN or OUTxIN*COUNT, with commas between several: 4096x4096*32,1024x4096*64)"},
+Shapes:   OUTxIN or OUTxIN*COUNT, with commas between several: 4096x4096*32,1024x4096*64;
+          sides up to 2^24, 100000 layers at most. All of them get adapters.)"},
            {"ACCUMULATORS",
             R"(dense        whole gradients, summed over ranks
 sign         the same, for LoRA-SB
@@ -26,6 +27,19 @@ background   the same beside the training
 projected    the same, and a second pass over the sample within its directions
 streamed     a truncated SVD that all ranks follow together, product by product
 statistics   of layers' inputs, for EVA and CorDA; the start is EVA's)"},
+           {"COLUMNS",
+            R"(passes      Estimate: over the sample. Start: over each whole gradient, of the layer that
+            takes most; 0 where triplets are taken as they are.
+keeps       bytes that the accumulators hold from one micro-batch to the next; with "host"
+            they lie in the host's memory
+scratch     bytes more while it works, the most at a time
+with model  the base's weights, adapters, what is kept and scratch, of one rank
+work        operations
+sends       bytes
+of dense    those bytes as a share of what summing up dense gradients sends; - where
+            nothing is sent, and with --split tensor
+messages    as the code makes them. Those of one rank go nowhere: nothing is sent, and they
+            take no time. The same holds for its meetings.)"},
            {"WHAT IS COUNTED",
             R"(Memory of one rank: weights, adapters with gradients, AdamW's moments and the frozen
 start, accumulators, and scratch of one layer at a time. Not: activations.

@@ -43,7 +43,7 @@ struct plan_command_line {
     auto* const without = app.add_option("--exclude", excluded, "the same for modules to leave out");
     auto* const experts =
         number("--active-experts", active_experts, "experts that work for a token, where config.json does not say it");
-    experts->default_str("");
+    experts->default_str("")->check(CLI::PositiveNumber);
     auto* const bytes = app.add_option("--bytes-per-number", bytes_per_number,
                                        "of the base's weights (default: as its files have them, else 2)")
                             ->check(positive_number())
@@ -121,16 +121,14 @@ struct plan_command_line {
     s.names = targets;
     s.excluded = excluded;
     if (!family.empty()) s.names = preset_of(family).names;
-    if (s.names.empty()) {
-      s.names = preset_of("llama").names;
-      s.names.insert(s.names.end(), {"w1", "w2", "w3"});
-    }
     return s;
   }
 
   /// errors  value_error, and those of the model's files
   plan_options checked() {
     o.may_replace = replace ? overwrite::yes : overwrite::no;
+    if (!o.json.empty() && o.json == o.plot)
+      raise<value_error>("loraga_plan", "--plot", "'" + o.plot.string() + "', as --json is", "another file");
     if (o.ranks.empty()) o.ranks = {1, 2, 8, 64, 1024};
     if (bits > 0) o.settings.weight_bits = bits;
     if (bytes_per_number > 0) o.settings.weight_bits = 8 * bytes_per_number;

@@ -54,25 +54,62 @@ inline model_shapes shapes_of(decoder_sizes const& d) {
   return m;
 }
 
+/// What stands between commas, empty parts as well.
+inline std::vector<std::string> parts_of(std::string const& text) {
+  std::vector<std::string> parts{""};
+  for (char const c : text)
+    if (c == ',') parts.emplace_back();
+    else parts.back() += c;
+  return parts;
+}
+inline std::regex const& shape_pattern() {
+  static std::regex const one(R"(([0-9]+)x([0-9]+)(?:\*([0-9]+))?)");
+  return one;
+}
+
+inline constexpr index_t largest_side = index_t{1} << 24, most_layers = 100000;
+
 /// OUTxIN or OUTxIN*COUNT, with commas between several: a model of these layers alone. Nothing if it is not one.
+/// errors  value_error for sizes and numbers of layers that no model has
 inline std::optional<model_shapes> written_shapes(std::string const& text) {
-  static std::regex const one(R"(([0-9]{1,9})x([0-9]{1,9})(?:\*([0-9]{1,6}))?)");
   model_shapes m;
   m.name = text;
-  std::istringstream parts(text);
-  for (std::string part; std::getline(parts, part, ',');) {
+  auto const parts = parts_of(text);
+  for (auto const& part : parts)
+    if (!std::regex_match(part, shape_pattern())) return {};
+  for (auto const& part : parts) {
     std::smatch found;
-    if (!std::regex_match(part, found, one)) return {};
-    index_t const out = std::stoll(found[1]), in = std::stoll(found[2]),
-                  count = found[3].matched ? std::stoll(found[3]) : 1;
-    if (out < 1 || in < 1 || count < 1)
-      raise<value_error>("loraga_plan", "MODEL", "'" + part + "'", "sizes and a number of layers from 1 on");
+    std::regex_match(part, found, shape_pattern());
+    auto const number = [&](int which, index_t most, char const* what) {
+      auto const digits = found[which].matched ? found[which].str() : std::string("1");
+      auto const from = std::min(digits.find_first_not_of('0'), digits.size());
+      index_t const n = digits.size() - from > 12 ? most + 1 : digits.size() == from ? 0 : std::stoll(digits);
+      if (n < 1 || n > most)
+        raise<value_error>("loraga_plan", "MODEL", "'" + part + "'", what + (" from 1 to " + std::to_string(most)));
+      return n;
+    };
+    index_t const out = number(1, largest_side, "sides"), in = number(2, largest_side, "sides"),
+                  count = number(3, most_layers, "a number of layers");
+    if (static_cast<index_t>(m.layers.size()) + count > most_layers)
+      raise<value_error>("loraga_plan", "MODEL",
+                         "more than " + std::to_string(most_layers) + " layers with '" + part + "'",
+                         std::to_string(most_layers) + " of all parts at most");
     for (index_t i = 0; i < count; ++i) m.layers.push_back({"layer" + std::to_string(m.layers.size()), out, in});
   }
   for (auto const& l : m.layers) m.parameters += numbers_of(l);
   m.active = m.parameters;
-  if (m.layers.empty()) return {};
   return m;
+}
+/// errors  value_error where one part looks like a shape, for the first that is none
+inline void refuse_malformed_shapes(std::string const& text) {
+  static std::regex const begun(R"(\s*[-+]?[0-9]+\s*[xX*].*)");
+  auto const parts = parts_of(text);
+  if (std::none_of(parts.begin(), parts.end(), [](auto const& p) { return std::regex_match(p, begun); })) return;
+  for (auto const& part : parts)
+    if (!std::regex_match(part, shape_pattern()))
+      raise<value_error>(
+          "loraga_plan", "MODEL", "'" + text + "' with the part '" + part + "'",
+          "OUTxIN or OUTxIN*COUNT with a small x and whole numbers, as 4096x4096*32, or a file that is there");
 }
 
 /// Whether tensor parallel ranks cut a layer's inputs, as Megatron does: those that end a block.
@@ -107,7 +144,7 @@ inline index_t experts_per_token(base_model const& base) {
 }
 
 /// The base model's shapes: the selected layers get adapters. Only headers are read.
-/// errors  find_targets'; value_error for experts of which it is not known how many work for a token
+/// errors  find_targets'; value_error for --active-experts without experts, and for experts of which it is not known how many work for a token
 inline model_shapes file_shapes(base_model const& base, module_selection const& selection, bool of_family,
                                 index_t active_experts) {
   model_shapes m;
@@ -117,6 +154,9 @@ inline model_shapes file_shapes(base_model const& base, module_selection const& 
   for (auto const& name : names)
     if (auto const list = expert_list(name); !list.empty())
       experts[std::string(list)].insert(name.substr(list.size(), name.find('.', list.size()) - list.size()));
+  if (experts.empty() && active_experts != 0)
+    raise<value_error>("loraga_plan", "--active-experts",
+                       std::to_string(active_experts) + " of a model without experts", "nothing");
   if (!experts.empty() && active_experts == 0) active_experts = experts_per_token(base);
   auto const share_of = [&](std::string_view module) {
     auto const list = expert_list(module);
@@ -149,28 +189,76 @@ inline model_shapes file_shapes(base_model const& base, module_selection const& 
   return m;
 }
 
-/// errors  value_error for a model that is none of these
-inline model_shapes find_model(std::string const& text, module_selection const& selection, bool of_family,
+/// A known model's layers that get adapters.
+/// errors  value_error for options that mean none of them
+inline model_shapes known_shapes(decoder_sizes const& d, module_selection const& selection, bool of_family) {
+  auto m = shapes_of(d);
+  std::string const name = d.name, has = "q_proj, k_proj, v_proj, o_proj, " +
+                                         std::string(d.experts > 1 ? "w1, w2, w3" : "gate_proj, up_proj, down_proj");
+  auto const any = [&](module_selection const& s) {
+    return std::any_of(m.layers.begin(), m.layers.end(), [&](auto const& l) { return s.selects(l.name); });
+  };
+  for (auto const& word : selection.excluded) {
+    module_selection one;
+    one.names = {word};
+    if (!any(one)) raise<value_error>("loraga_plan", "--exclude", "'" + word + "', none of " + name + "'s", has);
+  }
+  module_selection all = selection;
+  all.excluded.clear();
+  if (!any(all)) {
+    if (of_family)
+      raise<value_error>("loraga_plan", "--family", "one with none of " + name + "'s modules", "llama, or none at all");
+    raise<value_error>("loraga_plan", "--target-modules", "none of " + name + "'s", has);
+  }
+  if (!any(selection)) raise<value_error>("loraga_plan", "--exclude", "all that is selected of " + name, "some of it");
+  std::erase_if(m.layers, [&](auto const& l) { return !selection.selects(l.name); });
+  return m;
+}
+
+/// errors  those of base_model; value_error for a folder without a model
+inline base_model open_model(std::string const& path) try {
+  return base_model(path);
+} catch (file_error const& failure) {
+  std::error_code unknown;
+  if (failure.code != ENOENT || !std::filesystem::is_directory(path, unknown)) throw;
+  raise<value_error>("loraga_plan", "MODEL", "'" + path + "', a folder without a model",
+                     "model.safetensors or model.safetensors.index.json in it, or a GGUF file by its own name");
+}
+
+/// A name's shapes, written ones or those of files. Where the selection names no modules, a llama's get adapters, and
+/// w1, w2 and w3 of experts.
+/// errors  value_error for a model that is none of these, and for options that have no meaning with it
+inline model_shapes find_model(std::string const& text, module_selection selection, bool of_family,
                                index_t active_experts) {
+  auto const meaningless = [&](bool given, char const* option, std::string const& why) {
+    if (given) raise<value_error>("loraga_plan", option, "given with '" + text + "'", "no such option: " + why);
+  };
+  if (auto written = written_shapes(text)) {
+    std::string const why = "shapes have neither names nor experts, and all of them get adapters";
+    meaningless(of_family, "--family", why);
+    meaningless(!selection.names.empty(), "--target-modules", why);
+    meaningless(!selection.excluded.empty(), "--exclude", why);
+    meaningless(active_experts != 0, "--active-experts", why);
+    return *written;
+  }
+  if (selection.names.empty()) {
+    selection.names = preset_of("llama").names;
+    selection.names.insert(selection.names.end(), {"w1", "w2", "w3"});
+  }
   std::string known;
   for (auto const& d : known_models) {
     known += (known.empty() ? "" : ", ") + std::string(d.name);
-    if (d.name == text) {
-      auto m = shapes_of(d);
-      std::erase_if(m.layers, [&](auto const& l) { return !selection.selects(l.name); });
-      if (m.layers.empty())
-        raise<value_error>("loraga_plan", "--target-modules", "none of " + text + "'s",
-                           "q_proj, k_proj, v_proj, o_proj, " +
-                               std::string(d.experts > 1 ? "w1, w2, w3" : "gate_proj, up_proj, down_proj"));
-      return m;
-    }
+    if (d.name != text) continue;
+    meaningless(active_experts != 0, "--active-experts", "the name says how many experts there are and work");
+    return known_shapes(d, selection, of_family);
   }
-  if (auto written = written_shapes(text)) return *written;
   std::error_code unknown;
-  if (!std::filesystem::exists(text, unknown))
+  if (!std::filesystem::exists(text, unknown)) {
+    refuse_malformed_shapes(text);
     raise<value_error>("loraga_plan", "MODEL", "'" + text + "'",
                        "one of " + known + ", a file or folder that is there, or shapes as 4096x4096*32");
-  return file_shapes(base_model(text), selection, of_family, active_experts);
+  }
+  return file_shapes(open_model(text), selection, of_family, active_experts);
 }
 
 }  // namespace tools::plan

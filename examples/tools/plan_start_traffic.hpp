@@ -1,5 +1,6 @@
 #pragma once
 #include <loraga/distributed/shard.hpp>
+#include <queue>
 
 #include "plan_traffic.hpp"
 
@@ -17,12 +18,14 @@ inline std::vector<std::size_t> costliest_first(std::span<linear_layer const> la
 }
 /// Which rank makes which layer, as over_ranks deals them out.
 inline std::vector<int> deal(std::span<linear_layer const> layers, int ranks) {
-  std::vector<double> load(static_cast<std::size_t>(ranks), 0.0);
+  std::priority_queue<std::pair<double, int>, std::vector<std::pair<double, int>>, std::greater<>> least;  // load, rank
+  for (int r = 0; r < ranks; ++r) least.push({0.0, r});
   std::vector<int> owner(layers.size());
   for (auto const i : costliest_first(layers)) {
-    auto const least = std::min_element(load.begin(), load.end());
-    owner[i] = static_cast<int>(least - load.begin());
-    *least += numbers_of(layers[i]);
+    auto const [load, rank] = least.top();
+    least.pop();
+    owner[i] = rank;
+    least.push({load + numbers_of(layers[i]), rank});
   }
   return owner;
 }

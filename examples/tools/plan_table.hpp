@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdio>
 #include <iomanip>
+#include <set>
 #include <sstream>
 
 #include "plan_options.hpp"
@@ -34,7 +35,10 @@ inline std::string duration(double seconds) {
   if (seconds < 1) return say(1e3 * seconds, "ms");
   if (seconds < 120) return say(seconds, "s");
   if (seconds < 7200) return say(seconds / 60, "min");
-  return seconds < 172800 ? say(seconds / 3600, "h") : say(seconds / 86400, "days");
+  if (seconds < 172800) return say(seconds / 3600, "h");
+  if (seconds < 86400e5) return say(seconds / 86400, "days");
+  std::snprintf(text, sizeof text, "%.2e days", seconds / 86400);
+  return text;
 }
 inline std::string percent(double share) {
   char text[40];
@@ -47,6 +51,10 @@ inline std::string counted(double n) {
   char text[40];
   std::snprintf(text, sizeof text, "%.0f", n);
   return text;
+}
+
+inline std::string counted_things(index_t n, std::string const& what) {
+  return std::to_string(n) + (what.empty() ? "" : " " + what + (n == 1 ? "" : "s"));
 }
 
 /// Rows of words under headings, set in columns as wide as they need.
@@ -83,9 +91,10 @@ inline void print_assumptions(plan_options const& o, std::ostream& out) {
   double adapters = 0;
   for (auto const& l : o.model.layers) adapters += adapter_numbers(l, s);
   double const weights = o.model.stored_bytes > 0 ? o.model.stored_bytes : o.model.parameters * s.weight_bits / 8;
-  out << o.model.name << ": " << scaled(o.model.parameters, "") << " parameters, " << scaled(weights, "B") << "; "
-      << o.model.layers.size() << " layers get adapters of rank " << s.rank << ", " << scaled(adapters, "")
-      << " parameters; estimates keep " << (s.width > 0 ? s.width : 4 * s.rank) << " triplets\n"
+  out << o.model.name << ": " << counted(o.model.parameters) << " parameters, " << scaled(weights, "B") << "; "
+      << counted_things(static_cast<index_t>(o.model.layers.size()), "layer")
+      << (o.model.layers.size() == 1 ? " gets an adapter of rank " : " get adapters of rank ") << s.rank << ", "
+      << counted(adapters) << " parameters; estimates keep " << (s.width > 0 ? s.width : 4 * s.rank) << " triplets\n"
       << (o.measure ? "A rank, measured here: " : "A rank, as given or assumed: ") << scaled(m.flops, "FLOP/s") << " ("
       << scaled(m.thin(), "FLOP/s") << " with thin matrices, " << scaled(m.in_double(), "FLOP/s") << " in double, "
       << scaled(m.small_flops, "FLOP/s") << " with small ones), memory " << scaled(m.memory_bandwidth, "B/s")
@@ -93,10 +102,32 @@ inline void print_assumptions(plan_options const& o, std::ostream& out) {
       << " a message; bus " << scaled(m.bus_bandwidth, "B/s") << '\n';
 }
 
+/// One line where ranks have no micro-batch, or where their parts of layers are not equal.
+inline void print_uneven(plan_options const& o, std::ostream& out) {
+  auto const& s = o.settings;
+  std::string uneven;
+  index_t last = 0;
+  for (int const n : std::set<int>(o.ranks.begin(), o.ranks.end())) {
+    auto const cut = std::count_if(o.model.layers.begin(), o.model.layers.end(),
+                                   [&](auto const& l) { return (l.by_columns ? l.in : l.out) % n != 0; });
+    index_t const some = s.split == split_by::data ? std::max<index_t>(0, n - s.batches) : cut;
+    if (some == 0) continue;
+    uneven += (uneven.empty() ? "" : ", ") + std::string(s.split == split_by::data ? "of " : "on ") +
+              std::to_string(n) + " ranks " + counted_things(some, s.split == split_by::data ? "" : "layer");
+    last = some;
+  }
+  if (uneven.empty()) return;
+  bool const one = last == 1 && uneven.find(',') == uneven.npos;
+  if (s.split == split_by::data)
+    out << uneven << (one ? " has" : " have") << " no micro-batch: --batches is " << s.batches << '\n';
+  else out << uneven << (one ? " has" : " have") << " parts that are not equal: the largest count\n";
+}
+
 inline void print(plan_options const& o, std::vector<prediction> const& all, std::ostream& out) {
   auto const& s = o.settings;
   print_assumptions(o, out);
-  out << "\nEstimate: " << s.batches << " micro-batches of " << s.tokens << " tokens, "
+  out << "\nEstimate: " << s.batches << (s.batches == 1 ? " micro-batch" : " micro-batches") << " of "
+      << counted_things(s.tokens, "token") << ", "
       << (s.split == split_by::data ? "shared by all ranks" : "of which every rank sees all") << "; one rank's\n";
   int last = 0;
   auto const ranks = [&](prediction const& p) {
@@ -115,6 +146,7 @@ inline void print(plan_options const& o, std::vector<prediction> const& all, std
          p.dense_sent > 0 ? percent(p.estimate.network.sent / p.dense_sent) : "-", counted(p.estimate.network.count()),
          counted(p.estimate.network.meetings), duration(p.estimate.seconds())});
   estimate.print(out);
+  print_uneven(o, out);
 
   out << "\nStart: LoRA-GA's, of statistics EVA's; one rank's\n";
   last = 0;
@@ -127,7 +159,7 @@ inline void print(plan_options const& o, std::vector<prediction> const& all, std
                counted(p.start.network.meetings), duration(p.start.seconds())});
   start.print(out);
 
-  out << "\nTraining: " << s.steps << " steps of " << s.step_tokens << " tokens "
+  out << "\nTraining: " << counted_things(s.steps, "step") << " of " << counted_things(s.step_tokens, "token") << " "
       << (s.split == split_by::data ? "of all ranks" : "that every rank sees") << "; one rank's, of a step\n";
   table training({"ranks", "memory", "with model", "work", "sends", "messages", "meetings", "time", "all steps"});
   last = 0;

@@ -57,12 +57,13 @@ inline double buckets_of(std::span<sent_matrix const> all, index_t bytes, index_
       count += static_cast<double>((v.rows * v.cols + room - 1) / room);
       continue;
     }
-    for (index_t first = 0; first < v.cols;) {
-      index_t const n = std::min(v.cols - first, (room - used) / v.rows);
-      if (n == 0) flush();
-      used += n * v.rows;
-      first += n;
-    }
+    index_t const fit = std::min(v.cols, (room - used) / v.rows), each = room / v.rows;
+    used += fit * v.rows;
+    if (fit == v.cols) continue;
+    flush();
+    index_t const left = v.cols - fit, full = (left - 1) / each;
+    count += static_cast<double>(full);
+    used = (left - full * each) * v.rows;
   }
   flush();
   return count;
@@ -128,17 +129,13 @@ merging_plan merge_rounds(std::span<linear_layer const> layers, settings const& 
   auto const cost = [&](std::size_t i) {
     return static_cast<double>((layers[i].out + layers[i].in) * width_of(layers[i], s));
   };
-  std::vector<double> bytes, seconds, flop;
+  std::vector<double> bytes{0}, seconds{0}, flop{0};  // of all layers before one
   for (auto const& l : layers) {
     auto const w = merge_of(l);
-    bytes.push_back(4 * static_cast<double>(width_of(l, s) * (l.out + l.in + 1)));
-    seconds.push_back(w.seconds), flop.push_back(w.flop());
+    bytes.push_back(bytes.back() + 4 * static_cast<double>(width_of(l, s) * (l.out + l.in + 1)));
+    seconds.push_back(seconds.back() + w.seconds), flop.push_back(flop.back() + w.flop());
   }
-  auto const sum = [](std::vector<double> const& of, range r) {
-    double total = 0;
-    for (auto i = r.first; i < r.last; ++i) total += of[i];
-    return total;
-  };
+  auto const sum = [](std::vector<double> const& before, range r) { return before[r.last] - before[r.first]; };
   auto const some = [](range r) { return r.first < r.last; };
 
   merging_plan plan;
@@ -165,8 +162,15 @@ merging_plan merge_rounds(std::span<linear_layer const> layers, settings const& 
   for (int step = active / 2; step >= 1; step /= 2) {
     for (auto& m : plan.by_rank) ++m.meetings;
     auto const before = holds;
+    range cut{0, 0};  // neighbours mostly have the same layers: these are cut once
+    auto both = std::pair(cut, cut);
     for (int r = 0; r < active; ++r) {
-      auto const [low, high] = loraga::detail::halves(mine[at(r)], cost);
+      if (mine[at(r)].first != cut.first || mine[at(r)].last != cut.last) {
+        cut = mine[at(r)];
+        auto const [first, second] = loraga::detail::halves(cut, cost);
+        both = {first, second};
+      }
+      auto const [low, high] = some(mine[at(r)]) ? both : std::pair(mine[at(r)], mine[at(r)]);
       auto const [give, take] = (r & step) == 0 ? std::pair(high, low) : std::pair(low, high);
       bool const have = before[at(r)], theirs = before[at(r ^ step)];
       if (have) plan.by_rank[at(r)].sent += sum(bytes, give);

@@ -48,7 +48,7 @@ TEST_CASE("a part that one rank leaves out is noticed", "[distributed]") {
       return std::vector<double>{};
     });
     for (auto const& rank : all) {
-      CHECK(rank.error.find("rank 1 is at the end of `together`, expected the end of `together` within 1") !=
+      CHECK(rank.error.find("rank 1 is at the end of `together`, expected the end of `together` inside of 1 more") !=
             std::string::npos);
       CHECK(rank.error == all[0].error);
     }

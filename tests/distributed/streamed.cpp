@@ -103,9 +103,12 @@ TEST_CASE("a streamed estimate refuses what does not fit, on all ranks", "[distr
       });
     });
     for (auto const& rank : all)
-      CHECK(rank.error ==
-            "ranks: rank 1 is at streamed_gradient::flush with layers 1, expected streamed_gradient::flush with layers "
-            "0 1, as rank 0: all ranks make the same calls in the same order, for the same layers");
+      CHECK(
+          rank.error ==
+          "ranks: rank 1 is at streamed_gradient::flush with layer 1: 33x17, width 12, power_steps 0, seed 5, expected "
+          "streamed_gradient::flush with layer 0: 24x40, width 12, power_steps 0, seed 5, as rank 0: all ranks make "
+          "the "
+          "same calls in the same order, for the same layers");
   }
 }
 

@@ -129,6 +129,96 @@ TEST_CASE("loraga_plan: what cannot be is refused by name", "[examples]") {
   refused("llama-2-7b --target-modules w1", "--target-modules is none of llama-2-7b's");
 }
 
+TEST_CASE("loraga_plan: sizes that no model has, and malformed shapes, are refused by name", "[examples]") {
+  auto const refused = [](std::string const& line, std::string const& what) {
+    INFO(line);
+    CHECK_THAT(said(line), Catch::Contains("loraga_plan: MODEL is ") && Catch::Contains(what));
+  };
+  refused("999999999x999999999*99999 --ranks 2", "'999999999x999999999*99999', expected sides from 1 to 16777216");
+  refused("64x16777217", "expected sides from 1 to 16777216");
+  refused("99999999999x99999999999", "expected sides from 1 to 16777216");
+  refused("18446744073709551680x64", "expected sides from 1 to 16777216");
+  refused("64x64*100001", "expected a number of layers from 1 to 100000");
+  refused("64x64*99999999999999999999", "expected a number of layers from 1 to 100000");
+  refused("64x64*0", "expected a number of layers from 1 to 100000");
+  refused("64x64*60000,64x32*60000", "more than 100000 layers with '64x32*60000'");
+  refused("64X48", "'64X48' with the part '64X48', expected OUTxIN");
+  refused("48x64,32xfoo", "with the part '32xfoo'");
+  refused("48x64,foo,32x", "with the part 'foo'");
+  refused("48x64,", "with the part ''");
+  refused("48x64*-1", "with the part '48x64*-1'");
+  test::folder folder;
+  refused(folder.path().string(), "a folder without a model");
+  CHECK_THAT(said("064x00000000000000000064"), Catch::Contains("Training"));
+  // the largest that are allowed take no time that one would notice
+  plan::settings s;
+  plan::machine const m;
+  auto const largest = plan::find_model("16777216x16777216*100000", {}, false, 0);
+  auto const p = plan::predict(largest, s, m, plan::accumulator::offloaded, 2);
+  CHECK(p.estimate.network.all_reduces == 100000.0 * (1 << 24));  // a column is a message
+  CHECK(plan::predict(largest, s, m, plan::accumulator::incremental, 1 << 20).estimate.network.exchanges > 0);
+}
+
+TEST_CASE("loraga_plan: options that would do nothing are refused by name", "[examples]") {
+  auto const refused = [](std::string const& line, std::string const& option) {
+    INFO(line);
+    CHECK_THAT(said(line), Catch::Contains("loraga_plan: " + option + " is "));
+  };
+  refused("llama-2-7b --family bert", "--family");
+  refused("llama-2-7b --exclude foo", "--exclude");
+  refused("llama-2-7b --exclude q_proj foo", "--exclude");
+  refused("llama-2-7b --target-modules q_proj --exclude q_proj", "--exclude");
+  refused("llama-2-7b --active-experts 2", "--active-experts");
+  refused("mixtral-8x7b --active-experts 2", "--active-experts");
+  refused("64x64 --active-experts 2", "--active-experts");
+  refused("64x64 --exclude foo", "--exclude");
+  refused("64x64 --family llama", "--family");
+  refused("64x64 --target-modules foo", "--target-modules");
+  test::small_decoder const small;
+  refused(small.safetensors().string() + " --active-experts 2", "--active-experts");
+  CHECK_THAT(said("llama-2-7b --active-experts 0"), Catch::Contains("--active-experts"));
+  auto const text = said("llama-2-7b --family llama --exclude q_proj --ranks 1 --accumulators incremental");
+  CHECK_THAT(text, Catch::Contains("192 layers get adapters"));
+  CHECK_THAT(said("mixtral-8x7b --ranks 1 --accumulators incremental"), Catch::Contains("896 layers get adapters"));
+}
+
+TEST_CASE("loraga_plan: files that cannot be written are refused before anything is printed", "[examples]") {
+  test::folder folder;
+  for (std::string const option : {"--json", "--plot"}) {
+    std::vector<std::string> const words{"loraga_plan", "64x64", option, (folder / "missing" / "x").string()};
+    std::vector<char const*> argv;
+    for (auto const& w : words) argv.push_back(w.c_str());
+    std::ostringstream out;
+    auto const run = [&] { tools::run_plan(tools::read_plan_options(4, argv.data()), out); };
+    CHECK_THROWS_AS(run(), file_error);
+    CHECK(out.str().empty());
+  }
+  auto const both = (folder / "x").string();
+  CHECK_THAT(said("64x64 --json " + both + " --plot " + both), Catch::Contains("--plot is"));
+  CHECK(std::filesystem::is_empty(folder.path()));
+}
+
+TEST_CASE("loraga_plan: ranks without work, parts that differ, and words for one and many", "[examples]") {
+  std::string const few = "64x64 --accumulators incremental dense ";
+  auto const text = said(few);
+  CHECK_THAT(text, Catch::Contains("\nof 64 ranks 56, of 1024 ranks 1016 have no micro-batch: --batches is 8\n"));
+  CHECK_THAT(said(few + "--ranks 9 9"), Catch::Contains("\nof 9 ranks 1 has no micro-batch: --batches is 8\n"));
+  CHECK_THAT(said(few + "--ranks 8"), !Catch::Contains("no micro-batch"));
+  CHECK_THAT(
+      said(few + "--split tensor --ranks 1 2 3 5"),
+      Catch::Contains("\non 3 ranks 1 layer, on 5 ranks 1 layer have parts that are not equal: the largest count\n"));
+  CHECK_THAT(said(few + "--split tensor --ranks 1 2 64"), !Catch::Contains("not equal"));
+  CHECK_THAT(said(few + "--split tensor --ranks 16"), !Catch::Contains("no micro-batch"));
+  CHECK_THAT(text, Catch::Contains("64x64: 4096 parameters") &&
+                       Catch::Contains("1 layer gets an adapter of rank 8, 1024 parameters;"));
+  CHECK_THAT(said("64x64*2 --batches 1 --steps 1"), Catch::Contains("2 layers get adapters") &&
+                                                        Catch::Contains("1 micro-batch of 4096 tokens") &&
+                                                        Catch::Contains("1 step of 65536 tokens"));
+  CHECK(plan::duration(3 * 86400) == "3.00 days");
+  CHECK(plan::duration(12345 * 86400.0) == "12345 days");
+  CHECK(plan::duration(1234567 * 86400.0) == "1.23e+06 days");
+}
+
 TEST_CASE("loraga_plan: its table and its files", "[examples]") {
   test::folder folder;
   auto const path = [&](char const* name) { return (folder / name).string(); };

@@ -200,6 +200,65 @@ TEST_CASE("a fault on one rank leaves all as they were, and the file before whol
   CHECK(folder.count() == count);
 }
 
+TEST_CASE("a rank that writes elsewhere is noticed before the checkpoint counts", "[io][distributed]") {
+  test::folder const folder;
+  auto const path = folder / "state.safetensors";
+  save_ranks(path, 2, 1);
+  std::filesystem::create_directory(folder / "node1");
+  auto const all = test::on_ranks(2, [&](backend&, communicator& comm) {
+    rank_state s;
+    save_rank_checkpoint(s.be, comm, comm.rank() == 1 ? folder / "node1" / "state.safetensors" : path, s.items(),
+                         s.parts());
+    return std::vector<double>{};
+  });
+  for (auto const& rank : all) CHECK(rank.error.find("node1") != std::string::npos);
+  for (auto const& rank : load_ranks(path, 2)) CHECK(rank.error.empty());
+}
+
+TEST_CASE("files of others stay, what was left half-written goes, a broken file is written over", "[io][distributed]") {
+  test::folder const folder;
+  auto const path = folder / "m";
+  for (char const* name : {"m.g7.ranking.csv", "m.g2", "m.g3.rank0-of-2.bak", "m.g4.rank1-of-x", "mm.g1.rank0-of-2"})
+    test::write_file(folder / name, "mine");
+  for (char const* name : {"m.g1.rank2-of-4", "m.g5.rank0-of-2", "m.g5.rank1-of-2.AbC123"})
+    test::write_file(folder / name, "old");
+  test::write_file(path, "x");
+  save_ranks(path, 2, 1);
+  for (auto const& rank : load_ranks(path, 2)) CHECK(rank.error.empty());
+  CHECK(folder.count() == 5 + 1 + 2);
+  CHECK(test::read_file(folder / "m.g7.ranking.csv") == "mine");
+}
+
+TEST_CASE("a file that is not there, or has no parts, is said so", "[io][distributed]") {
+  test::folder const folder;
+  auto const path = folder / "state.safetensors";
+  for (auto const& rank : load_ranks(path, 2))
+    CHECK(rank.error.find("is not there, expected a file that all ranks see") != std::string::npos);
+  loopback_group(2).run([&](communicator& comm) {
+    rank_state s;
+    save_rank_checkpoint(s.be, comm, path, s.items());
+  });
+  for (auto const& rank : load_ranks(path, 2))
+    CHECK(rank.error.find("the file is one without parts of ranks") != std::string::npos);
+}
+
+TEST_CASE("parts to join that are missing are noticed before anything changes", "[io][distributed]") {
+  test::folder const folder;
+  auto const path = folder / "state.safetensors";
+  save_ranks(path, 4, 1);
+  std::filesystem::remove(folder / "state.safetensors.g1.rank3-of-4");
+  auto const all = test::on_ranks(2, [&](backend&, communicator& comm) {
+    rank_state s;
+    s.step = 77;
+    try {
+      load_rank_checkpoint(s.be, comm, path, s.items(), s.parts(), [](auto const&) {});
+    } catch (rank_error const&) {
+    }
+    return std::vector<double>{static_cast<double>(s.step), static_cast<double>(s.own.count())};
+  });
+  for (auto const& rank : all) CHECK(rank.values == std::vector<double>{77, 0});
+}
+
 TEST_CASE("ranks killed at any moment leave a whole checkpoint", "[io][distributed]") {
   test::folder const folder;
   auto const path = folder / "state.safetensors";

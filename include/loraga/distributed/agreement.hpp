@@ -59,10 +59,10 @@ inline std::pair<std::string, std::string> first_difference(std::string const& a
 }
 
 /// Throws the sentence that all ranks throw, if one failed or is not where the first one is.
-inline void require_agreement(std::vector<rank_message> const& all) {
+inline void require_agreement(std::vector<rank_message> const& all, void const* comm) {
   for (std::size_t r = 0; r < all.size(); ++r)
     if (all[r].failed)
-      throw rank_error("rank " + std::to_string(r) + " of " + std::to_string(all.size()) + ": " + all[r].what);
+      throw rank_error("rank " + std::to_string(r) + " of " + std::to_string(all.size()) + ": " + all[r].what, comm);
   for (std::size_t r = 1; r < all.size(); ++r) {
     auto [first, other] = std::pair(all[0].what, all[r].what);
     if (first == other) {
@@ -72,7 +72,8 @@ inline void require_agreement(std::vector<rank_message> const& all) {
       other += " with " + y;
     }
     throw rank_error("ranks: rank " + std::to_string(r) + " is at " + other + ", expected " + first +
-                     ", as rank 0: all ranks make the same calls in the same order, for the same layers");
+                         ", as rank 0: all ranks make the same calls in the same order, for the same layers",
+                     comm);
   }
 }
 
@@ -106,7 +107,7 @@ std::vector<T> unpacked(std::string const& text) {
 template <Backend B, Communicator<B> C>
 std::vector<std::string> agree(B& be, C& comm, std::string what, std::string details = {}, std::string brings = {}) {
   auto all = detail::meet(be, comm, {false, std::move(what), std::move(details), std::move(brings)});
-  detail::require_agreement(all);
+  detail::require_agreement(all, &comm);
   std::vector<std::string> brought;
   for (auto& m : all) brought.push_back(std::move(m.brings));
   return brought;
@@ -131,26 +132,28 @@ class depth_of_calls {
 
 /// Calls work() on every rank. Where it throws on one of them, all throw rank_error with that one's words, at the next
 /// call that needs them all, or here: so nobody waits for a rank that is gone. Put a whole program's work into one
-/// call; calls may stand within another. `what` is what messages call it.
+/// call over all ranks; calls may stand within another, also over groups of them. `what` is what messages call it.
 /// returns  what work returns
 /// errors   rank_error, the same on every rank
 template <Backend B, Communicator<B> C, class F>
 auto together(B& be, C& comm, F const& work, std::string const& what = "`together`") -> std::invoke_result_t<F> {
   detail::depth_of_calls const depth;
-  auto const end = "the end of " + what + (depth.count() > 1 ? " within " + std::to_string(depth.count() - 1) : "");
+  auto const end =
+      "the end of " + what + (depth.count() > 1 ? " inside of " + std::to_string(depth.count() - 1) + " more" : "");
   auto const tell = [&](std::string const& words) {
-    detail::require_agreement(detail::meet(be, comm, {true, words, {}, {}}));
+    detail::require_agreement(detail::meet(be, comm, {true, words, {}, {}}), &comm);
   };
   try {
     if constexpr (std::is_void_v<std::invoke_result_t<F>>) {
       work();
       agree(be, comm, end);
     } else {
-      auto result = work();
+      decltype(auto) result = work();
       agree(be, comm, end);
       return result;
     }
-  } catch (rank_error const&) {  // all know it
+  } catch (rank_error const& failure) {
+    if (failure.known_to != &comm) tell(failure.what());  // of another group: these ranks may wait for this one
     throw;
   } catch (std::exception const& failure) {
     tell(failure.what());
@@ -167,13 +170,19 @@ namespace detail {
 /// the job.
 template <class C, class F>
 void move_data(C& comm, F const& move) {
+  auto const end = [&](std::string const& words) {
+    comm.abort("rank " + std::to_string(comm.rank()) + " of " + std::to_string(comm.size()) + ": " + words +
+               ", while the others waited for its data");
+  };
   try {
     move();
   } catch (rank_error const&) {
     throw;
   } catch (std::exception const& failure) {
-    comm.abort("rank " + std::to_string(comm.rank()) + " of " + std::to_string(comm.size()) + ": " + failure.what() +
-               ", while the others waited for its data");
+    end(failure.what());
+    throw;
+  } catch (...) {
+    end("an exception that is no std::exception");
     throw;
   }
 }
@@ -183,6 +192,24 @@ inline std::uint64_t digest(std::span<std::byte const> bytes) {
   std::uint64_t sum = 0xcbf29ce484222325u;
   for (auto const byte : bytes) sum = (sum ^ static_cast<std::uint64_t>(byte)) * 0x100000001b3u;
   return sum;
+}
+
+/// A number for an object's fields, so that ranks notice other settings. 0 where its bytes cannot tell: classes that
+/// are not trivially copyable, and compilers that cannot clear the padding between fields.
+template <class T>
+std::uint64_t settings_of([[maybe_unused]] T const& object) {
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+  if constexpr (std::is_trivially_copyable_v<T>) {
+    T copy = object;
+    __builtin_clear_padding(&copy);
+    std::byte bytes[sizeof(T)];
+    std::memcpy(bytes, &copy, sizeof(T));
+    return std::is_empty_v<T> ? 0 : digest(bytes);
+  }
+#endif
+#endif
+  return 0;
 }
 
 /// The name of a type, for messages and to compare what ranks do.

@@ -21,6 +21,7 @@ class gradient_average {
     std::shared_ptr<bool const> alive;
   };
   std::vector<entry> entries_;
+  std::string lines_;  // what has to be the same on all ranks
   matrix<T, B> flat_;
   index_t numbers_ = 0;
 
@@ -36,6 +37,7 @@ class gradient_average {
   /// errors  shape_error for a view that is no matrix
   void add(view gradient, std::shared_ptr<bool const> alive = {}) {
     require_matrix(gradient, "gradient_average::add", "gradient");
+    lines_ += shape_text(gradient.rows, gradient.cols) + (runs_by_rows(gradient) ? " by rows\n" : "\n");
     if (runs_by_rows(gradient)) gradient = gradient.transposed();
     entries_.push_back({gradient, std::move(alive)});
     numbers_ += gradient.rows * gradient.cols;
@@ -54,7 +56,10 @@ class gradient_average {
     auto const all = together_weights(be, comm, weight);
     double total = 0;
     for (double const w : all) total += w;
-    if (!(total > 0)) throw rank_error("gradient_average::run: the sum of all ranks' weights is 0, expected above 0");
+    if (!(total > 0) || !is_finite(total))
+      throw rank_error("gradient_average::run: the sum of all ranks' weights is " + std::to_string(total) +
+                           ", expected finite and above 0",
+                       &comm);
     detail::move_data(comm, [&] {
       each([&](view g, view here) {
         if (weight == 0) fill(be, here, 0);
@@ -69,7 +74,10 @@ class gradient_average {
  private:
   template <class C>
   std::vector<double> together_weights(B& be, C& comm, double weight) {
-    detail::rank_message mine{false, "gradient_average::run", std::to_string(numbers_) + " numbers",
+    auto const sum = detail::digest(std::as_bytes(std::span(lines_)));  // the lines themselves are long for a step
+    detail::rank_message mine{false, "gradient_average::run",
+                              std::to_string(entries_.size()) + " gradients of " + std::to_string(numbers_) +
+                                  " numbers, their shapes with check sum " + std::to_string(sum),
                               detail::packed(std::vector<double>{weight})};
     try {
       require_value(is_finite(weight) && weight >= 0, weight, "gradient_average::run", "weight",
@@ -82,7 +90,7 @@ class gradient_average {
       mine = {true, failure.what(), {}, {}};
     }
     auto const all = detail::meet(be, comm, mine);
-    detail::require_agreement(all);
+    detail::require_agreement(all, &comm);
     std::vector<double> weights;
     for (auto const& m : all) weights.push_back(detail::unpacked<double>(m.brings).at(0));
     return weights;

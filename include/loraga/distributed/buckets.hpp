@@ -13,6 +13,11 @@ struct bucket_options {
 
 namespace detail {
 
+/// A line that has to agree among ranks: messages of another size would not meet.
+inline std::string bucket_line(bucket_options const& options) {
+  return "messages of " + std::to_string(options.bytes) + " bytes\n";
+}
+
 /// Whether a view's numbers lie back to back.
 template <class V>
 bool is_packed(V const& v) {
@@ -21,7 +26,7 @@ bool is_packed(V const& v) {
 
 /// Calls send(pointer, count) for the numbers of all views, bucket by bucket: `send` finds there what the views hold,
 /// and the views get what it leaves there. Large packed ones in the backend's memory are handed on as they are. Where
-/// the cuts are is a matter of shapes alone.
+/// the cuts are is a matter of shapes and strides.
 /// memory  one bucket of scratch
 template <Backend B, class V, class F>
 void for_each_bucket(B& be, std::span<V const> views, bucket_options options, F const& send) {

@@ -40,6 +40,7 @@ inline std::vector<double> total_of(std::vector<std::string> const& brought, std
 /// combine for accumulators that hold a sum, a weight and a count. lines(states) is what else has to agree.
 template <class V, Backend B, class C, class G, class F>
 void combine_sums(B& be, C& comm, std::span<G* const> members, bucket_options options, F const& lines) {
+  require_members(members);
   std::vector<held_state<V>> states;
   for (auto* g : members) states.emplace_back(*g);
   std::vector<double> mine;
@@ -49,7 +50,7 @@ void combine_sums(B& be, C& comm, std::span<G* const> members, bucket_options op
     sums.push_back(s.matrix("sum"));
   }
   auto const brought = agree(be, comm, "combine(" + type_name<G>() + ")",
-                             accumulator_lines(members, states) + lines(states), packed(mine));
+                             bucket_line(options) + accumulator_lines(members, states) + lines(states), packed(mine));
   auto const total = total_of(brought, mine.size());
   move_data(comm, [&] { all_reduce_views(be, comm, std::span<V const>(sums), options); });
   for (std::size_t i = 0; i < states.size(); ++i) {
@@ -76,17 +77,19 @@ inline constexpr auto no_lines = [](auto const&) { return std::string(); };
 
 }  // namespace detail
 
-/// Every rank's accumulators become what one process would hold that had seen what all ranks saw: dense_gradient,
-/// sign_gradient, offloaded_gradient, projected_gradient (all from the same first pass), input_statistics,
-/// incremental_gradient. `members` holds one of every layer, in the same order on every rank; a rank that saw nothing
-/// brings empty ones. What was not finite on one rank is not finite, or flagged, on all.
+/// Every rank's accumulators become what one process would hold that had seen what all ranks saw. Call it once, behind
+/// the last micro-batch: a second call would count again what the first one made common, on every rank. For
+/// dense_gradient, sign_gradient, offloaded_gradient, projected_gradient (all from the same first pass),
+/// input_statistics, incremental_gradient. `members` holds one of every layer, in the same order on every rank; a rank
+/// that saw nothing brings empty ones. What was not finite on one rank is not finite, or flagged, on all.
 /// math    sums, weights and counts are added; statistics join by their means (Chan, Golub, LeVeque); estimates merge in
 ///         a tree that the ranks alone decide, so all ranks have the same bits, whatever arrives first
 /// loss    of incremental estimates the one that merge has, log2(ranks) times
 /// cost    per rank and layer 2*(1 - 1/ranks) times the numbers that the accumulator keeps, in buckets
-/// memory  one bucket; of incremental estimates as much as they keep, once more
+/// memory  one bucket; of incremental estimates up to twice as much as they keep, beside it
 /// errors  rank_error, the same on every rank, where shapes, settings, classes or first passes differ or a rank failed;
-///         nothing has changed then
+///         nothing has changed then, but where a rank fails once estimates began to merge: then reset them.
+///         value_error, state_error for a null pointer, or an accumulator that is there twice
 template <Backend B, Communicator<B> C, class T>
 void combine(B& be, C& comm, std::span<dense_gradient<B, T>* const> members, bucket_options options = {}) {
   detail::combine_sums<matrix_view<T, typename B::space>>(be, comm, members, options, detail::no_lines);
@@ -115,6 +118,7 @@ void combine(B& be, C& comm, std::span<projected_gradient<B, T>* const> members,
 template <Backend B, Communicator<B> C, class T>
 void combine(B& be, C& comm, std::span<input_statistics<B, T>* const> members, bucket_options options = {}) {
   using space = typename B::space;
+  detail::require_members(members);
   // Means have another type than scatters: two visits, each sees its own.
   std::vector<detail::held_state<matrix_view<T, space>>> states;
   std::vector<matrix_view<double, space>> means;
@@ -126,10 +130,11 @@ void combine(B& be, C& comm, std::span<input_statistics<B, T>* const> members, b
     mine.insert(mine.end(), {s.number("weight"), static_cast<double>(s.count("count")), s.number("mass")});
     most = std::max(most, g->features());
   }
-  auto const brought = agree(be, comm, "combine(" + detail::type_name<input_statistics<B, T>>() + ")",
-                             detail::accumulator_lines(members, states), detail::packed(mine));
+  slab<double, B> old(be, static_cast<index_t>(members.size()), most, 1);  // here, so that a failure is told
+  auto const brought =
+      agree(be, comm, "combine(" + detail::type_name<input_statistics<B, T>>() + ")",
+            detail::bucket_line(options) + detail::accumulator_lines(members, states), detail::packed(mine));
   auto const total = detail::total_of(brought, mine.size());
-  slab<double, B> old(be, static_cast<index_t>(members.size()), most, 1);
   detail::move_data(comm, [&] {
     for (std::size_t i = 0; i < states.size(); ++i) {  // the share of each mean in the mean of all
       double const mass = total[3 * i + 2], share = mass > 0 ? states[i].number("mass") / mass : 0;
@@ -161,6 +166,7 @@ void combine(B& be, C& comm, std::span<incremental_gradient<B, T>* const> member
 /// The same for accumulators that work in the background. Waits for them.
 template <Backend B, Communicator<B> C, class G>
 void combine(B& be, C& comm, std::span<background_gradient<G, B>* const> members, bucket_options options = {}) {
+  detail::require_members(members);
   std::vector<G*> inner;
   for (auto* g : members) inner.push_back(detail::held_inner<G>(*g).inner);
   combine(be, comm, std::span<G* const>(inner), options);

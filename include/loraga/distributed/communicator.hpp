@@ -31,7 +31,9 @@ concept Communicator = Backend<B> &&
 
 /// What every rank throws, in the same words, where one of them cannot go on, or does something else than the others.
 struct rank_error : error {
+  void const* known_to = nullptr;  ///< the communicator whose ranks all have it; null where some may not
   using error::error;
+  rank_error(std::string const& sentence, void const* comm) : error(sentence), known_to(comm) {}
 };
 
 }  // namespace loraga

@@ -58,7 +58,11 @@ class loopback_communicator {
   template <Backend B>
   void broadcast(B& be, std::byte* data, index_t n, int root) {
     auto const host = to_host(be, data, rank_ == root ? n : 0);
-    meet(host, [&](auto const& offers) { to_backend(be, offers[static_cast<std::size_t>(root)].data(), data, n); });
+    meet(host, [&](auto const& offers) {
+      auto const theirs = offers[static_cast<std::size_t>(root)];
+      require_size(theirs.size(), n, "broadcast", root);
+      to_backend(be, theirs.data(), data, n);
+    });
   }
   template <Backend B>
   void exchange(B& be, std::byte const* from, index_t n_from, std::byte* to, index_t n_to, int partner) {
@@ -72,9 +76,7 @@ class loopback_communicator {
     auto const theirs = std::move(box.front());
     box.pop();
     hold.unlock();
-    if (static_cast<index_t>(theirs.size()) != n_to)
-      raise<shape_error>("loopback_communicator::exchange", "what rank " + std::to_string(partner) + " sends",
-                         std::to_string(theirs.size()) + " bytes", std::to_string(n_to));
+    require_size(theirs.size(), n_to, "exchange", partner);
     to_backend(be, theirs.data(), to, n_to);
   }
   template <Backend B>
@@ -91,18 +93,29 @@ class loopback_communicator {
   }
 
  private:
+  static void require_size(std::size_t bytes, index_t expected, char const* call, int from) {
+    if (static_cast<index_t>(bytes) != expected)
+      raise<shape_error>(std::string("loopback_communicator::") + call, "what rank " + std::to_string(from) + " sends",
+                         std::to_string(bytes) + " bytes", std::to_string(expected));
+  }
   /// Lays `mine` open to all, calls read(all that is laid open), and leaves when all have read.
   template <class F>
   void meet(std::span<std::byte const> mine, F const& read) {
     auto& m = *all_;
     std::unique_lock hold(m.lock);
-    m.wait(hold, [&] { return m.open; });
+    m.wait(hold, [&] { return m.open && m.sentence.empty(); });
     m.offers[static_cast<std::size_t>(rank_)] = mine;
     if (++m.arrived == m.size) {
       m.open = false;
       m.changed.notify_all();
     }
-    m.wait(hold, [&] { return !m.open; });
+    try {
+      m.wait(hold, [&] { return !m.open; });
+    } catch (rank_error const&) {  // the round will never be complete
+      --m.arrived;
+      m.offers[static_cast<std::size_t>(rank_)] = {};
+      throw;
+    }
     hold.unlock();
     std::exception_ptr failed;
     try {
@@ -134,6 +147,8 @@ class loopback_communicator {
     auto const host = to_host(be, reinterpret_cast<std::byte const*>(data), n * static_cast<index_t>(sizeof(T)));
     std::vector<T> total(static_cast<std::size_t>(n));
     meet(host, [&](auto const& offers) {
+      for (std::size_t r = 0; r < offers.size(); ++r)
+        require_size(offers[r].size(), n * static_cast<index_t>(sizeof(T)), "all_reduce", static_cast<int>(r));
       for (auto const& o : offers)  // in the order of ranks
         for (std::size_t i = 0; i < total.size(); ++i) total[i] += reinterpret_cast<T const*>(o.data())[i];
     });

@@ -117,18 +117,19 @@ class merging {
     for (auto i = give.first; i < give.last; ++i)
       if (holds(rank_, i)) add(out, states_[i]);
     std::vector<std::size_t> which;
+    for (auto i = take.first; i < take.last; ++i)
+      if (holds(partner, i)) which.push_back(i);
+    if (out.empty() && which.empty()) return;
     std::vector<matrix<T, B>> theirs;
-    for (auto i = take.first; i < take.last; ++i) {
-      if (!holds(partner, i)) continue;
-      auto const& like = states_[i];
-      which.push_back(i);
-      for (auto const* name : names) {
-        theirs.emplace_back(be_, like.matrix(name).rows, like.matrix(name).cols);
-        in.push_back(theirs.back().view());
-      }
-    }
-    if (out.empty() && in.empty()) return;
-    move_data(comm, [&] { exchange_views(be_, comm, std::span<view const>(out), std::span<view const>(in), partner); });
+    move_data(comm, [&] {
+      for (auto const i : which)
+        for (auto const* name : names) {
+          auto const like = states_[i].matrix(name);
+          theirs.emplace_back(be_, like.rows, like.cols);
+          in.push_back(theirs.back().view());
+        }
+      exchange_views(be_, comm, std::span<view const>(out), std::span<view const>(in), partner);
+    });
     for (std::size_t k = 0; k < which.size(); ++k)
       members_[which[k]]->join(be_, {in[3 * k], in[3 * k + 1], in[3 * k + 2]});
   }
@@ -189,8 +190,9 @@ class merging {
 ///         many layers as there are, whatever the number of ranks
 template <Backend B, class C, class T>
 void merge_estimates(B& be, C& comm, std::span<incremental_gradient<B, T>* const> members, bucket_options options) {
+  require_members(members);
   merging<B, T> all(be, comm, members);
-  std::string lines;
+  std::string lines = bucket_line(options);
   for (std::size_t i = 0; i < members.size(); ++i)
     lines += "layer " + std::to_string(i) + ": " + shape_text(members[i]->rows(), members[i]->cols()) + ", width " +
              std::to_string(members[i]->width()) + all.states()[i].settings() + "\n";

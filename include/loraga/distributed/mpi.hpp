@@ -25,6 +25,9 @@ class mpi_session {
     if (runs) raise<state_error>("mpi_session", "MPI", "initialised already", "not: whoever did it ends it");
     int provided = 0;
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
+    if (provided >= MPI_THREAD_FUNNELED) return;
+    MPI_Finalize();
+    raise<state_error>("mpi_session", "MPI", "one for programs without threads", "at least MPI_THREAD_FUNNELED");
   }
   mpi_session(mpi_session const&) = delete;
   mpi_session& operator=(mpi_session const&) = delete;

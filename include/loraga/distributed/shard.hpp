@@ -147,7 +147,7 @@ std::string shard_line(std::string const& label, shard const& p, A const& adapte
 }
 /// Throws unless the parts of all ranks are the whole, each row or column once. All ranks call it with the same.
 /// errors  rank_error
-inline void require_whole(std::vector<shard> parts, std::string const& where) {
+inline void require_whole(std::vector<shard> parts, std::string const& where, void const* comm) {
   std::vector<std::size_t> order(parts.size());
   for (std::size_t r = 0; r < order.size(); ++r) order[r] = r;
   std::stable_sort(order.begin(), order.end(), [&](auto x, auto y) { return parts[x].first < parts[y].first; });
@@ -155,12 +155,14 @@ inline void require_whole(std::vector<shard> parts, std::string const& where) {
   for (auto const r : order) {
     if (parts[r].first != next)
       throw rank_error(where + ": the part of rank " + std::to_string(r) + " is " + parts[r].text() +
-                       ", expected from " + std::to_string(next) + " on: the ranks have every row or column once");
+                           ", expected from " + std::to_string(next) + " on: the ranks have every row or column once",
+                       comm);
     next += parts[r].count;
   }
   if (next != parts[0].whole())
     throw rank_error(where + ": the parts of all ranks end before " + std::to_string(next) + ", expected " +
-                     std::to_string(parts[0].whole()) + ": the ranks have every row or column once");
+                         std::to_string(parts[0].whole()) + ": the ranks have every row or column once",
+                     comm);
 }
 
 /// agree about details and what is brought, as `describe` returns them. Where it throws on one rank, all throw its
@@ -174,7 +176,7 @@ std::vector<std::string> agree_on(B& be, C& comm, std::string what, F const& des
     mine = {true, failure.what(), {}, {}};
   }
   auto all = meet(be, comm, mine);
-  require_agreement(all);
+  require_agreement(all, &comm);
   std::vector<std::string> brought;
   for (auto& m : all) brought.push_back(std::move(m.brings));
   return brought;

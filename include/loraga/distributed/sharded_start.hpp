@@ -77,7 +77,7 @@ class sharded_start {
       std::vector<part_facts> all;
       for (auto const& text : brought)
         all.push_back(part_facts::read(unpacked<double>(text), i * part_facts::numbers, layers[i].part));
-      require_whole(shards_of(all), where(i));
+      require_whole(shards_of(all), where(i), &comm);
       facts_.push_back(std::move(all));
       targets_.emplace_back(*layers[i].adapter, layers[i].part);
     }

@@ -1,6 +1,7 @@
 #pragma once
 #include <loraga/core/view.hpp>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,18 @@
 // knowing of ranks.
 
 namespace loraga::detail {
+
+/// errors  value_error for a null pointer, state_error for an accumulator that is there twice
+template <class G>
+void require_members(std::span<G* const> members) {
+  std::map<G const*, std::size_t> seen;
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    auto const name = "accumulator " + std::to_string(i);
+    if (!members[i]) raise<value_error>("combine", name, "null", "an accumulator");
+    auto const [at, fresh] = seen.emplace(members[i], i);
+    if (!fresh) raise<state_error>("combine", name, "number " + std::to_string(at->second) + " as well", "each once");
+  }
+}
 
 /// A visitor that keeps hold of an object's members. V is the type of its matrices.
 template <class V>

@@ -61,7 +61,11 @@ class streamed_gradient {
   /// errors  as model_gradient's constructor
   streamed_gradient(B& be, C& comm, std::span<layer_size const> layers, gradient_options options = {},
                     bucket_options bucket = {})
-      : comm_(&comm), estimate_(be, layers, options), sizes_(layers.begin(), layers.end()), bucket_(bucket) {}
+      : comm_(&comm),
+        estimate_(be, layers, options),
+        sizes_(layers.begin(), layers.end()),
+        options_(options),
+        bucket_(bucket) {}
 
   /// dW = dY*XT of one layer and this rank's micro-batch.
   /// shapes  dY out x tokens, X in x tokens
@@ -123,6 +127,11 @@ class streamed_gradient {
   }
   auto enqueue(B& be, index_t layer, index_t tokens, double weight) {
     auto const& s = sizes_[static_cast<std::size_t>(layer)];
+    for (std::size_t i = 0; i < waiting_; ++i)
+      if (queue_[i].layer == layer) {  // its next micro-batch: on top of the one that waits
+        flush(be);
+        break;
+      }
     if (waiting_ == queue_.size()) queue_.emplace_back();
     auto& e = queue_[waiting_];
     if (index_t const n = (s.out + s.in) * tokens; e.memory.rows() < n) e.memory = {be, n, 1};
@@ -135,10 +144,14 @@ class streamed_gradient {
   bool full() const { return numbers_ * static_cast<index_t>(sizeof(T)) >= bucket_.bytes; }
 
   void absorb(B& be) {
-    std::string layers = "layers";
+    std::string layers = detail::bucket_line(bucket_);
     std::vector<double> mine;
     for (std::size_t i = 0; i < waiting_; ++i) {
-      layers += " " + std::to_string(queue_[i].layer);
+      auto const at = queue_[i].layer;
+      auto const& s = sizes_[static_cast<std::size_t>(at)];
+      layers += "layer " + std::to_string(at) + ": " + shape_text(s.out, s.in) + ", width " +
+                std::to_string(estimate_[at].width()) + ", power_steps " + std::to_string(options_.power_steps) +
+                ", seed " + std::to_string(options_.seed) + "\n";
       mine.push_back(queue_[i].weight);
     }
     auto const brought = agree(be, *comm_, "streamed_gradient::flush", layers, detail::packed(mine));

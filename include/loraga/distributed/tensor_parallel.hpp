@@ -19,7 +19,7 @@ void sum_replicated(B& be, C& comm, R const& layers, bucket_options options = {}
   auto const all = elements_of(layers);
   std::vector<view> gradients;
   detail::agree_on(be, comm, "sum_replicated", [&] {
-    std::string lines;
+    std::string lines = detail::bucket_line(options);
     for (std::size_t i = 0; i < all.size(); ++i) {
       detail::check_sharded(all[i], "sum_replicated(" + all[i].label(i) + ")");
       lines += detail::shard_line(all[i].label(i), all[i].part, *all[i].adapter) + "\n";

@@ -128,7 +128,7 @@ auto gather_estimate(B& be, C& comm, shard const& part, S const& source, int roo
   detail::gathered_layer<G> layer{&detail::inner_estimate(source), {}, root};
   for (auto const& text : brought)
     layer.parts.push_back(detail::part_facts::read(detail::unpacked<double>(text), 0, part));
-  detail::require_whole(detail::shards_of(layer.parts), where);
+  detail::require_whole(detail::shards_of(layer.parts), where, &comm);
   auto joined = detail::gather_parts(be, comm, std::span<detail::gathered_layer<G> const>(&layer, 1));
   std::optional<whole> result;
   together(

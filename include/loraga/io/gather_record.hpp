@@ -66,11 +66,12 @@ adapter_record gather_record(B& be, C& comm, lora<T, B> const& adapter, shard co
   std::vector<detail::record_part> theirs;
   std::vector<shard> parts;
   for (auto const& text : brought) parts.push_back(theirs.emplace_back(text).part(part));
-  detail::require_whole(parts, where);
+  detail::require_whole(parts, where, &comm);
   for (std::size_t k = 0; k < theirs.size(); ++k)
     if (theirs[k].check_sum() != theirs[0].check_sum())
       throw rank_error(where + ": " + (part.by_rows() ? "A" : "B") + " of rank " + std::to_string(k) +
-                       " is another than rank 0's, expected the same, because it is not cut (see sum_replicated)");
+                           " is another than rank 0's, expected the same, because it is not cut (see sum_replicated)",
+                       &comm);
   for (bool const start : {false, true}) {
     auto& whole = start ? (part.by_rows() ? r.start_b : r.start_a) : part.by_rows() ? r.b : r.a;
     if (whole.empty()) continue;
