@@ -43,7 +43,7 @@ struct plan_command_line {
     auto* const without = app.add_option("--exclude", excluded, "the same for modules to leave out");
     auto* const experts =
         number("--active-experts", active_experts, "experts that work for a token, where config.json does not say it");
-    experts->default_str("")->check(CLI::PositiveNumber);
+    experts->default_str("")->check(CLI::Range(index_t{1}, index_t{1000000}));
     auto* const bytes = app.add_option("--bytes-per-number", bytes_per_number,
                                        "of the base's weights (default: as its files have them, else 2)")
                             ->check(positive_number())

@@ -231,7 +231,7 @@ inline base_model open_model(std::string const& path) try {
 inline model_shapes find_model(std::string const& text, module_selection selection, bool of_family,
                                index_t active_experts) {
   auto const meaningless = [&](bool given, char const* option, std::string const& why) {
-    if (given) raise<value_error>("loraga_plan", option, "given with '" + text + "'", "no such option: " + why);
+    if (given) raise<value_error>("loraga_plan", option, "given with '" + text + "'", "none: " + why);
   };
   if (auto written = written_shapes(text)) {
     std::string const why = "shapes have neither names nor experts, and all of them get adapters";

@@ -148,7 +148,7 @@ TEST_CASE("loraga_plan: sizes that no model has, and malformed shapes, are refus
   refused("48x64,", "with the part ''");
   refused("48x64*-1", "with the part '48x64*-1'");
   test::folder folder;
-  refused(folder.path().string(), "a folder without a model");
+  refused(folder.path.string(), "a folder without a model");
   CHECK_THAT(said("064x00000000000000000064"), Catch::Contains("Training"));
   // the largest that are allowed take no time that one would notice
   plan::settings s;
@@ -195,7 +195,7 @@ TEST_CASE("loraga_plan: files that cannot be written are refused before anything
   }
   auto const both = (folder / "x").string();
   CHECK_THAT(said("64x64 --json " + both + " --plot " + both), Catch::Contains("--plot is"));
-  CHECK(std::filesystem::is_empty(folder.path()));
+  CHECK(std::filesystem::is_empty(folder.path));
 }
 
 TEST_CASE("loraga_plan: ranks without work, parts that differ, and words for one and many", "[examples]") {
