@@ -57,6 +57,7 @@ echo "building (first time: one to three minutes)"
 target=$job
 [[ $job == vision && $before == --build-only ]] && target=all  # the tools as well
 cmake --build $build --target $target
+[[ $job == ranks && " $* " == *" --examples vision "* && " $* " != *" vision language "* ]] && job=ranks-vision  # no language data
 case $job in
   sentiment)
     bash examples/data/fetch.sh minilm build/minilm
@@ -67,11 +68,11 @@ case $job in
 esac
 [[ $before == --build-only ]] && exit
 
-if [[ $job == vision || $job == ranks ]]; then
+if [[ $job == vision || $job == ranks* ]]; then
   data=build/fashion-mnist
   bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist $data
 fi
-if [[ $job == ranks ]]; then
+if [[ $job == ranks* ]]; then
   source examples/ranks/run.sh
   exit
 elif [[ $job == vision ]]; then

@@ -67,7 +67,7 @@ class streamed_gradient {
         options_(options),
         bucket_(bucket) {}
 
-  /// dW = dY*XT of one layer and this rank's micro-batch.
+  /// dW = dY*XT of one layer and this rank's micro-batch. The next one of a layer that still waits calls `flush` first.
   /// shapes  dY out x tokens, X in x tokens
   /// errors  shape_error; value_error for a weight that is not positive, or a layer that there is not
   template <ViewIn<space> Y, ViewIn<space> X>
