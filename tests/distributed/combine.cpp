@@ -11,7 +11,7 @@ constexpr int batches_to_combine = 8;
 
 /// Accumulators of all layers, fed the batches that `mine` picks.
 template <class G, class P>
-std::vector<G> feed(test::backend& be, P const& mine) {
+std::vector<G> fed_accumulators(test::backend& be, P const& mine) {
   std::vector<G> all;
   auto const& shapes = test::layer_sizes();
   for (std::size_t l = 0; l < shapes.size(); ++l) {
@@ -64,14 +64,14 @@ std::vector<std::pair<int, bool>> ways_to_share() {
 template <class G>
 void check_combine(double tolerance) {
   auto be = test::make_backend(1);
-  auto whole = feed<G>(be, [](int) { return true; });
+  auto whole = fed_accumulators<G>(be, [](int) { return true; });
   auto const expected = combined_numbers(be, whole);
   for (auto const& [n, shared] : ways_to_share()) {
     auto const run = [&] {
       return test::on_ranks(n, [&](test::backend& on, auto& comm) {
         bool const last = comm.rank() + 1 == comm.size();
         auto const share = share_of(comm.rank(), comm.size());
-        auto mine = feed<G>(on, [&](int b) { return shared ? share(b) : last; });
+        auto mine = fed_accumulators<G>(on, [&](int b) { return shared ? share(b) : last; });
         combine(on, comm, mine, {.bytes = 1000});
         return combined_numbers(on, mine);
       });

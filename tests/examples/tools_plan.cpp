@@ -21,7 +21,7 @@ std::vector<plan::linear_layer> const layers{{"a", 96, 64}, {"b", 40, 120}, {"c"
 
 plan::settings const small_settings{.rank = 4, .tokens = 24, .batches = 8, .bucket_bytes = 8000};
 
-std::vector<layer_size> sizes() {
+std::vector<layer_size> sizes_of_plan() {
   std::vector<layer_size> all;
   for (auto const& l : layers) all.push_back({l.out, l.in});
   return all;
@@ -237,7 +237,7 @@ TEST_CASE("loraga_plan: estimates merge and travel as predicted, whoever has see
         check_traffic(
             ranks,
             [&](auto& be, auto& c) {
-              model_gradient<test::backend> all(be, sizes(), {.rank = s.rank});
+              model_gradient<test::backend> all(be, sizes_of_plan(), {.rank = s.rank});
               if (c.rank() < busy)
                 feed(be, c.rank(), busy, [&](index_t i, auto dy, auto x) { all[i].add_outer(be, dy, x); });
               combine(be, c, all, bucket_options{bytes});
@@ -257,7 +257,7 @@ TEST_CASE("loraga_plan: a second pass and the streamed form travel as predicted"
         check_traffic(
             ranks,
             [&](auto& be, auto& c) {
-              auto const all_sizes = sizes();
+              auto const all_sizes = sizes_of_plan();
               gradient_options const options{.rank = s.rank, .power_steps = power_steps};
               streamed_gradient<counted, test::backend> all(be, c, all_sizes, options, {bytes});
               feed(be, c.rank(), ranks, [&](index_t i, auto dy, auto x) {
@@ -274,7 +274,7 @@ TEST_CASE("loraga_plan: a second pass and the streamed form travel as predicted"
   check_traffic(
       2,
       [&](auto& be, auto& c) {
-        model_gradient<test::backend> first(be, sizes(), {.rank = s.rank});
+        model_gradient<test::backend> first(be, sizes_of_plan(), {.rank = s.rank});
         std::vector<projected_gradient<test::backend>> second;
         feed(be, 0, 1, [&](index_t i, auto dy, auto x) { first[i].add_outer(be, dy, x); });
         for (index_t i = 0; i < first.size(); ++i) second.emplace_back(be, first[i]);
@@ -370,7 +370,7 @@ TEST_CASE("loraga_plan: memory is what accumulators and adapters hold", "[exampl
     statistics += plan::formulas::kept(l, s, plan::accumulator::statistics);
     adapters += 4 * plan::adapter_numbers(l, s);
   }
-  CHECK(estimates == static_cast<double>(model_gradient<cpu>::bytes(sizes(), {.rank = s.rank})));
+  CHECK(estimates == static_cast<double>(model_gradient<cpu>::bytes(sizes_of_plan(), {.rank = s.rank})));
   double held_sums = 0, held_statistics = 0, held_adapters = 0, held_second = 0, second = 0;
   auto const bytes = [](auto v) { return static_cast<double>(v.rows * v.cols) * sizeof(*v.data); };
   for (auto const& l : layers) {

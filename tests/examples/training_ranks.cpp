@@ -44,12 +44,12 @@ std::vector<double> train(backend& be, T const& task, training::train_spec const
 
 /// A task of images or of texts. Each rank has its own.
 template <class T>
-struct small {
+struct small_on_ranks {
   T made;
   auto const& task() const { return made.task; }
   training::train_spec spec(std::string const& method) const { return made.spec(method); }
 };
-struct few_held_out : small<test::text_task> {
+struct few_held_out : small_on_ranks<test::text_task> {
   few_held_out() { made.task.curve_items = 2; }
 };
 /// The language model's.
@@ -126,16 +126,16 @@ TEST_CASE("ranks share a batch in parts that lie in a row and differ by one at m
 }
 
 TEST_CASE("every start on ranks has one process' losses", "[examples][ranks]") {
-  using task = small<test::transformer_task>;
+  using task = small_on_ranks<test::transformer_task>;
   for (auto const* method :
        {"full", "lora", "lora-ga", "ga-random", "pissa", "eva", "gora", "lora-one", "lora-sb", "dora", "adalora"})
     check_ranks<task>(method);  // (adalora+lora-ga makes 1e-2 of a rounding error in one process as well)
-  check_ranks<small<test::text_task>>("lora-ga");
-  check_ranks<small<test::convolution_task>>("lora-ga");
+  check_ranks<small_on_ranks<test::text_task>>("lora-ga");
+  check_ranks<small_on_ranks<test::convolution_task>>("lora-ga");
 }
 
 TEST_CASE("batches with fewer items than ranks", "[examples][ranks]") {
-  using task = small<test::transformer_task>;
+  using task = small_on_ranks<test::transformer_task>;
   auto const few = [](training::train_spec& s) {
     s.batch = 2;
     s.sample = {6, 2};
@@ -179,14 +179,14 @@ TEST_CASE("ranks end a streamed sample together", "[examples][ranks]") {
 TEST_CASE("a run of ranks goes on with another number of them, and as one process", "[examples][ranks]") {
   test::folder folder;
   auto const path = (folder / "run.safetensors").string();
-  small<test::transformer_task> t;
+  small_on_ranks<test::transformer_task> t;
   auto const s = t.spec("lora-ga");
   auto be = test::make_backend(1);
   auto const alone = train(be, t.task(), s, training::one_process{});
   auto const on = [&](int n, index_t stop_at) {
     return test::on_ranks(n, [&](backend& own, test::communicator& comm) {
       return loraga::together(own, comm, [&] {
-        small<test::transformer_task> mine;
+        small_on_ranks<test::transformer_task> mine;
         return train(own, mine.task(), s, training::rank_group(comm), {path, 4}, stop_at);
       });
     });
@@ -262,7 +262,7 @@ TEST_CASE("what ranks cannot share is refused by name", "[examples][ranks]") {
       });
     });
   };
-  auto const images = [] { return std::make_unique<small<test::transformer_task>>(); };
+  auto const images = [] { return std::make_unique<small_on_ranks<test::transformer_task>>(); };
   for (auto const& one : errors(images, "corda", [](auto&) {}))
     CHECK_THAT(one.error, Catch::Contains("ranks") && Catch::Contains("corda"));
   auto const words = [] { return std::make_unique<frozen>(); };
