@@ -22,7 +22,7 @@ std::string sentence_of(int n, F const& f) {
   for (auto const& rank : all) CHECK(rank.error == all[0].error);
   return all[0].error;
 }
-bool says(std::string const& sentence, std::string const& words) {
+bool speaks_of(std::string const& sentence, std::string const& words) {
   INFO(sentence);
   CHECK(sentence.find(words) != std::string::npos);
   return sentence.find(words) != std::string::npos;
@@ -45,19 +45,19 @@ TEST_CASE("ranks with settings of their own are refused", "[distributed]") {
     auto const usual = [](int) { return gradient_options{.rank = 2}; };
     auto const bucket = [](int) { return bucket_options{}; };
     CHECK(streams(usual, bucket).empty());
-    says(streams([](int r) { return gradient_options{.rank = 2, .power_steps = r == 1 ? 1 : 0}; }, bucket),
-          "power_steps 1");
-    says(streams([](int r) { return gradient_options{.rank = 2, .seed = r == 1 ? 7u : 0u}; }, bucket), "seed 7");
-    says(streams([](int r) { return gradient_options{.rank = 2, .width = r == 1 ? 5 : 0}; }, bucket), "width 5");
-    says(streams(usual, [](int r) { return bucket_options{.bytes = r == 1 ? 1 << 22 : 1 << 23}; }),
-          "messages of 4194304 bytes");
-    says(sentence_of(n,
-                      [&](backend& be, auto& comm) {
-                        std::vector<dense_gradient<backend>> g;
-                        g.emplace_back(be, 9, 7);
-                        combine(be, comm, g, {.bytes = comm.rank() == 1 ? 1 : 1 << 20});
-                      }),
-          "messages of 1 bytes");
+    speaks_of(streams([](int r) { return gradient_options{.rank = 2, .power_steps = r == 1 ? 1 : 0}; }, bucket),
+              "power_steps 1");
+    speaks_of(streams([](int r) { return gradient_options{.rank = 2, .seed = r == 1 ? 7u : 0u}; }, bucket), "seed 7");
+    speaks_of(streams([](int r) { return gradient_options{.rank = 2, .width = r == 1 ? 5 : 0}; }, bucket), "width 5");
+    speaks_of(streams(usual, [](int r) { return bucket_options{.bytes = r == 1 ? 1 << 22 : 1 << 23}; }),
+              "messages of 4194304 bytes");
+    speaks_of(sentence_of(n,
+                          [&](backend& be, auto& comm) {
+                            std::vector<dense_gradient<backend>> g;
+                            g.emplace_back(be, 9, 7);
+                            combine(be, comm, g, {.bytes = comm.rank() == 1 ? 1 : 1 << 20});
+                          }),
+              "messages of 1 bytes");
 #ifndef __clang__
     auto const starts = [&](auto const& init) {
       return sentence_of(n, [&](backend& be, auto& comm) {
@@ -68,26 +68,26 @@ TEST_CASE("ranks with settings of their own are refused", "[distributed]") {
       });
     };
     CHECK(starts([](int) { return kaiming_init{3}; }).empty());
-    says(starts([](int r) { return kaiming_init{r == 1 ? 4u : 3u}; }), "settings of the initialiser");
+    speaks_of(starts([](int r) { return kaiming_init{r == 1 ? 4u : 3u}; }), "settings of the initialiser");
 #endif
   }
 }
 
 TEST_CASE("accumulators that are there twice, or not at all, are refused", "[distributed]") {
   for (int const n : test::rank_counts()) {
-    says(sentence_of(n,
-                      [&](backend& be, auto& comm) {
-                        dense_gradient<backend> g(be, 9, 7);
-                        std::vector const twice{&g, &g};
-                        combine(be, comm, twice);
-                      }),
-          "accumulator 1 is number 0 as well, expected each once");
-    says(sentence_of(n,
-                      [&](backend& be, auto& comm) {
-                        std::vector<incremental_gradient<backend>*> const none{nullptr};
-                        combine(be, comm, none);
-                      }),
-          "accumulator 0 is null");
+    speaks_of(sentence_of(n,
+                          [&](backend& be, auto& comm) {
+                            dense_gradient<backend> g(be, 9, 7);
+                            std::vector const twice{&g, &g};
+                            combine(be, comm, twice);
+                          }),
+              "accumulator 1 is number 0 as well, expected each once");
+    speaks_of(sentence_of(n,
+                          [&](backend& be, auto& comm) {
+                            std::vector<incremental_gradient<backend>*> const none{nullptr};
+                            combine(be, comm, none);
+                          }),
+              "accumulator 0 is null");
   }
 }
 
@@ -105,16 +105,17 @@ TEST_CASE("an average refuses other gradients, and weights without a finite sum"
     };
     auto const usual = [](int, auto& average, auto a, auto b) { average.add(a), average.add(b); };
     CHECK(averages(usual, 1).empty());
-    says(averages(usual, n == 1 ? INFINITY : 1.7e308), n == 1 ? "weight is inf" : "sum of all ranks' weights is inf");
+    speaks_of(averages(usual, n == 1 ? INFINITY : 1.7e308),
+              n == 1 ? "weight is inf" : "sum of all ranks' weights is inf");
     if (n == 1) continue;
     auto const swapped = [](int r, auto& average, auto a, auto b) {
       r == 1 ? (average.add(b), average.add(a)) : (average.add(a), average.add(b));
     };
-    says(averages(swapped, 1), "shapes with check sum");
+    speaks_of(averages(swapped, 1), "shapes with check sum");
     auto const turned = [](int r, auto& average, auto a, auto b) {
       average.add(a), average.add(r == 1 ? test::view<float>{b.data, b.rows, b.cols, b.cols, 1} : b);
     };
-    says(averages(turned, 1), "shapes with check sum");
+    speaks_of(averages(turned, 1), "shapes with check sum");
   }
 }
 
