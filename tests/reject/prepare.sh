@@ -5,7 +5,7 @@ set -eu
 sources=$1 folder=$2
 shift 2
 mkdir -p "$folder"
-echo '#include <loraga/cpu.hpp>' > "$folder/cpu.hpp"
+printf '#include <loraga/%s>\n' cpu.hpp distributed.hpp > "$folder/cpu.hpp"
 "$@" -x c++-header "$folder/cpu.hpp" -o "$folder/cpu.hpp.gch"
 for file in "$sources"/*.cpp; do
   name=$(basename "$file" .cpp)
