@@ -72,7 +72,7 @@ class merging {
     std::vector<std::vector<double>> all;
     for (auto const& text : agree(be_, comm, what, lines, packed(mine))) all.push_back(unpacked<double>(text));
     for (auto const& theirs : all)
-      for (std::size_t i = 0; i < states_.size(); ++i) holds_.push_back(theirs[4 * i + 3] != 0);
+      for (std::size_t i = 0; i < states_.size(); ++i) holds_.push_back(theirs[4 * i + 3] != 0 ? 1 : 0);
 
     int const active = static_cast<int>(std::bit_floor(static_cast<unsigned>(size_)));
     auto const owned = reduce(comm, active);
