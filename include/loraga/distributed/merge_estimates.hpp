@@ -13,7 +13,6 @@ namespace loraga::detail {
 /// Layers first ... last-1.
 struct layer_range {
   std::size_t first = 0, last = 0;
-  bool operator==(layer_range const&) const = default;
 };
 
 /// Cuts a range into two of about the same cost.
@@ -24,19 +23,6 @@ std::pair<layer_range, layer_range> halves(layer_range all, F const& cost) {
   auto cut = all.first;
   while (cut < all.last && half + cost(cut) / 2 <= total / 2) half += cost(cut++);
   return {{all.first, cut}, {cut, all.last}};
-}
-
-/// Who is left with which layers after the halving among the first `active` ranks, a power of two.
-template <class F>
-std::vector<layer_range> layers_by_rank(int active, std::size_t layers, F const& cost) {
-  std::vector<layer_range> mine(static_cast<std::size_t>(active), {0, layers});
-  for (int step = active / 2; step >= 1; step /= 2)
-    for (int r = 0; r < active; ++r) {
-      auto& range = mine[static_cast<std::size_t>(r)];
-      auto const [low, high] = halves(range, cost);
-      range = (r & step) == 0 ? low : high;
-    }
-  return mine;
 }
 
 /// The estimates of one rank, while they merge with the others'.
