@@ -6,9 +6,9 @@ namespace loraga {
 
 namespace eigen {
 
-#define LORAGA_EIGEN_PRODUCTS(T)                                                                                     \
-  template void multiply_add<T>(T, const_view<T, host_space>, const_view<T, host_space>, matrix_view<T, host_space>, \
-                                packing&);                                                                           \
+#define LORAGA_EIGEN_PRODUCTS(T)                                                                                    \
+  template void multiply<T>(T, const_view<T, host_space>, const_view<T, host_space>, T, matrix_view<T, host_space>, \
+                            packing&, wanted);                                                                      \
   template void reserve<T>(index_t, index_t, index_t, packing&);
 LORAGA_EIGEN_PRODUCTS(float)
 LORAGA_EIGEN_PRODUCTS(double)

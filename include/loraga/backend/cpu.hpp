@@ -187,12 +187,39 @@ class cpu {
   void product(double alpha, matrix_view<TA const, space> a, matrix_view<TB const, space> b, double beta,
                matrix_view<TC, space> c);
   template <class T>
-  void reserve_packing(product_tile cut, index_t rows, index_t cols, index_t depth);
+  void reserve_packing(product_tile cut, index_t rows, index_t cols);
   template <class T, class U>
   matrix_view<T const, space> widened(scratch<cpu>& temporary, matrix_view<U const, space> v);
   template <class T>
   void gram(matrix_view<T const, space> y, matrix_view<double, space> s);
 };
+
+namespace detail {
+
+/// c = the sum of parts + beta*c; beta = 0 does not read c.
+template <class P, class C>
+struct add_parts {
+  P parts;
+  typename P::value_type beta;
+  C c;
+  void operator()(index_t i, index_t j) const {
+    using T = typename P::value_type;
+    T sum = parts[0](i, j);
+    for (index_t s = 1; s < parts.count; ++s) sum += parts[s](i, j);
+    c(i, j) = static_cast<typename C::value_type>(beta == T(0) ? sum : sum + beta * static_cast<T>(c(i, j)));
+  }
+};
+
+/// to = from in double. Contiguous numbers have a loop of their own, which compilers turn into vector conversions.
+template <class T>
+void widen(index_t n, T const* from, index_t stride, double* to) {
+  if (stride == 1)
+    for (index_t i = 0; i < n; ++i) to[i] = as_double(from[i]);
+  else
+    for (index_t i = 0; i < n; ++i) to[i] = as_double(from[i * stride]);
+}
+
+}  // namespace detail
 
 // Out of the class, so that none of it is inline: a library may hold it (loraga::cpu_compiled).
 
@@ -207,37 +234,37 @@ void cpu::product(double alpha, matrix_view<TA const, space> a, matrix_view<TB c
   scratch<cpu> temporary(*this);
   auto const wide_a = widened<T, TA>(temporary, a);
   auto const wide_b = widened<T, TB>(temporary, b);
-  auto const cut = product_tile_of(c.rows, c.cols, a.cols);
-  constexpr bool direct = std::is_same_v<T, TC>;
-  matrix_view<T, space> sum;
-  if constexpr (direct) sum = {c.data, c.rows, c.cols, 1, c.col_stride};
-  else sum = temporary.template matrix<T>(c.rows, c.cols);
+  auto const cut = product_tile_of(c.rows, c.cols, a.cols, a.row_stride == 1 || a.rows == 1, b.row_stride == 1);
   bool const spread = c.rows * c.cols * a.cols >= worth_threads * 8;
-  if (spread) reserve_packing<T>(cut, c.rows, c.cols, a.cols);
+  if (spread) reserve_packing<T>(cut, c.rows, c.cols);
   index_t const down = (c.rows + cut.rows - 1) / cut.rows, across = (c.cols + cut.cols - 1) / cut.cols;
-  parallel(down * across, spread, [&](index_t t, int worker) {
-    index_t const i = t % down * cut.rows, j = t / down * cut.cols;
+  index_t const slices = std::max<index_t>(1, (a.cols + cut.depth - 1) / std::max<index_t>(cut.depth, 1));
+  bool const direct = std::is_same_v<T, TC> && slices == 1;
+  slab_view<T, space> parts;
+  if constexpr (std::is_same_v<T, TC>)
+    if (direct) parts = {c.data, 1, c.rows, c.cols, 1, c.col_stride, 0};
+  if (!direct) parts = temporary.template slab<T>(slices, c.rows, c.cols);
+  parallel(down * across * slices, spread, [&](index_t t, int worker) {
+    index_t const i = t % down * cut.rows, j = t / down % across * cut.cols, k = t / (down * across) * cut.depth;
     index_t const rows = std::min(cut.rows, c.rows - i), cols = std::min(cut.cols, c.cols - j);
-    auto const out = sum.row_range(i, rows).columns(j, cols);
-    T const keep = direct ? static_cast<T>(beta) : T(0);
-    if (keep != T(1))
-      for (index_t q = 0; q < cols; ++q)
-        for (index_t p = 0; p < rows; ++p) out(p, q) = keep == T(0) ? T(0) : keep * out(p, q);
-    eigen::multiply_add<T>(static_cast<T>(alpha), wide_a.row_range(i, rows), wide_b.columns(j, cols), out,
-                           packing_[static_cast<std::size_t>(worker)]);
+    index_t const depth = std::min(cut.depth, a.cols - k);
+    eigen::multiply<T>(static_cast<T>(alpha), wide_a.row_range(i, rows).columns(k, depth),
+                       wide_b.row_range(k, depth).columns(j, cols), direct ? static_cast<T>(beta) : T(0),
+                       parts[t / (down * across)].row_range(i, rows).columns(j, cols),
+                       packing_[static_cast<std::size_t>(worker)], eigen::wanted::all);
   });
-  if constexpr (!direct)
+  if (!direct)
     for_each(c.rows, c.cols,
-             detail::axpby<matrix_view<T const, space>, matrix_view<TC, space>>{T(1), sum, static_cast<T>(beta), c});
+             detail::add_parts<slab_view<T, space>, matrix_view<TC, space>>{parts, static_cast<T>(beta), c});
 }
 
 /// Which thread gets which tile is chance: all get the memory for any of them now, so that later steps find it there.
 template <class T>
-void cpu::reserve_packing(product_tile cut, index_t rows, index_t cols, index_t depth) {
+void cpu::reserve_packing(product_tile cut, index_t rows, index_t cols) {
   for (index_t const m : {std::min(cut.rows, rows), rows % cut.rows})
     for (index_t const n : {std::min(cut.cols, cols), cols % cut.cols})
       if (m > 0 && n > 0)
-        for (auto& memory : packing_) eigen::reserve<T>(m, n, depth, memory);
+        for (auto& memory : packing_) eigen::reserve<T>(m, n, cut.depth, memory);
 }
 
 template <class T, class U>
@@ -260,30 +287,28 @@ void cpu::gram(matrix_view<T const, space> y, matrix_view<double, space> s) {
   auto const parts = temporary.template slab<double>(tasks, l, l);
   auto const wide = temporary.template slab<double>(tasks, tile, l);
   bool const spread = y.rows * l * l >= worth_threads;
-  if (spread) reserve_packing<double>({l, l}, l, l, std::min(tile, y.rows));
+  if (spread) reserve_packing<double>({l, l, std::min(tile, y.rows)}, l, l);
   parallel(tasks, spread, [&](index_t t, int worker) {
-    auto const part = parts[t];
-    std::fill(part.data, part.data + l * l, 0.0);
-    index_t const last = y.rows * (t + 1) / tasks;
-    for (index_t first = y.rows * t / tasks; first < last; first += tile) {
+    index_t const begin = y.rows * t / tasks, last = y.rows * (t + 1) / tasks;
+    for (index_t first = begin; first < last; first += tile) {
       index_t const rows = std::min(tile, last - first);
       matrix_view<double const, space> piece;
       if constexpr (std::is_same_v<T, double>) {
         piece = y.row_range(first, rows);
       } else {
         auto const w = wide[t].row_range(0, rows);
-        for (index_t j = 0; j < l; ++j)
-          for (index_t i = 0; i < rows; ++i) w(i, j) = as_double(y(first + i, j));
+        for (index_t j = 0; j < l; ++j) detail::widen(rows, &y(first, j), y.row_stride, &w(0, j));
         piece = w;
       }
-      eigen::multiply_add<double>(1.0, piece.transposed(), piece, part, packing_[static_cast<std::size_t>(worker)]);
+      eigen::multiply<double>(1.0, piece.transposed(), piece, first == begin ? 0.0 : 1.0, parts[t],
+                              packing_[static_cast<std::size_t>(worker)], eigen::wanted::lower);
     }
   });
   for (index_t j = 0; j < l; ++j)
-    for (index_t i = 0; i < l; ++i) {
+    for (index_t i = j; i < l; ++i) {
       double sum = parts[0](i, j);
       for (index_t t = 1; t < tasks; ++t) sum += parts[t](i, j);
-      s(i, j) = sum;
+      s(i, j) = s(j, i) = sum;
     }
 }
 

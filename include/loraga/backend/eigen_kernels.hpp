@@ -1,8 +1,8 @@
 #pragma once
 #include <Eigen/Eigenvalues>
 #include <algorithm>
+#include <loraga/backend/multiply.hpp>
 #include <loraga/backend/small_factorisations.hpp>
-#include <loraga/backend/thin_product.hpp>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -35,87 +35,6 @@ struct single_threaded {
   single_threaded(single_threaded const&) = delete;
   single_threaded& operator=(single_threaded const&) = delete;
 };
-
-/// Eigen's block sizes for one product, over memory of ours (Eigen would allocate its own at every call).
-template <class T>
-struct blocking : Eigen::internal::level3_blocking<T, T> {
-  blocking(index_t m, index_t n, index_t k, packing& memory) {
-    this->m_mc = m;
-    this->m_nc = n;
-    this->m_kc = k;
-    Eigen::internal::computeProductBlockingSizes<T, T, 1>(this->m_kc, this->m_mc, this->m_nc, Eigen::Index{1});
-    auto const round = [](Eigen::Index elements) {
-      return (static_cast<std::size_t>(elements) * sizeof(T) + 63) / 64 * 64;
-    };
-    std::size_t const a = round(this->m_mc * this->m_kc), b = round(this->m_kc * this->m_nc);
-    std::byte* const p = memory.at_least(a + b);
-    this->m_blockA = reinterpret_cast<T*>(p);
-    this->m_blockB = reinterpret_cast<T*>(p + a);
-  }
-};
-
-/// c += alpha*a*b for a column-major c; a and b have a unit stride either way, unless they are a single row or column.
-/// Calls Eigen's sequential kernel itself: the public product would add vector and coefficient paths (three times the
-/// compile time), threads of its own under OpenMP, and an allocation per call.
-template <class T>
-void packed_multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b,
-                         matrix_view<T, host_space> c, packing& memory) {
-  auto const by_columns = [](auto const& v) {
-    return (v.row_stride == 1 || v.rows == 1) && (v.col_stride >= v.rows || v.cols == 1);
-  };
-  auto const leading = [&](auto const& v) { return std::max<index_t>(by_columns(v) ? v.col_stride : v.row_stride, 1); };
-  using namespace Eigen::internal;
-  using traits = gebp_traits<T, T>;
-  using result = blas_data_mapper<T, Eigen::Index, Eigen::ColMajor>;
-  blocking<T> blocks(c.rows, c.cols, a.cols, memory);
-  index_t const mc = std::min(c.rows, blocks.mc()), nc = std::min(c.cols, blocks.nc()), kc = blocks.kc();
-  auto const pack_a = [&]<int Order>(index_t i, index_t k, index_t rows, index_t depth) {
-    using mapper = const_blas_data_mapper<T, Eigen::Index, Order>;
-    gemm_pack_lhs<T, Eigen::Index, mapper, traits::mr, traits::LhsProgress, typename traits::LhsPacket4Packing,
-                  Order>()(blocks.blockA(), mapper(a.data, leading(a)).getSubMapper(i, k), depth, rows);
-  };
-  auto const pack_b = [&]<int Order>(index_t k, index_t j, index_t depth, index_t cols) {
-    using mapper = const_blas_data_mapper<T, Eigen::Index, Order>;
-    gemm_pack_rhs<T, Eigen::Index, mapper, traits::nr, Order>()(
-        blocks.blockB(), mapper(b.data, leading(b)).getSubMapper(k, j), depth, cols);
-  };
-  bool const a_columns = by_columns(a), b_columns = by_columns(b),
-             b_once = mc != c.rows && kc == a.cols && nc == c.cols;
-  for (index_t i = 0; i < c.rows; i += mc)
-    for (index_t k = 0; k < a.cols; k += kc) {
-      index_t const rows = std::min(mc, c.rows - i), depth = std::min(kc, a.cols - k);
-      a_columns ? pack_a.template operator()<Eigen::ColMajor>(i, k, rows, depth)
-                : pack_a.template operator()<Eigen::RowMajor>(i, k, rows, depth);
-      for (index_t j = 0; j < c.cols; j += nc) {
-        index_t const cols = std::min(nc, c.cols - j);
-        if (!b_once || i == 0)
-          b_columns ? pack_b.template operator()<Eigen::ColMajor>(k, j, depth, cols)
-                    : pack_b.template operator()<Eigen::RowMajor>(k, j, depth, cols);
-        gebp_kernel<T, T, Eigen::Index, result, traits::mr, traits::nr, false, false>()(
-            result(c.data, c.col_stride).getSubMapper(i, j), blocks.blockA(), blocks.blockB(), rows, depth, cols,
-            alpha);
-      }
-    }
-}
-
-/// The same, by whichever way suits the shape.
-template <class T>
-void multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b,
-                  matrix_view<T, host_space> c, packing& memory) {
-  if (c.rows == 0 || c.cols == 0 || a.cols == 0) return;
-  if (thin_product<T>::pays(c.rows, c.cols, a)) return thin_product<T>::add(alpha, a, b, c, memory);
-  if (thin_product<T>::pays(c.cols, c.rows, b.transposed()))
-    return thin_product<T>::add(alpha, b.transposed(), a.transposed(), c.transposed(), memory);
-  packed_multiply_add(alpha, a, b, c, memory);
-}
-
-/// Memory that multiply_add may take for a rows x cols result, whatever the layouts.
-template <class T>
-void reserve(index_t rows, index_t cols, index_t depth, packing& memory) {
-  blocking<T>(rows, cols, depth, memory);
-  if (std::min(rows, cols) <= thin_product<T>::limit)
-    memory.at_least(std::max(thin_product<T>::bytes(rows, cols, depth), thin_product<T>::bytes(cols, rows, depth)));
-}
 
 /// z = H_0*...*H_{n-2}*z for the reflectors of a tridiagonalisation, in blocks: a block of reflectors is
 /// I - V*T*VT, so that the work is products. (Eigen's own form of this takes five seconds to compile.)

@@ -7,9 +7,10 @@
 
 namespace loraga::eigen {
 
+enum class wanted { all, lower };
 template <class T>
-void multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b,
-                  matrix_view<T, host_space> c, packing& memory);
+void multiply(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b, T beta,
+              matrix_view<T, host_space> c, packing& memory, wanted part);
 template <class T>
 void reserve(index_t rows, index_t cols, index_t depth, packing& memory);
 template <class T>
