@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <loraga/backend/checks.hpp>
 #include <loraga/backend/kernels.hpp>
+#include <loraga/backend/pages.hpp>
 #include <loraga/backend/product_tile.hpp>
 #include <loraga/backend/thread_pool.hpp>
 #include <loraga/linalg/elementwise.hpp>
@@ -17,7 +18,8 @@ namespace loraga {
 /// errors  value_error if threads < 1
 class cpu {
   struct free_aligned {
-    void operator()(void* p) const { ::operator delete (p, std::align_val_t{64}); }
+    std::align_val_t alignment{64};
+    void operator()(void* p) const { ::operator delete(p, alignment); }
   };
   // How work is cut. Part of the numerical result (sums are formed tile by tile), hence constants.
   static constexpr index_t tile = 512;           // rows of a Gram matrix's piece
@@ -70,7 +72,10 @@ class cpu {
   template <class T>
   std::unique_ptr<T[], free_aligned> allocate(index_t n) {
     auto const bytes = static_cast<std::size_t>(std::max<index_t>(n, 1)) * sizeof(T);
-    return std::unique_ptr<T[], free_aligned>(static_cast<T*>(::operator new (bytes, std::align_val_t{64})));
+    std::align_val_t const alignment{alignment_for(bytes)};
+    void* const p = ::operator new(bytes, alignment);
+    prefer_large_pages(p, bytes);
+    return {static_cast<T*>(p), free_aligned{alignment}};
   }
   template <class T>
   auto allocate_host(index_t n) {

@@ -68,61 +68,60 @@ class host_product {
     T beta;
     out c;
     wanted part;
-    bool fetch;  // the next block's part of a meanwhile
+    bool fetch;  // the same rows of the next block of terms meanwhile
     T *left, *right;
 
     /// The tile of rows from i and columns from j on; its panel is at `from`, terms `stride` apart.
-    void tile(T const* from, index_t stride, index_t i, index_t height, index_t j, index_t width) const {
+    void tile(T const* from, index_t stride, T const* ahead, index_t i, index_t height, index_t j,
+              index_t width) const {
       if (part == wanted::lower && i + height <= j) return;
-      tile_work<T> const w{a.cols,
-                           from,
-                           stride,
-                           p.order.in_place ? b.data + j * b.col_stride : right + j * a.cols,
-                           b.col_stride,
-                           alpha,
-                           beta,
-                           c.data + i + j * c.col_stride,
-                           c.col_stride,
-                           std::min(height, a.rows - i),
-                           fetch && j == 0 ? a.data + i + a.cols * a.col_stride : nullptr,
-                           a.col_stride};
+      tile_work<T> const w{a.cols,       from,
+                           stride,       p.order.in_place ? b.data + j * b.col_stride : right + j * a.cols,
+                           b.col_stride, alpha,
+                           beta,         c.data + i + j * c.col_stride,
+                           c.col_stride, std::min(height, a.rows - i),
+                           ahead,        a.col_stride};
       p.order.in_place ? run_tile<false>(height, width, w) : run_tile<true>(height, width, w);
     }
-    void row_of_tiles(T const* from, index_t stride, index_t i, index_t height) const {
-      groups(b.cols, p, [&](index_t j, index_t width) { tile(from, stride, i, height, j, width); });
+    void run_in_place() const {
+      left_panels<T>::pack(a, p.tile.packets, left);
+      groups(b.cols, p, [&](index_t j, index_t width) {
+        panels(a.rows, p,
+               [&](index_t i, index_t height) { tile(left + i * a.cols, height, nullptr, i, height, j, width); });
+      });
     }
-    void run() const {
-      if (p.order.in_place) {
-        left_panels<T>::pack(a, p.tile.packets, left);
-        return groups(b.cols, p, [&](index_t j, index_t width) {
-          panels(a.rows, p, [&](index_t i, index_t height) { tile(left + i * a.cols, height, i, height, j, width); });
-        });
-      }
+    void run_packed() const {
       pack_right<T>(b, p.tile.columns, right);
-      index_t const tall = p.tile.packets * packets<T>::lanes;
-      index_t const direct = p.used_once ? a.rows / tall * tall : 0;
-      for (index_t i = 0; i < direct; i += tall) row_of_tiles(&a(i, 0), a.col_stride, i, tall);
-      for (index_t first = direct; first < a.rows; first += p.rows) {
+      index_t const whole = p.tile.packets * packets<T>::lanes;
+      for (index_t first = 0; first < a.rows; first += p.rows) {
         index_t const rows = std::min(p.rows, a.rows - first);
-        left_panels<T>::pack(a.row_range(first, rows), p.tile.packets, left);
-        panels(rows, p, [&](index_t i, index_t height) { row_of_tiles(left + i * a.cols, height, first + i, height); });
+        index_t const direct = p.used_once ? rows / whole * whole : 0;
+        if (direct < rows)
+          left_panels<T>::pack(a.row_range(first + direct, rows - direct), p.tile.packets, left + direct * a.cols);
+        panels(rows, p, [&](index_t i, index_t height) {
+          bool const copied = i >= direct;
+          groups(b.cols, p, [&](index_t j, index_t width) {
+            tile(copied ? left + i * a.cols : &a(first + i, 0), copied ? height : a.col_stride,
+                 fetch && j == 0 ? &a(first + i, 0) + a.cols * a.col_stride : nullptr, first + i, height, j, width);
+          });
+        });
       }
     }
   };
   static void blocks(plan const& p, T alpha, in a, in b, T beta, out c, wanted part, T* memory) {
     for (index_t k = 0; k < a.cols; k += p.depth) {
       index_t const terms = std::min(p.depth, a.cols - k);
-      block{p,
-            alpha,
-            a.columns(k, terms),
-            b.row_range(k, terms),
-            k == 0 ? beta : T(1),
-            c,
-            part,
-            p.order.streams_left && k + 2 * p.depth <= a.cols,
-            memory,
-            memory + left_size(p)}
-          .run();
+      block const one{p,
+                      alpha,
+                      a.columns(k, terms),
+                      b.row_range(k, terms),
+                      k == 0 ? beta : T(1),
+                      c,
+                      part,
+                      p.order.streams_left && k + 2 * p.depth <= a.cols,
+                      memory,
+                      memory + left_size(p)};
+      p.order.in_place ? one.run_in_place() : one.run_packed();
     }
   }
 
