@@ -116,6 +116,85 @@ TEST_CASE("DoRA's forward is the definition, and backward its gradient with N co
     }
 }
 
+TEST_CASE("DoRA in the place of W*X, over many blocks of tokens, with any tape", "[adapter]") {
+  auto be = test::make_backend();
+  index_t const out = 12, in = 9, tokens = 301;  // blocks of 32 tokens, the last one short
+  host const w = test::random(out, in, 3, 0.4), x = test::random(in, tokens, 4), dy = test::random(out, tokens, 5);
+  auto dw = upload<double>(be, w), dx = upload<double>(be, x), ddy = upload<double>(be, dy);
+  for (bool const pair : {false, true}) {
+    dora64 ad(be, out, in, 2, rank_stable_scaling{4});
+    if (pair) {
+      initialise(be, ad, kaiming_init{});
+      test::upload_to<double>(be, test::random(out, 2, 8, 0.3), ad.b());
+      test::freeze(be, ad);
+    }
+    move(be, ad, dw.view());
+    host const v = whole(be, ad, w), n = row_norms_of(v), ratio = over(download(be, ad.magnitude()), n);
+    host const d = scaled_rows(ratio, dy);
+    host const dg = test::generate(out, 1, [&](index_t i, index_t) {
+      double sum = 0;
+      host const product = v * x;
+      for (index_t j = 0; j < tokens; ++j) sum += dy(i, j) * product(i, j);
+      return sum / n(i, 0);
+    });
+    for (bool const keep : {false, true}) {
+      CAPTURE(pair, keep);
+      dora64::tape t;
+      t.keep = keep;
+      auto y = upload<double>(be, w * x), grad_x = upload<double>(be, host(in, tokens));
+      ad.forward(be, dw.view(), dx.view(), read_only(y.view()), y.view(), t);
+      CHECK(test::distance(download(be, y.view()), scaled_rows(ratio, v * x)) < 1e-12);
+      ad.zero_gradient(be);
+      auto const back = ad.backward(be, dw.view(), dx.view(), ddy.view(), t, 0.0, grad_x.view());
+      CHECK(test::distance(download(be, back), d) < 1e-13);
+      auto const p = ad.parameters();
+      host const da = download(be, p[0].gradient), db = download(be, p[1].gradient);
+      CHECK(test::distance(da, ad.scale() * (transpose(download(be, ad.b())) * d * transpose(x))) < 1e-11);
+      CHECK(test::distance(db, ad.scale() * (d * transpose(x) * transpose(download(be, ad.a())))) < 1e-11);
+      CHECK(test::distance(download(be, p[2].gradient), dg) < 1e-12);
+      CHECK(test::distance(download(be, grad_x.view()), transpose(v - w) * d) < 1e-11);
+      CHECK((t.dy.rows() > 0) == keep);
+      // once more: a tape that was kept gives the same again; another has been written over, and says so
+      t.keep = true;
+      if (!keep) {
+        CHECK_THROWS_AS(ad.backward(be, dw.view(), dx.view(), ddy.view(), t), state_error);
+        continue;
+      }
+      (void)ad.backward(be, dw.view(), dx.view(), ddy.view(), t);
+      CHECK(test::distance(download(be, p[2].gradient), 2 * dg) < 1e-12);
+    }
+  }
+  dora64 ad(be, out, in, 2, rank_stable_scaling{4});
+  move(be, ad, dw.view());
+  dora64::tape t;
+  auto y = upload<double>(be, host(out, tokens + 1));
+  CHECK_THROWS_AS(
+      ad.forward(be, dw.view(), dx.view(), read_only(y.view().columns(1, tokens)), y.view().columns(0, tokens), t),
+      alias_error);  // shifted: neither Y nor beside it
+}
+
+TEST_CASE("DoRA's numbers do not depend on the number of threads", "[adapter]") {
+  index_t const out = 300, in = 200, tokens = 500;
+  auto const run = [&](int threads) {
+    cpu be(threads);
+    auto dw = upload<float>(be, test::random(out, in, 3)), dx = upload<float>(be, test::random(in, tokens, 4)),
+         dy = upload<float>(be, test::random(out, tokens, 5)), y = upload<float>(be, test::random(out, tokens, 6)),
+         grad = upload<float>(be, host(in, tokens));
+    dora<float, cpu> ad(be, out, in, 4, rank_stable_scaling{4});
+    test::upload_to<float>(be, test::random(4, in, 1), ad.a());
+    test::upload_to<float>(be, test::random(out, 4, 2), ad.b());
+    ad.values_changed(be);
+    dora<float, cpu>::tape t;
+    ad.forward(be, dw.view(), dx.view(), read_only(y.view()), y.view(), t);
+    (void)ad.backward(be, dw.view(), dx.view(), dy.view(), t, 0.0, grad.view());
+    return std::pair(download(be, y.view()), download(be, ad.gradient()));
+  };
+  auto const one = run(1), three = run(3);
+  CHECK(test::distance(one.first, three.first) == 0);
+  CHECK(test::distance(one.second, three.second) == 0);
+  CHECK(test::norm(one.second) > 0);
+}
+
 TEST_CASE("DoRA with dropout is PEFT's: W*x undropped, the rest through one mask", "[adapter]") {
   auto be = test::make_backend();
   host const w = test::random(8, 6, 3, 0.4), ones(6, 400, 1), dy = test::random(8, 400, 5);

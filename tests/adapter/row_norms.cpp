@@ -10,15 +10,16 @@ using test::upload;
 
 namespace {
 
-/// The norms in double, from matrices of element type T, against rows formed one by one.
-template <class T>
+/// The norms in type N, from matrices of element type T, against rows formed one by one.
+template <class T, class N = double>
 void compare(host const& w, host const& b, host const& a, host const& b0, host const& a0, double scale,
              double tolerance) {
   auto be = test::make_backend();
   auto dw = upload<T>(be, w), db = upload<T>(be, b), da = upload<T>(be, a);
   bool const pair = a0.rows > 0;
   auto db0 = upload<T>(be, b0), da0 = upload<T>(be, a0);
-  matrix<double, test::backend> squares(be, w.rows, 1), norm(be, w.rows, 1);
+  matrix<double, test::backend> squares(be, w.rows, 1);
+  matrix<N, test::backend> norm(be, w.rows, 1);
   using view = matrix_view<T const, test::space>;
   row_squares(be, dw.view(), squares.view());
   row_norms(be, dw.view(), squares.view(), scale, view(da.view()), view(db.view()), pair ? view(da0.view()) : view{},
@@ -50,4 +51,31 @@ TEST_CASE("row norms survive cancellation", "[adapter]") {
   host const a = test::random(3, 40, 2), b = test::random(12, 3, 3), w = b * a;
   for (double const e : {1e-1, 1e-3, 1e-6}) compare<double>(w, (-1 + e) * b, a, {}, {}, 1, 1e-8);
   compare<double>(host(5, 8), host(5, 1), test::random(1, 8, 1), {}, {}, 1, 0);  // nothing at all: exactly 0
+}
+
+TEST_CASE("row norms in float are as good as float", "[adapter]") {
+  host const w = test::random(300, 200, 1, 0.2), a = test::random(3, 200, 2), b = test::random(300, 3, 3);
+  host const a0 = test::random(2, 200, 4), b0 = test::random(300, 2, 5);
+  compare<float, float>(w, b, a, {}, {}, 0.7, 3e-7);
+  compare<float, float>(w, b, a, b0, a0, 0.7, 3e-7);
+  compare<bf16, float>(w, b, a, b0, a0, 0.7, 3e-7);
+  // what cancels is formed: rows of W lie in A's span, and e*W is left of them
+  host const inside = b * a;
+  for (double const e : {0.5, 1e-1, 1e-2, 1e-3}) compare<float, float>(inside, (-1 + e) * b, a, {}, {}, 1, 1e-5);
+}
+
+TEST_CASE("columns fold into their sum", "[adapter]") {
+  auto be = test::make_backend();
+  for (index_t const cols : {1, 2, 3, 8, 13, 100}) {
+    host const x = test::random(6, cols, 1);
+    auto dx = upload<double>(be, x);
+    fold_columns(be, dx.view());
+    host const sums = test::generate(6, 1, [&](index_t i, index_t) {
+      double total = 0;
+      for (index_t j = 0; j < cols; ++j) total += x(i, j);
+      return total;
+    });
+    CAPTURE(cols);
+    CHECK(test::distance(download(be, dx.view().columns(0, 1)), sums) < 1e-14);
+  }
 }

@@ -76,6 +76,87 @@ TEST_CASE("a sequence's result does not depend on what is beside it", "[examples
   }
 }
 
+TEST_CASE("an encoder's numbers are the same for any number of threads", "[examples]") {
+  data::text_set set;
+  for (index_t n = 0; n < 8; ++n) {  // long enough that attention and normalisation are cut
+    std::vector<index_t> tokens;
+    for (index_t i = 0; i < 40 - n; ++i) tokens.push_back((7 * n + 3 * i) % 50);
+    set.add(tokens, n % 2);
+  }
+  auto const gradients = [&](int threads) {
+    auto be = test::make_backend(threads);
+    model::text_encoder<backend> m(
+        be, {.vocabulary = 50, .positions = 64, .width = 80, .layers = 2, .heads = 2, .hidden = 96});
+    std::uint64_t stream = 0;
+    for (auto* t : m.tensors()) {
+      fill_normal(be, t->value.view(), {5, stream++}, 0.2);
+      t->train(be, true);
+    }
+    data::text_buffer<backend> buffer;
+    m.run(be, buffer.pick(be, set, {0, 1, 2, 3, 4, 5, 6, 7}), true);
+    std::vector<std::vector<double>> all;
+    for (auto* t : m.tensors()) all.push_back(test::download(be, t->gradient.view()).data);
+    return all;
+  };
+  auto const one = gradients(1);
+  CHECK(one == gradients(3));
+  for (auto const& g : one) CHECK(std::all_of(g.begin(), g.end(), [](double x) { return std::isfinite(x); }));
+}
+
+TEST_CASE("weighted sums are the sums, whatever their size and spacing", "[examples]") {
+  auto const weights = test::random(90, 1, 1), columns = test::random(70, 40, 2);
+  std::vector<float> const w(weights.data.begin(), weights.data.end()), v(columns.data.begin(), columns.data.end());
+  for (index_t const size : {1, 15, 16, 17, 32, 33, 47, 48, 64})
+    for (index_t const n : {0, 1, 13})
+      for (index_t const step : {1, 6}) {
+        std::vector<float> out(70, 9.f);
+        model::functor::weighted_sum(size, n, {w.data(), step}, {v.data() + 2, 3 * 70}, out.data());
+        for (index_t i = 0; i < 70; ++i) {
+          double expected = i < size ? 0 : 9;
+          for (index_t j = 0; i < size && j < n; ++j) expected += weights(j * step, 0) * columns(i + 2, 3 * j);
+          INFO("size " << size << ", " << n << " columns, step " << step << ", row " << i);
+          CHECK(out[static_cast<std::size_t>(i)] == Approx(expected).margin(1e-5));
+        }
+      }
+}
+
+TEST_CASE("a linear layer and a normalisation add their gradient to what is there, or replace it", "[examples]") {
+  auto be = test::make_backend(2);
+  model::linear<backend> layer(be, "layer", 12, 20);
+  model::layer_norm<backend> norm(be, "norm", 20);
+  layer.randomise(be, {1, 1});
+  fill(be, layer.bias.value.view(), 0);
+  auto x = test::upload<float>(be, test::random(20, 9, 2)), dy = test::upload<float>(be, test::random(12, 9, 3));
+  auto wide = test::upload<float>(be, test::random(20, 9, 7));
+  auto const before = test::random(20, 9, 4);
+  matrix<float, backend> y(be, 12, 9), n(be, 20, 9);
+  auto const run = [&](auto const& backward, host const& start, bool accumulate) {
+    auto dx = test::upload<float>(be, start);
+    backward(dx.view(), accumulate);
+    return test::download(be, dx.view());
+  };
+  auto const both = [&](auto const& backward) {
+    auto const alone = run(backward, before, false);
+    CHECK(test::largest(alone) > 0.1);
+    CHECK(test::distance(run(backward, 5.0 * before, false), alone) == 0);
+    CHECK(test::distance(run(backward, before, true), before + alone) < 1e-5);
+  };
+  auto const through_layer = [&](auto dx, bool accumulate) {
+    layer.forward(be, x.view(), y.view());
+    layer.backward(be, x.view(), dy.view(), dx, accumulate);
+  };
+  both(through_layer);
+  auto& ad = layer.adapter.emplace<lora<float, backend>>(be, index_t{12}, index_t{20}, index_t{3},
+                                                         classic_scaling{.alpha = 6});
+  ad.start(be, test::upload<float>(be, test::random(3, 20, 5)).view(),
+           test::upload<float>(be, test::random(12, 3, 6)).view());
+  both(through_layer);
+  both([&](auto dx, bool accumulate) {
+    norm.forward(be, x.view(), n.view());
+    norm.backward(be, wide.view(), dx, accumulate);
+  });
+}
+
 TEST_CASE("frozen parts of the text encoder collect no gradient and change no other's", "[examples]") {
   tiny_model all, some;
   for (auto* p : some.m.tensors()) p->trainable = p->name == "head.weight";
