@@ -35,6 +35,16 @@ struct tile_work {
   index_t ahead_stride;
 };
 
+/// Writes the rows of a tile that exist.
+template <class T>
+[[gnu::noinline]] void write_rows(T const* tile, index_t height, int columns, tile_work<T> const& w) {
+  for (int j = 0; j < columns; ++j, tile += height) {
+    T* const to = w.out + j * w.out_stride;
+    for (index_t i = 0; i < w.rows; ++i)
+      to[i] = w.beta == T(0) ? w.alpha * tile[i] : w.alpha * tile[i] + w.beta * to[i];
+  }
+}
+
 template <class T, bool Half, int P, int N, bool Packed>
 class register_tile {
   using v = packets<T, Half>;
@@ -82,15 +92,12 @@ class register_tile {
         for (int p = 0; p < P; ++p) write(w.out + j * w.out_stride + p * lanes, sum[j][p], alpha, w.beta);
       return;
     }
-    T column[height];
+    T whole[N * height];
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) {
+    for (int j = 0; j < N; ++j)
 #pragma GCC unroll 4
-      for (int p = 0; p < P; ++p) v::store(column + p * lanes, sum[j][p]);
-      T* const to = w.out + j * w.out_stride;
-      for (index_t i = 0; i < w.rows; ++i)
-        to[i] = w.beta == T(0) ? w.alpha * column[i] : w.alpha * column[i] + w.beta * to[i];
-    }
+      for (int p = 0; p < P; ++p) v::store(whole + j * height + p * lanes, sum[j][p]);
+    write_rows(whole, height, N, w);
   }
 };
 
