@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <fstream>
 #include <loraga/core/view.hpp>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -10,10 +11,20 @@ namespace bench {
 
 using loraga::index_t;
 
-/// The files spectra.py and compare.py read and write: rows, cols as int32, then float32 column-major.
+/// Memory on a cache line's bound, as the library and torch allocate theirs.
+template <class T>
+struct aligned_allocator {
+  using value_type = T;
+  static constexpr std::align_val_t line{64};
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), line)); }
+  void deallocate(T* p, std::size_t) { ::operator delete(p, line); }
+  bool operator==(aligned_allocator const&) const = default;
+};
+
+/// What matrix_file.py reads and writes: rows, cols as int32, then float32 column-major.
 struct host_matrix {
   index_t rows = 0, cols = 0;
-  std::vector<float> values;
+  std::vector<float, aligned_allocator<float>> values;
   loraga::matrix_view<float const, loraga::host_space> view() const {
     return loraga::col_major(values.data(), rows, cols);
   }

@@ -3,10 +3,12 @@
 pl1n  sigma_i = 1/i plus white noise of spectral norm 1/64
 pl05  sigma_i = i^-1/2
 tok   G = dY^T X of a few thousand tokens with power-law covariances, an outlier direction, heavy-tailed tokens
-Files hold rows, cols as int32, then float32 column-major.
+Files are matrix_file.py's.
 """
 import numpy as np
 import scipy.linalg
+
+from matrix_file import write_matrices as write
 
 
 def orthonormal(rows, cols, rng):
@@ -42,12 +44,6 @@ def leading_energies(g, count):
     n = small.shape[1]
     values = scipy.linalg.eigh(small.T @ small, eigvals_only=True, subset_by_index=[n - min(count, n), n - 1])
     return np.maximum(values[::-1], 0)
-
-
-def write(path, g):
-    with open(path, "wb") as out:
-        np.array(g.shape, dtype=np.int32).tofile(out)
-        out.write(np.asfortranarray(g.astype(np.float32)).tobytes("F"))
 
 
 def make_file(kind, rows, cols, path, seed=1234, triplets=256):
