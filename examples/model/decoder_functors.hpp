@@ -90,10 +90,7 @@ struct grouped_attention {
     float const total = sum(n, [p](index_t j) { return p[j]; }), inverse = 1.f / total;
     log_sum(h, t) = top + logf(total);
     for (index_t j = 0; j < n; ++j) p[j] *= inverse;
-    float const* const v = &value(from, first);
-    index_t const stride = value.stride;
-    weighted_sum(
-        size, n, [p](index_t j) { return p[j]; }, [v, stride](index_t j) { return v + j * stride; }, &out(h * size, t));
+    weighted_sum(size, n, {p, 1}, {&value(from, first), value.stride}, &out(h * size, t));
   }
   LORAGA_HD index_t cost() const { return 2 * size * weights.rows; }
 };
@@ -115,11 +112,7 @@ struct grouped_attention_backward_queries {
     for (index_t j = 0; j < n; ++j) ds[j] = dot(d, &value(from, first + j), size);
     float const mean = dot(p, ds, n);
     for (index_t j = 0; j < n; ++j) ds[j] = scale * p[j] * (ds[j] - mean);
-    float const* const k = &key(from, first);
-    index_t const stride = key.stride;
-    weighted_sum(
-        size, n, [ds](index_t j) { return ds[j]; }, [k, stride](index_t j) { return k + j * stride; },
-        &dquery(h * size, t));
+    weighted_sum(size, n, {ds, 1}, {&key(from, first), key.stride}, &dquery(h * size, t));
   }
   LORAGA_HD index_t cost() const { return 4 * size * weights.rows; }
 };
@@ -133,13 +126,10 @@ struct grouped_attention_backward_keys {
   index_t heads, group, size;
   LORAGA_HD void add(columns factors, columns of, index_t h, index_t j, index_t n, float* to) const {
     float const *const f = &factors(j - spans(0, j), j * heads + h), *const x = &of(h * size, j);
-    index_t const step = heads * factors.stride, stride = of.stride;
     float part[128];
     for (index_t begin = 0; begin < size; begin += 128) {
       index_t const some = size - begin < 128 ? size - begin : 128;
-      weighted_sum(
-          some, n, [f, step](index_t t) { return f[t * step]; },
-          [x, stride, begin](index_t t) { return x + t * stride + begin; }, part);
+      weighted_sum(some, n, {f, heads * factors.stride}, {x + begin, of.stride}, part);
       for (index_t i = 0; i < some; ++i) to[begin + i] += part[i];
     }
   }

@@ -60,15 +60,12 @@ class encoder_block {
     auto const m = memory(be, x, batch);
     loraga::scratch<B> temporary(be);
     auto const like = [&](view v) { return temporary.template matrix<float>(v.rows, v.cols); };
-    auto const stream = like(x), dg = like(m.g), part = like(x);
-    loraga::fill(be, stream, 0);
-    norm2.backward(be, dy, stream);
+    auto const stream = like(x), dg = like(m.g);
+    norm2.backward(be, dy, stream, false);
     contract.backward(be, m.g, stream, dg);
     be.for_each(dg.rows, dg.cols, functor::exact_gelu_backward{m.f, dg});
-    expand.backward(be, m.middle, dg, part);
-    loraga::axpby(be, 1.0, part, 1.0, stream);
-    loraga::fill(be, dy, 0);
-    norm1.backward(be, stream, dy);
+    expand.backward(be, m.middle, dg, stream, true);
+    norm1.backward(be, stream, dy, false);
 
     auto const dattended = like(x), dq = like(x), dk = like(x), dv = like(x), dp = like(m.p);
     output.backward(be, m.attended, dy, dattended);
@@ -77,10 +74,8 @@ class encoder_block {
                                                            size(x), scale(x)});
     be.for_each(heads_, x.cols,
                 functor::attention_backward_keys<spans>{m.q, m.p, dp, dattended, dk, dv, batch.spans, heads_, size(x)});
-    for (auto const& [layer, gradient] : {std::pair{&query, dq}, std::pair{&key, dk}, std::pair{&value, dv}}) {
-      layer->backward(be, x, gradient, wants_dx ? part : view{});
-      if (wants_dx) loraga::axpby(be, 1.0, part, 1.0, dy);
-    }
+    for (auto const& [layer, gradient] : {std::pair{&query, dq}, std::pair{&key, dk}, std::pair{&value, dv}})
+      layer->backward(be, x, gradient, wants_dx ? dy : view{}, true);
   }
 
  private:

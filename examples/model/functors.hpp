@@ -80,6 +80,7 @@ struct add_channel_bias {
 struct layer_norm {
   columns x, gain, shift, normalised, inverse_deviation, y;
   float epsilon;
+  LORAGA_HD index_t cost() const { return 8 * x.rows; }
   LORAGA_HD void operator()(index_t, index_t j) const {
     float const n = static_cast<float>(x.rows);
     float const* const v = &x(0, j);
@@ -94,16 +95,18 @@ struct layer_norm {
   }
 };
 
-/// dx(:, j) += the gradient through the normalisation.
+/// dx(:, j) = the gradient through the normalisation, or dx(:, j) += that.
 struct layer_norm_backward {
   columns dy, gain, normalised, inverse_deviation, dx;
+  bool accumulate;
+  LORAGA_HD index_t cost() const { return 8 * dy.rows; }
   LORAGA_HD void operator()(index_t, index_t j) const {
     float const n = static_cast<float>(dy.rows), inverse = inverse_deviation(0, j);
     float const *const d = &dy(0, j), *const g = &gain(0, 0), *const v = &normalised(0, j);
     float const mean = sum(dy.rows, [d, g](index_t i) { return d[i] * g[i]; }) / n;
     float const weighted = sum(dy.rows, [d, g, v](index_t i) { return d[i] * g[i] * v[i]; }) / n;
     for (index_t i = 0; i < dy.rows; ++i)
-      dx(i, j) += inverse * (dy(i, j) * gain(i, 0) - mean - normalised(i, j) * weighted);
+      dx(i, j) = (accumulate ? dx(i, j) : 0.f) + inverse * (dy(i, j) * gain(i, 0) - mean - normalised(i, j) * weighted);
   }
 };
 

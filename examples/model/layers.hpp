@@ -106,12 +106,12 @@ class linear : public weighted_layer<B> {
     adapter.forward(be, w(), x, product, y);
   }
 
-  /// Gradients of what is trainable; dx = WT*dy + the adapter's share (an empty dx is skipped).
+  /// Gradients of what is trainable; dx = WT*dy + the adapter's share, or dx += that (an empty dx is skipped).
   template <class X>
-  void backward(B& be, X x, view dy, view dx) {
+  void backward(B& be, X x, view dy, view dx, bool accumulate = false) {
     this->add_gradients(be, x, dy);
-    auto const seen = adapter.backward(be, w(), x, dy, dx);
-    if (dx.data) be.gemm(1.0, w().transposed(), seen, adapter.active() ? 1.0 : 0.0, dx);
+    auto const seen = adapter.backward(be, w(), x, dy, dx, accumulate ? 1.0 : 0.0);
+    if (dx.data) be.gemm(1.0, w().transposed(), seen, accumulate || adapter.active() ? 1.0 : 0.0, dx);
   }
 };
 
@@ -132,12 +132,12 @@ class layer_norm {
     auto const n = normalised_.get(be, x.rows, x.cols), s = inverse_.get(be, 1, x.cols);
     be.for_each(1, x.cols, functor::layer_norm{x, gain.value.view(), shift.value.view(), n, s, y, epsilon_});
   }
-  /// dx += the gradient through this layer.
-  void backward(B& be, view dy, view dx) {
+  /// dx += the gradient through this layer, or dx = that.
+  void backward(B& be, view dy, view dx, bool accumulate = true) {
     auto const n = normalised_.get(be, dy.rows, dy.cols), s = inverse_.get(be, 1, dy.cols);
     if (gain.trainable)
       be.for_each(dy.rows, 1, functor::layer_norm_parameters{dy, n, gain.gradient.view(), shift.gradient.view()});
-    be.for_each(1, dy.cols, functor::layer_norm_backward{dy, gain.value.view(), n, s, dx});
+    be.for_each(1, dy.cols, functor::layer_norm_backward{dy, gain.value.view(), n, s, dx, accumulate});
   }
 };
 

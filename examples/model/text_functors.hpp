@@ -38,23 +38,47 @@ LORAGA_HD inline float dot(float const* a, float const* b, index_t n) {
   return sum(n, [a, b](index_t i) { return a[i] * b[i]; });
 }
 
-/// out(:) = sum over j < n of weight(j)*column(j)(:), for columns of contiguous floats; 16 rows at a time, which stay
-/// in registers.
-template <class Weight, class Column>
-LORAGA_HD inline void weighted_sum(index_t size, index_t n, Weight weight, Column column, float* out) {
-  index_t const whole = size / 16 * 16;
-  for (index_t i = 0; i < whole; i += 16) {
-    float lane[16];
-    for (int l = 0; l < 16; ++l) lane[l] = 0;
-    for (index_t j = 0; j < n; ++j) {
-      float const w = weight(j), *const v = column(j) + i;
-      for (int l = 0; l < 16; ++l) lane[l] += w * v[l];
-    }
-    for (int l = 0; l < 16; ++l) out[i + l] = lane[l];
+/// Floats, or where columns of floats begin, at equal distances.
+struct spaced {
+  float const* data;
+  index_t step;
+  LORAGA_HD float const* at(index_t j) const { return data + j * step; }
+};
+
+/// out(0 ... 31) = sum over j < n of weight(j)*column(j)[0 ... 31]. A function of its own, with sums in two arrays:
+/// inlined into larger ones, or with one array, compilers keep the sums in memory, or add floats one by one.
+[[gnu::noinline]] LORAGA_HD inline void weighted_32(index_t n, spaced weight, spaced column, float* out) {
+  float low[16], high[16];
+  for (int l = 0; l < 16; ++l) low[l] = high[l] = 0;
+  for (index_t j = 0; j < n; ++j) {
+    float const w = *weight.at(j), *const v = column.at(j);
+    for (int l = 0; l < 16; ++l) low[l] += w * v[l];
+    for (int l = 0; l < 16; ++l) high[l] += w * v[l + 16];
   }
-  for (index_t i = whole; i < size; ++i) {
+  for (int l = 0; l < 16; ++l) out[l] = low[l];
+  for (int l = 0; l < 16; ++l) out[l + 16] = high[l];
+}
+/// The same for 16 rows.
+[[gnu::noinline]] LORAGA_HD inline void weighted_16(index_t n, spaced weight, spaced column, float* out) {
+  float low[8], high[8];
+  for (int l = 0; l < 8; ++l) low[l] = high[l] = 0;
+  for (index_t j = 0; j < n; ++j) {
+    float const w = *weight.at(j), *const v = column.at(j);
+    for (int l = 0; l < 8; ++l) low[l] += w * v[l];
+    for (int l = 0; l < 8; ++l) high[l] += w * v[l + 8];
+  }
+  for (int l = 0; l < 8; ++l) out[l] = low[l];
+  for (int l = 0; l < 8; ++l) out[l + 8] = high[l];
+}
+
+/// out(:) = sum over j < n of weight(j)*column(j)(:), for columns of `size` contiguous floats, in the order of j.
+LORAGA_HD inline void weighted_sum(index_t size, index_t n, spaced weight, spaced column, float* out) {
+  index_t i = 0;
+  for (; i + 32 <= size; i += 32) weighted_32(n, weight, {column.data + i, column.step}, out + i);
+  for (; i + 16 <= size; i += 16) weighted_16(n, weight, {column.data + i, column.step}, out + i);
+  for (; i < size; ++i) {
     float total = 0;
-    for (index_t j = 0; j < n; ++j) total += weight(j) * column(j)[i];
+    for (index_t j = 0; j < n; ++j) total += *weight.at(j) * column.at(j)[i];
     out[i] = total;
   }
 }
@@ -76,11 +100,9 @@ struct attention {
     for (index_t j = 0; j < n; ++j) p[j] = functor::exp(p[j] - top);
     float const inverse = 1.f / sum(n, [p](index_t j) { return p[j]; });
     for (index_t j = 0; j < n; ++j) p[j] *= inverse;
-    float const* const v = &value(h * size, first);
-    index_t const stride = value.stride;
-    weighted_sum(
-        size, n, [p](index_t j) { return p[j]; }, [v, stride](index_t j) { return v + j * stride; }, &out(h * size, t));
+    weighted_sum(size, n, {p, 1}, {&value(h * size, first), value.stride}, &out(h * size, t));
   }
+  LORAGA_HD index_t cost() const { return 2 * size * weights.rows; }
 };
 
 /// Per query: dscores (laid out as the weights) and dquery.
@@ -97,12 +119,9 @@ struct attention_backward_queries {
     for (index_t j = 0; j < n; ++j) ds[j] = dot(d, &value(h * size, first + j), size);
     float const mean = dot(p, ds, n);
     for (index_t j = 0; j < n; ++j) ds[j] = scale * p[j] * (ds[j] - mean);
-    float const* const k = &key(h * size, first);
-    index_t const stride = key.stride;
-    weighted_sum(
-        size, n, [ds](index_t j) { return ds[j]; }, [k, stride](index_t j) { return k + j * stride; },
-        &dquery(h * size, t));
+    weighted_sum(size, n, {ds, 1}, {&key(h * size, first), key.stride}, &dquery(h * size, t));
   }
+  LORAGA_HD index_t cost() const { return 2 * size * weights.rows; }
 };
 
 /// Per key: dkey and dvalue, over the queries of its sequence.
@@ -113,16 +132,15 @@ struct attention_backward_keys {
   index_t heads, size;
   LORAGA_HD void add_over_queries(index_t n, columns factors, columns of, index_t h, index_t first, index_t j,
                                   float* to) const {
-    float const *const f = &factors(j - first, first * heads + h), *const x = &of(h * size, first);
-    index_t const step = heads * factors.stride, stride = of.stride;
-    weighted_sum(
-        size, n, [f, step](index_t t) { return f[t * step]; }, [x, stride](index_t t) { return x + t * stride; }, to);
+    weighted_sum(size, n, {&factors(j - first, first * heads + h), heads * factors.stride},
+                 {&of(h * size, first), of.stride}, to);
   }
   LORAGA_HD void operator()(index_t h, index_t j) const {
     index_t const first = spans(0, j), n = spans(1, j) - first;
     add_over_queries(n, dscores, query, h, first, j, &dkey(h * size, j));
     add_over_queries(n, weights, dout, h, first, j, &dvalue(h * size, j));
   }
+  LORAGA_HD index_t cost() const { return 2 * size * weights.rows; }
 };
 
 /// x(:, t) = word(:, id of t) + position(:, place of t in its sequence) + type(:, 0)

@@ -1,5 +1,5 @@
 #pragma once
-// What the CPU backend asks of Eigen. Header-only by default; with LORAGA_CPU_COMPILED, which the target
+// The kernels of the CPU backend. Header-only by default; with LORAGA_CPU_COMPILED, which the target
 // loraga::cpu_compiled defines, it is declared here and lies in that library, and no header of Eigen is read.
 #ifdef LORAGA_CPU_COMPILED
 #include <loraga/backend/packing.hpp>
@@ -20,5 +20,5 @@ bool eigh(matrix_view<T, host_space> s, index_t k, matrix_view<T, host_space> va
 
 }  // namespace loraga::eigen
 #else
-#include <loraga/backend/eigen_kernels.hpp>
+#include <loraga/backend/eigh.hpp>
 #endif

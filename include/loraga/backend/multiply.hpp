@@ -162,13 +162,6 @@ void multiply(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, 
     for (index_t i = 0; i < c.rows; ++i) c(i, j) = beta == T(0) ? T(0) : beta * c(i, j);
 }
 
-/// c += alpha*a*b
-template <class T>
-void multiply_add(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b,
-                  matrix_view<T, host_space> c, packing& memory) {
-  multiply<T>(alpha, a, b, T(1), c, memory);
-}
-
 /// Memory that `multiply` may take for a rows x cols result, whatever the layouts.
 template <class T>
 void reserve(index_t rows, index_t cols, index_t depth, packing& memory) {

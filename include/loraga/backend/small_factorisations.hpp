@@ -1,7 +1,7 @@
 #pragma once
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
+#include <loraga/backend/packets.hpp>
 #include <loraga/core/view.hpp>
 
 // What is factored on the host beside the products: small matrices in double. Eigen has all of this; written out here
@@ -11,14 +11,9 @@ namespace loraga::eigen {
 
 /// Loops over contiguous numbers, in Eigen's packets: compilers do not vectorise sums by themselves.
 template <class T>
-struct vector_loops {
-  using packet = typename Eigen::internal::packet_traits<T>::type;
-  static constexpr index_t lanes = Eigen::internal::unpacket_traits<packet>::size;
-
-  static packet load(T const* p) { return Eigen::internal::ploadu<packet>(p); }
-  static void store(T* p, packet x) { Eigen::internal::pstoreu(p, x); }
-  static packet all(T x) { return Eigen::internal::pset1<packet>(x); }
-  static packet madd(packet x, packet y, packet z) { return Eigen::internal::pmadd(x, y, z); }
+struct vector_loops : packets<T> {
+  using packet = typename packets<T>::type;
+  using packets<T>::lanes, packets<T>::load, packets<T>::store, packets<T>::all, packets<T>::madd;
 
   /// y += the sum of a_k*x_k over `count` columns x_k, `ld` apart. Four columns at a time: y is read and written once
   /// for all of them.

@@ -1,10 +1,29 @@
 #pragma once
 #include <Eigen/SVD>
 #include <loraga/backend/cpu.hpp>
-#include <loraga/backend/eigen_kernels.hpp>
 #include <loraga/svd/driver.hpp>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 namespace loraga {
+
+namespace detail {
+
+/// Keeps Eigen's OpenMP off in the calling thread: Eigen changes bits with its number of threads.
+struct single_threaded {
+#ifdef _OPENMP
+  int const before = omp_get_max_threads();
+  single_threaded() { omp_set_num_threads(1); }
+  ~single_threaded() { omp_set_num_threads(before); }
+#else
+  single_threaded() {}
+#endif
+  single_threaded(single_threaded const&) = delete;
+  single_threaded& operator=(single_threaded const&) = delete;
+};
+
+}  // namespace detail
 
 /// Exact triplets, small singular values too: computed in double, finished by Eigen's Jacobi rotations. It has a header
 /// of its own because these take seconds to compile. Eigen's divide and conquer would be faster on large matrices. That
@@ -47,16 +66,19 @@ struct eigen_svd {
   static void rotate(cpu& be, matrix_view<double, host_space> inner, matrix_view<double, host_space> u,
                      matrix_view<double, host_space> v, triplet_slabs<T, host_space> out, index_t b, index_t k,
                      int& flag) {
-    eigen::single_threaded const guard;
-    Eigen::JacobiSVD<eigen::dense<double>, Eigen::NoQRPreconditioner> const svd(
-        eigen::map(inner), Eigen::ComputeFullU | Eigen::ComputeFullV);
+    detail::single_threaded const guard;
+    using dense = Eigen::MatrixXd;
+    auto const map = [](matrix_view<double, host_space> v) {
+      return Eigen::Map<dense, 0, Eigen::OuterStride<>>(v.data, v.rows, v.cols, Eigen::OuterStride<>(v.col_stride));
+    };
+    Eigen::JacobiSVD<dense, Eigen::NoQRPreconditioner> const svd(map(inner), Eigen::ComputeFullU | Eigen::ComputeFullV);
     if (svd.info() != Eigen::Success || !svd.singularValues().allFinite()) flag |= svd_not_converged;
     scratch<cpu> temporary(be);
     auto const turn = temporary.matrix<double>(inner.rows, k), turned = temporary.matrix<double>(u.rows, k);
-    eigen::map(turn) = svd.matrixU().leftCols(k);
+    map(turn) = svd.matrixU().leftCols(k);
     be.gemm(1.0, u, turn, 0.0, turned);
     convert(be, turned, out.u[b]);
-    eigen::map(turn) = svd.matrixV().leftCols(k);
+    map(turn) = svd.matrixV().leftCols(k);
     be.gemm(1.0, v, turn, 0.0, turned.row_range(0, v.rows));
     convert(be, turned.row_range(0, v.rows), out.v[b]);
     for (index_t i = 0; i < k; ++i) out.s[b](i, 0) = static_cast<T>(svd.singularValues()(i));
