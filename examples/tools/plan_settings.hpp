@@ -1,7 +1,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
-#include <loraga/core/error.hpp>
+#include <loraga/gradient/first_look.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -88,7 +88,7 @@ inline index_t width_of(linear_layer const& l, settings const& s) {
 /// Columns that an incremental update works with.
 inline index_t columns_of(linear_layer const& l, settings const& s) {
   index_t const w = width_of(l, s);
-  return std::min({w + std::max<index_t>(8, w / 4), l.out, l.in});
+  return std::min({w + loraga::detail::new_directions(w), l.out, l.in});
 }
 /// Tokens of a micro-batch that reach a layer.
 inline index_t tokens_of(linear_layer const& l, index_t tokens) {

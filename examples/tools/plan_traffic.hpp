@@ -195,7 +195,7 @@ inline std::vector<std::span<linear_layer const>> queues(std::span<linear_layer 
   std::size_t first = 0;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     index_t const w = width_of(layers[i], s);
-    numbers += (layers[i].out + layers[i].in) * (w + std::max<index_t>(8, w / 4));
+    numbers += (layers[i].out + layers[i].in) * (w + loraga::detail::new_directions(w));
     if (numbers * 4 < s.bucket_bytes) continue;
     all.push_back(layers.subspan(first, i + 1 - first));
     numbers = 0, first = i + 1;
@@ -212,10 +212,12 @@ inline messages streamed_batch(std::span<linear_layer const> layers, settings co
       continue;
     }
     std::vector<sent_matrix> left, right;
+    std::vector<sent_matrix> const totals(queue.size(), {2, 1});  // of tokens' weights
     for (auto const& l : queue) left.push_back({l.out, columns_of(l, s)}), right.push_back({l.in, columns_of(l, s)});
-    double const pairs = 1 + (any ? s.power_steps : std::max(1, s.power_steps));
-    all.add(all_reduced(left, ranks, s.bucket_bytes), pairs);
-    all.add(all_reduced(right, ranks, s.bucket_bytes), pairs);
+    int const passes = 2 + (any ? s.power_steps : std::max(1, s.power_steps));
+    all.add(all_reduced(totals, ranks, s.bucket_bytes), 1);
+    all.add(all_reduced(left, ranks, s.bucket_bytes), passes / 2);
+    all.add(all_reduced(right, ranks, s.bucket_bytes), (passes + 1) / 2);
     all.meetings += 2;
   }
   return all;

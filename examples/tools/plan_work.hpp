@@ -81,7 +81,8 @@ class work {
 inline work incremental_update(machine const& m, linear_layer const& layer, settings const& s, index_t tokens,
                                bool any) {
   work all(m);
-  index_t const out = layer.out, in = layer.in, w = width_of(layer, s), l = columns_of(layer, s);
+  index_t const out = layer.out, in = layer.in, w = width_of(layer, s);
+  index_t const l = std::min(columns_of(layer, s), any ? w + tokens : std::max(w, tokens)), fresh = any ? l - w : l;
   int const steps = any ? s.power_steps : std::max(1, s.power_steps);
   auto const apply = [&](index_t to, index_t from) {  // dY*(XT*x) + U*S*(VT*x), or transposed
     all.product(tokens, l, from);
@@ -90,19 +91,27 @@ inline work incremental_update(machine const& m, linear_layer const& layer, sett
     all.product(w, l, from);
     all.product(to, l, w);
   };
-  all.pass(static_cast<double>(in * l + out * l));  // a random matrix; the energy of y
-  apply(out, in);
-  for (int i = 0; i < steps; ++i) {
+  bool const from_left = steps % 2 == 1;
+  index_t const from = from_left ? out : in, to = from_left ? in : out;
+  // a random matrix; tokens' weights; what came before, which needs no product; the energy of what comes out
+  all.pass(static_cast<double>(from * fresh + to * tokens + to * w * (any ? 2 : 0) + to * l));
+  all.product(tokens, l, from);
+  all.product(to, l, tokens);
+  if (from_left) {
+    all.orthonormal_pass(in, l);
+    apply(out, in);
+  }
+  for (int i = 0; i < steps / 2; ++i) {
     all.orthonormal_pass(out, l);
     apply(in, out);
     apply(out, in);
   }
-  all.orthonormal_pass(out, l);
-  all.orthonormal_pass(out, l);
+  all.orthonormal_pass(out, l);  // once more only where columns are nearly dependent
   apply(in, out);
   all.gram(in, l);
+  all.eigen(l);
   all.product(out, w, l);
-  all.rayleigh_ritz(in, l, w);
+  all.product(in, w, l);
   all.check(out, in, w);
   if (any) {
     index_t const k = std::min(2 * s.rank, w);  // by how much it turned

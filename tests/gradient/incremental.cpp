@@ -92,3 +92,46 @@ TEST_CASE("bad settings are refused by name", "[gradient]") {
   test::add_all<float>(be, g, test::sample(40, 40, 5, 1), true);
   CHECK_THROWS_WITH(g.top(be, loraga::gram{}, 9), Catch::Contains("k is 9, expected 1..8"));
 }
+
+TEST_CASE("micro-batches of few tokens, none, or the same again keep what was exact", "[gradient]") {
+  auto be = test::make_backend();
+  auto const batches = test::sample(60, 50, 5, 3, 0.5);  // rank 15 in all
+  auto const zero = test::host(60, 5);
+  for (int const power_steps : {0, 1, 2}) {
+    INFO(power_steps << " power steps");
+    loraga::incremental_gradient<test::backend, double> g(be, 60, 50, {.rank = 4, .power_steps = power_steps});
+    auto const add = [&](test::host const& dy, test::host const& x, double weight) {
+      g.add_outer(be, test::upload<double>(be, dy).view(), test::upload<double>(be, x).view(), weight);
+    };
+    for (auto const& b : batches) {
+      add(b.dy, b.x, b.weight);
+      add(zero, b.x, b.weight);
+      add(b.dy, b.x, b.weight);
+    }
+    auto const found = g.top(be, loraga::gram{}, 8);
+    CHECK(found.flags[0] == loraga::svd_usable);
+    test::check_top(2.0 / 3 * test::mean_gradient(batches), test::download_triplets(be, found), 8, 1e-12);
+  }
+}
+
+TEST_CASE("new directions are found by their tokens' weight", "[gradient]") {
+  auto be = test::make_backend();
+  loraga::index_t const n = 120, tokens = 90;
+  test::host first = test::random(n, tokens, 1), second = test::random(n, tokens, 3);
+  for (loraga::index_t t = 0; t < 10; ++t)  // ten heavy tokens in the second micro-batch
+    for (loraga::index_t i = 0; i < n; ++i) second(i, t) *= 12;
+  test::host const x = test::random(n, tokens, 2), x2 = test::random(n, tokens, 4);
+  for (double const scale : {1.0, 1e-15, 1e15}) {
+    loraga::incremental_gradient<test::backend> g(be, n, n, {.rank = 5});
+    g.add_outer(be, test::upload<float>(be, scale * first).view(), test::upload<float>(be, x).view());
+    g.add_outer(be, test::upload<float>(be, scale * second).view(), test::upload<float>(be, x2).view());
+    auto const got = test::download_triplets(be, g.top(be, loraga::gram{}, 10));
+    test::host const mean = 0.5 * (first * test::transpose(x) + second * test::transpose(x2));
+    auto const want = test::jacobi_svd(mean);
+    double best = 0;
+    for (std::size_t i = 0; i < 10; ++i) best += want.s[i] * want.s[i];
+    double const left = test::norm(test::transpose(got.u) * mean);
+    INFO("scale " << scale << ": " << 1 - left * left / best);
+    CHECK(1 - left * left / best < 8e-3);
+  }
+}

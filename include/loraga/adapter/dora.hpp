@@ -14,7 +14,7 @@ namespace loraga {
 /// shapes  as lora; magnitude out x 1
 /// errors  as lora
 /// cost    beside lora: row_norms per pass, and one more product W*X unless the caller hands in the one it has
-/// memory  beside lora: two out x tokens matrices per tape
+/// memory  beside lora: one out x tokens matrix per tape; two if the tape is kept, or with dropout
 /// source  arXiv:2402.09353
 template <Element T, class B>
 class dora : public lora_passes<T, B> {
@@ -28,7 +28,9 @@ class dora : public lora_passes<T, B> {
   struct tape {
     bool keep = false;             ///< let backward go through one pass more than once (the gradients add up)
     typename base::tape low_rank;  ///< LoRA's
-    matrix<compute, B> rows, dy;   ///< W*X + s*B*A*X, and the dY that backward returns: out x (at least tokens)
+    matrix<compute, B> rows;  ///< W*X + s*B*A*X, in its place the dY that backward returns: out x (at least tokens)
+    matrix<compute, B> dy;    ///< that dY where rows are needed once more, or backward has returned them untouched
+    bool rows_gone = false;   ///< whether backward has written over rows
   };
 
   /// errors  as lora
@@ -131,7 +133,8 @@ class dora : public lora_passes<T, B> {
     typename base::evaluation_pass const pass(*this);
     forward(be, w, x, y, evaluation_);
   }
-  /// The same where the caller has W*X alone at hand, out x tokens. A pass with dropout makes its own W*drop(X).
+  /// The same where the caller has W*X alone at hand, out x tokens. It may be Y itself, if nothing else is in it: that
+  /// is the fastest way. A pass with dropout makes its own W*drop(X).
   template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> P, MutableViewIn<space> Y>
   void forward(B& be, W w, X x, P product, Y y, tape& t) {
     check_weight(w, "dora::forward");
@@ -139,64 +142,60 @@ class dora : public lora_passes<T, B> {
     bool const given = product.data != nullptr;
     if (given) {
       require_shape(product, this->out(), x.cols, "dora::forward", "W*X");
-      require_distinct(y, product, "dora::forward", "Y", "W*X");
+      require_matrix(product, "dora::forward", "W*X");
+      require_same_or_distinct(y, product, "dora::forward", "Y", "W*X");
     }
-    if (t.rows.rows() != this->out() || t.rows.cols() < x.cols) {
-      t.rows = matrix<compute, B>(be, this->out(), x.cols);
-      t.dy = matrix<compute, B>(be, this->out(), x.cols);
-    }
+    reserve(be, t.rows, x.cols);
+    t.rows_gone = false;
     auto const u = t.rows.view().columns(0, x.cols);
     if (this->merged()) return this->forward_through(be, this->b(), x, u, t.low_rank);  // adds nothing
     prepare(be, w);
     measure(be, w, squares_.view(), norm_.view());
     set_ratio(be, norm_.view(), ratio_.view());
-    fill(be, u, 0);
-    this->forward_through(be, this->b(), x, u, t.low_rank);
+    if (this->training_ && this->dropout_.active()) return forward_dropped(be, w, x, y, t);
+    if (given) return forward_beside(be, x, product, y, t);
     scratch<B> temporary(be);
-    auto const finish = [&](auto wx) {
-      axpby(be, 1.0, wx, 1.0, u);
-      be.for_each(y.rows, y.cols,
-                  detail::rescale_rows<decltype(ratio_.view()), decltype(u), decltype(wx), Y>{ratio_.view(), u, wx, y});
-    };
-    if (given && !t.low_rank.dropped) return finish(product);
     auto const wx = temporary.template matrix<compute>(this->out(), x.cols);
-    if (t.low_rank.dropped) be.gemm(1.0, w, this->dropped(be, temporary, x, t.low_rank), 0.0, wx);
-    else be.gemm(1.0, w, x, 0.0, wx);
-    finish(wx);
+    be.gemm(1.0, w, x, 0.0, wx);
+    forward_beside(be, x, wx, y, t);
   }
 
   /// math    D = (g/N)*dY; dg += sum over tokens of dY*(W + s*B*A)*X/N; dB, dA, dX as lora's with D in dY's place
-  /// returns  what the base's weight and input see: D, or dY after a pass with dropout, where dX has the rest already;
-  ///         bias gradients see dY
-  /// errors  as lora's
+  /// returns  what the base's weight and input see, until the tape's next forward: D, or dY after a pass with dropout,
+  ///         where dX has the rest already; bias gradients see dY
+  /// errors  as lora's; state_error also if a backward that did not keep the tape has been through it
   template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D = matrix_view<compute, space>>
   [[nodiscard]] matrix_view<compute const, space> backward(B& be, W w, X x, Y dy, tape& t, double beta = 0, D dx = {}) {
     check_weight(w, "dora::backward");
     t.low_rank.keep = t.keep;
     this->check_backward(x, dy, t.low_rank, dx);
+    if (t.rows_gone)
+      raise<state_error>("dora::backward", "tape", "used by a backward that did not keep it",
+                         "filled by a new forward; set its `keep` before the first of two backwards");
     bool const dropped = t.low_rank.dropped;
-    auto const u = t.rows.view().columns(0, x.cols), returned = t.dy.view().columns(0, x.cols);
+    if (t.keep || dropped) reserve(be, t.dy, x.cols);
+    t.rows_gone = !t.keep && !dropped;
+    auto const u = t.rows.view().columns(0, x.cols);
+    auto const returned = t.rows_gone ? u : t.dy.view().columns(0, x.cols);
     scratch<B> temporary(be);
-    auto const ones = temporary.template matrix<compute>(x.cols, 1),
-               sum = temporary.template matrix<compute>(this->out(), 1);
-    fill(be, ones, 1);
-    auto const weighted = temporary.template matrix<compute>(this->out(), x.cols);
-    be.for_each(this->out(), x.cols, detail::products<Y, decltype(u), decltype(weighted)>{dy, u, weighted});
-    be.gemm(1.0, weighted, ones, 0.0, sum);
+    auto const scaled = dropped ? temporary.template matrix<compute>(this->out(), x.cols) : returned;
+    index_t const block = base::token_block(this->out(), x.cols);
+    auto const sums = temporary.template matrix<compute>(this->out(), std::max<index_t>(1, (x.cols + 15) / 16));
+    fill(be, sums, 0);
+    auto const ratio = ratio_.view(), n = norm_.view();
+    using V = decltype(ratio_.view());
+    this->backward_through(be, this->b(), this->factors_.db, x, scaled, t.low_rank, beta, dx,
+                           [&](B& worker, index_t first, index_t count) {
+                             rescale_gradient(worker, ratio, dy.columns(first, count), u.columns(first, count),
+                                              scaled.columns(first, count), sums.columns(first / block, 1));
+                           });
+    fold_columns(be, sums);
     auto const dg = this->rest_of(this->gradients_.view());
-    auto const n = norm_.view();
-    be.for_each(this->out(), 1, detail::magnitude_gradient<decltype(sum), decltype(n), decltype(dg)>{sum, n, dg});
-    auto const scaled = dropped ? weighted : returned;
-    auto const rescale = [&](auto to, double less) {
-      be.for_each(this->out(), x.cols,
-                  detail::scaled_rows<decltype(n), Y, decltype(to)>{ratio_.view(), dy, to, static_cast<compute>(less)});
-    };
-    rescale(scaled, 0);
-    this->backward_through(be, this->b(), this->factors_.db, x, scaled, t.low_rank, beta, dx);
+    be.for_each(this->out(), 1, detail::magnitude_gradient<V, V, V>{sums, n, dg});
     if (!dropped) return returned;
     convert(be, dy, returned);
     if (dx.rows * dx.cols == 0) return returned;
-    rescale(scaled, 1);
+    be.for_each(this->out(), x.cols, detail::scaled_rows<V, Y, V>{ratio, dy, scaled, 1});
     auto const through = temporary.template matrix<compute>(this->in(), x.cols);
     be.gemm(1.0, w.transposed(), scaled, 0.0, through);
     this->dropout_.apply(be, through, 1.0, dx, t.low_rank.pass);
@@ -253,6 +252,28 @@ class dora : public lora_passes<T, B> {
   tape evaluation_;
   bool has_magnitude_ = false, knows_weight_ = false;
 
+  /// Makes room for out x (at least tokens).
+  void reserve(B& be, matrix<compute, B>& m, index_t tokens) const {
+    if (m.rows() != this->out() || m.cols() < tokens) m = matrix<compute, B>(be, this->out(), tokens);
+  }
+  /// A pass without dropout, where W*X is at hand.
+  template <class X, class P, class Y>
+  void forward_beside(B& be, X x, P product, Y y, tape& t) {
+    auto const u = t.rows.view().columns(0, x.cols);
+    this->forward_through(be, this->b(), x, u, t.low_rank, 0.0, [&](B& worker, index_t first, index_t n) {
+      rescale_rows(worker, ratio_.view(), u.columns(first, n), product.columns(first, n), y.columns(first, n));
+    });
+  }
+  /// A pass with dropout, whose W*drop(X) nobody has.
+  template <class W, class X, class Y>
+  void forward_dropped(B& be, W w, X x, Y y, tape& t) {
+    auto const u = t.rows.view().columns(0, x.cols);
+    this->forward_through(be, this->b(), x, u, t.low_rank, 0.0);
+    scratch<B> temporary(be);
+    auto const wx = temporary.template matrix<compute>(this->out(), x.cols);
+    be.gemm(1.0, w, this->dropped(be, temporary, x, t.low_rank), 0.0, wx);
+    rescale_rows(be, ratio_.view(), u, wx, y);
+  }
   template <class W>
   void check_weight(W const& w, char const* where) const {
     require_shape(w, this->out(), this->in(), where, "W");

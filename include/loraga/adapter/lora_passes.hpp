@@ -48,9 +48,31 @@ class lora_passes : public low_rank_factors<T, B> {
     evaluation_pass& operator=(evaluation_pass const&) = delete;
   };
 
-  /// forward with this B.
-  template <class F, class X, class Y>
-  void forward_through(B& be, F b, X x, Y y, tape& t) {
+  /// What a pass does beside its products: nothing.
+  struct nothing {
+    void operator()(B&, index_t, index_t) const {}
+  };
+
+  /// How many tokens over_tokens takes at a time on a CPU, where `rows` are those of the matrices concerned: what stays
+  /// in its caches meanwhile, and blocks enough for many threads. Shapes alone decide.
+  static index_t token_block(index_t rows, index_t tokens) {
+    constexpr index_t cached = index_t{1} << 18, step = 16;
+    index_t const fits = std::max<index_t>(1, cached / rows), shared = (tokens + step - 1) / step;
+    return (std::min(fits, shared) + step - 1) / step * step;
+  }
+  /// task(backend, first, n) for ranges of tokens: blocks on a CPU, each on one thread, and all at once on a GPU.
+  template <class F>
+  static void over_tokens(B& be, index_t rows, index_t tokens, F const& task) {
+    index_t const block = std::max<index_t>(1, token_block(rows, tokens));
+    be.for_each_chunk((tokens + block - 1) / block, [&](B& worker, index_t first, index_t n) {
+      task(worker, first * block, std::min(n * block, tokens - first * block));
+    });
+  }
+
+  /// forward with this B: y = beta*y + s*B*A*drop(X), minus the frozen start where there is one; then
+  /// after(backend, first, n) for blocks of tokens, while their y is in a CPU's caches. A merged adapter does neither.
+  template <class F, class X, class Y, class After = nothing>
+  void forward_through(B& be, F b, X x, Y y, tape& t, double beta = 1, After const& after = {}) {
     this->check_activations(x, y, "adapter::forward", "Y");
     this->require_started("adapter::forward");
     index_t const r = this->rank();
@@ -67,22 +89,35 @@ class lora_passes : public low_rank_factors<T, B> {
     scratch<B> temporary(be);
     if (t.dropped) be.gemm(1.0, this->a(), dropped(be, temporary, x, t), 0.0, h);
     else be.gemm(1.0, this->a(), x, 0.0, h);
-    if (!this->paired()) return be.gemm(this->scale_, b, h, 1.0, y);
-    auto const h0 = temporary.template matrix<compute>(r, x.cols);
-    be.gemm(1.0, this->start_a(), x, 0.0, h0);
-    add_product_difference(be, this->scale_, b, h, this->start_b(), h0, 1.0, y);
+    bool const paired = this->paired();
+    if (std::is_same_v<After, nothing> && !paired) return be.gemm(this->scale_, b, h, beta, y);
+    auto const h0 = paired ? temporary.template matrix<compute>(r, x.cols) : h;
+    if (paired) be.gemm(1.0, this->start_a(), x, 0.0, h0);
+    over_tokens(be, y.rows, x.cols, [&](B& worker, index_t first, index_t n) {
+      auto const now = h.columns(first, n), start = h0.columns(first, n);
+      auto const part = y.columns(first, n);
+      if (paired) add_product_difference(worker, this->scale_, b, now, this->start_b(), start, beta, part);
+      else worker.gemm(this->scale_, b, now, beta, part);
+      after(worker, first, n);
+    });
   }
 
-  /// backward with this B, whose gradient is added to `db`.
-  template <class F, class G, class X, class Y, class D>
-  void backward_through(B& be, F b, G db, X x, Y dy, tape& t, double beta, D dx) {
+  /// backward with this B, whose gradient is added to `db`. First before(backend, first, n) for blocks of tokens, which
+  /// may be what makes their dY.
+  template <class F, class G, class X, class Y, class D, class Before = nothing>
+  void backward_through(B& be, F b, G db, X x, Y dy, tape& t, double beta, D dx, Before const& before = {}) {
     check_backward(x, dy, t, dx);
     double const s = this->scale_;
     auto const h = t.h.view().columns(0, t.tokens);
     scratch<B> temporary(be);
     auto const dh = temporary.template matrix<compute>(this->rank(), x.cols);
+    if constexpr (std::is_same_v<Before, nothing>) be.gemm(s, b.transposed(), dy, 0.0, dh);
+    else
+      over_tokens(be, dy.rows, x.cols, [&](B& worker, index_t first, index_t n) {
+        before(worker, first, n);
+        worker.gemm(s, b.transposed(), dy.columns(first, n), 0.0, dh.columns(first, n));
+      });
     be.gemm(s, dy, h.transposed(), 1.0, db);
-    be.gemm(s, b.transposed(), dy, 0.0, dh);
     auto const add_to_a = [&](auto input) { be.gemm(1.0, dh, input.transposed(), 1.0, this->factors_.da); };
     if (t.dropped) add_to_a(dropped(be, temporary, x, t));
     else add_to_a(x);
@@ -107,7 +142,10 @@ class lora_passes : public low_rank_factors<T, B> {
       this->dropout_.apply(be, through, beta, dx, t.pass);
       if (paired) be.gemm(-1.0, a0t, dh0, 1.0, dx);
     } else if (paired) {
-      add_product_difference(be, 1.0, at, dh, a0t, dh0, beta, dx);
+      over_tokens(be, dx.rows, dx.cols, [&](B& worker, index_t first, index_t n) {
+        add_product_difference(worker, 1.0, at, dh.columns(first, n), a0t, dh0.columns(first, n), beta,
+                               dx.columns(first, n));
+      });
     } else {
       be.gemm(1.0, at, dh, beta, dx);
     }

@@ -1,5 +1,5 @@
 #pragma once
-#include <loraga/concepts.hpp>
+#include <loraga/adapter/row_norms.hpp>
 
 // The elementwise parts of DoRA.
 
@@ -18,17 +18,33 @@ struct magnitude_ratio {
   }
 };
 
-/// y += ratio*u - wx, row by row.
+/// u += wx; y += ratio*u - wx, row by row.
 template <class R, class U, class P, class Y>
-struct rescale_rows {
+struct rescale_beside {
   R ratio;
   U u;
   P wx;
   Y y;
   LORAGA_HD void operator()(index_t i, index_t j) const {
     using C = compute_t<typename Y::value_type>;
-    C const added = static_cast<C>(ratio(i, 0)) * static_cast<C>(u(i, j)) - value_as<C>(wx(i, j));
-    y(i, j) = static_cast<typename Y::value_type>(static_cast<C>(y(i, j)) + added);
+    C const product = value_as<C>(wx(i, j)), sum = product + static_cast<C>(u(i, j));
+    u(i, j) = sum;
+    y(i, j) =
+        static_cast<typename Y::value_type>(static_cast<C>(y(i, j)) + (static_cast<C>(ratio(i, 0)) * sum - product));
+  }
+};
+
+/// u += y; y = ratio*u, row by row.
+template <class R, class U, class Y>
+struct rescale_in_place {
+  R ratio;
+  U u;
+  Y y;
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    using C = compute_t<typename Y::value_type>;
+    C const sum = static_cast<C>(y(i, j)) + static_cast<C>(u(i, j));
+    u(i, j) = sum;
+    y(i, j) = static_cast<typename Y::value_type>(static_cast<C>(ratio(i, 0)) * sum);
   }
 };
 
@@ -45,15 +61,34 @@ struct scaled_rows {
   }
 };
 
-/// out = x*y, entry by entry
-template <class X, class Y, class Z>
-struct products {
-  X x;
-  Y y;
-  Z out;
+/// weighted = dy*u, which dg is the sum of; scaled = ratio*dy
+template <class R, class Y, class U, class S, class M>
+struct rescale_gradient {
+  R ratio;
+  Y dy;
+  U u;
+  S scaled;
+  M weighted;
   LORAGA_HD void operator()(index_t i, index_t j) const {
-    using C = typename Z::value_type;
-    out(i, j) = value_as<C>(x(i, j)) * value_as<C>(y(i, j));
+    using C = typename U::value_type;
+    C const g = value_as<C>(dy(i, j));
+    weighted(i, j) = g * u(i, j);
+    scaled(i, j) = ratio(i, 0) * g;
+  }
+};
+
+/// The same where scaled takes u's place. (A compiler cannot tell that the functor above may run along vectors then.)
+template <class R, class Y, class U, class M>
+struct rescale_gradient_in_place {
+  R ratio;
+  Y dy;
+  U u;
+  M weighted;
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    using C = typename U::value_type;
+    C const g = value_as<C>(dy(i, j));
+    weighted(i, j) = g * u(i, j);
+    u(i, j) = ratio(i, 0) * g;
   }
 };
 
@@ -97,5 +132,30 @@ struct restore_weight {
 };
 
 }  // namespace detail
+
+/// DoRA's output from u = s*B*A*x.
+/// math    u = wx + u; y = y - wx + ratio*u
+/// shapes  ratio out x 1; u, wx, y out x tokens; wx may be y itself, which then becomes ratio*u
+template <Backend B, class R, class U, class P, class Y>
+void rescale_rows(B& be, R ratio, U u, P wx, Y y) {
+  if (static_cast<void const*>(wx.data) == static_cast<void const*>(y.data))
+    return be.for_each(y.rows, y.cols, detail::rescale_in_place<R, U, Y>{ratio, u, y});
+  be.for_each(y.rows, y.cols, detail::rescale_beside<R, U, P, Y>{ratio, u, wx, y});
+}
+
+/// DoRA's D, and its share of dg*N.
+/// math    sum = sum over tokens of dy*u; scaled = ratio*dy
+/// shapes  ratio, sum out x 1; dy, u, scaled out x tokens, at least one token; scaled may be u itself
+/// memory  scratch of u's size
+template <Backend B, class R, class Y, class U, class S>
+void rescale_gradient(B& be, R ratio, Y dy, U u, U scaled, S sum) {
+  scratch<B> temporary(be);
+  auto const weighted = temporary.template matrix<typename U::value_type>(u.rows, u.cols);
+  if (scaled.data == u.data)
+    be.for_each(u.rows, u.cols, detail::rescale_gradient_in_place<R, Y, U, U>{ratio, dy, u, weighted});
+  else be.for_each(u.rows, u.cols, detail::rescale_gradient<R, Y, U, U, U>{ratio, dy, u, scaled, weighted});
+  fold_columns(be, weighted);
+  be.copy(weighted.columns(0, 1), sum);
+}
 
 }  // namespace loraga

@@ -1,36 +1,58 @@
 #pragma once
+#include <loraga/linalg/elementwise.hpp>
 #include <loraga/linalg/reductions.hpp>
 
 namespace loraga {
 
+/// Leaves the sum of all columns in the first one, by halves; the others are destroyed.
+/// math    x_0 = sum_j x_j, each addition rounded once, in an order that the number of columns fixes
+template <Backend B, MutableViewIn<typename B::space> X>
+void fold_columns(B& be, X x) {
+  for (index_t n = x.cols; n > 1;) {
+    index_t const half = n / 2;
+    axpby(be, 1.0, x.columns(n - half, half), 1.0, x.columns(0, half));
+    n -= half;
+  }
+}
+
 namespace detail {
 
-/// n(j) = ||row j of W + s*(B*A - B0*A0)||, from products with W and with A alone.
-template <class W, class A, class F, class M, class N>
+/// f = scale*b in double
+template <class Bv, class F>
+struct scaled_factor {
+  Bv b;
+  F f;
+  double scale;
+  LORAGA_HD void operator()(index_t j, index_t i) const { f(j, i) = scale * as_double(b(j, i)); }
+};
+
+/// terms = f*(2*cross + terms), entry by entry
+template <class F, class C, class M>
+struct norm_terms {
+  F f;
+  C cross;
+  M terms;
+  LORAGA_HD void operator()(index_t j, index_t i) const {
+    terms(j, i) = f(j, i) * (2 * as_double(cross(j, i)) + terms(j, i));
+  }
+};
+
+/// n(j) = sqrt(||W_j||^2 + change_j), or, where too much of that has cancelled, ||row j of W + f*atT|| entry by entry
+template <class W, class M, class N>
 struct row_norm {
   W w;
-  A at;           // columns: rows of A, then of A0; double
-  F b, b0;        // b0 may be empty
-  M squares;      // ||W_j||^2
-  M cross, gram;  // W*[A; A0]T, [A; A0]*[A; A0]T
-  double scale;
+  M at, f;  // columns: rows of A, then of A0; s*B, then -s*B0; double
+  M squares, change;
+  double least;  // share of ||W_j||^2 that must be left
   N norm;
-  LORAGA_HD double factor(index_t j, index_t i) const {
-    return i < b.cols ? scale * as_double(b(j, i)) : -scale * as_double(b0(j, i - b.cols));
-  }
   LORAGA_HD void operator()(index_t j, index_t) const {
     double const whole = squares(j, 0);
-    double sum = whole;
-    for (index_t i = 0; i < gram.rows; ++i) {
-      double inner = 2 * cross(j, i);
-      for (index_t k = 0; k < gram.rows; ++k) inner += gram(i, k) * factor(j, k);
-      sum += factor(j, i) * inner;
-    }
-    if (!(sum > 1e-4 * whole)) {  // too much has cancelled: entry by entry
+    double sum = whole + change(j, 0);
+    if (!(sum > least * whole)) {
       sum = 0;
       for (index_t k = 0; k < w.cols; ++k) {
         double entry = as_double(w(j, k));
-        for (index_t i = 0; i < at.cols; ++i) entry += factor(j, i) * at(k, i);
+        for (index_t i = 0; i < at.cols; ++i) entry += f(j, i) * at(k, i);
         sum += entry * entry;
       }
     }
@@ -38,33 +60,61 @@ struct row_norm {
   }
 };
 
+/// cross = W*[A; A0]T in cross's type; a W of another type is converted piece by piece.
+template <class B, class W, class A, class C>
+void cross_products(B& be, W w, A a, A start_a, C cross) {
+  using T = typename C::value_type;
+  [[maybe_unused]] auto const precise = be.full_precision();
+  auto const multiply = [&](auto rows, auto to) {
+    be.gemm(1.0, rows, a.transposed(), 0.0, to.columns(0, a.rows));
+    if (start_a.rows > 0) be.gemm(1.0, rows, start_a.transposed(), 0.0, to.columns(a.rows, start_a.rows));
+  };
+  if constexpr (std::is_same_v<typename W::value_type, T>) {
+    multiply(w, cross);
+  } else {
+    for (index_t first = 0; first < w.rows; first += 256) {
+      index_t const n = std::min<index_t>(256, w.rows - first);
+      scratch<B> piece(be);
+      auto const rows = piece.template matrix<T>(w.cols, n);
+      loraga::convert(be, w.row_range(first, n).transposed(), rows);
+      multiply(rows.transposed(), cross.row_range(first, n));
+    }
+  }
+}
+
 }  // namespace detail
 
-/// The row norms of W + s*(B*A - B0*A0) without that matrix, in double until the end.
+/// The row norms of W + s*(B*A - B0*A0) without that matrix. Products with W are in double if `norm` is; norms in float
+/// have products in float, and the rest in double.
 /// math    norm_j^2 = ||W_j||^2 + 2s*(W_j*AT)*B_j + s^2*B_j*(A*AT)*B_jT, with [A; A0] and [B, -B0] where there is a start;
-///         rows in which more than 99.99 % cancels are formed instead
+///         rows in which more than 99.99 % cancels (98 % in float) are formed instead
 /// shapes  squares out x 1, as row_squares gives it; norm out x 1; start_a, start_b may be empty
-/// cost    2*out*in*r operations in double
-/// memory  scratch in double for 256 rows of W, for A and for W*AT
+/// cost    2*out*in*r operations; in double also 2*(in + out)*r^2
+/// memory  scratch for W*AT, in double for A, two copies of B and, if W is of another type than norm, 256 rows of W
 template <Backend B, class W, class A, class F, MutableViewIn<typename B::space> N>
 void row_norms(B& be, W w, matrix_view<double const, typename B::space> squares, double scale, A a, F b, A start_a,
                F start_b, N norm) {
   index_t const r = a.rows + start_a.rows;
   scratch<B> temporary(be);
-  auto const at = temporary.template matrix<double>(w.cols, r);
-  convert(be, a.transposed(), at.columns(0, a.rows));
-  if (start_a.rows > 0) convert(be, start_a.transposed(), at.columns(a.rows, start_a.rows));
-  auto const gram = temporary.template matrix<double>(r, r), cross = temporary.template matrix<double>(w.rows, r);
+  auto const cross = temporary.template matrix<compute_t<typename N::value_type>>(w.rows, r);
+  auto const at = temporary.template matrix<double>(w.cols, r), gram = temporary.template matrix<double>(r, r),
+             f = temporary.template matrix<double>(w.rows, r), terms = temporary.template matrix<double>(w.rows, r);
+  auto const add = [&](A rows, F columns, index_t from, double sign) {
+    if (rows.rows == 0) return;
+    convert(be, rows.transposed(), at.columns(from, rows.rows));
+    be.for_each(w.rows, rows.rows,
+                detail::scaled_factor<F, decltype(f)>{columns, f.columns(from, rows.rows), sign * scale});
+  };
+  add(a, b, 0, 1);
+  add(start_a, start_b, a.rows, -1);
+  detail::cross_products(be, w, a, start_a, cross);
   be.gemm(1.0, at.transposed(), at, 0.0, gram);
-  for (index_t first = 0; first < w.rows; first += 256) {
-    index_t const n = std::min<index_t>(256, w.rows - first);
-    scratch<B> piece(be);
-    auto const rows = piece.template matrix<double>(w.cols, n);
-    convert(be, w.row_range(first, n).transposed(), rows);
-    be.gemm(1.0, rows.transposed(), at, 0.0, cross.row_range(first, n));
-  }
+  be.gemm(1.0, f, gram, 0.0, terms);
+  be.for_each(w.rows, r, detail::norm_terms<decltype(f), decltype(cross), decltype(terms)>{f, cross, terms});
+  fold_columns(be, terms);
+  constexpr bool precise = sizeof(typename N::value_type) == sizeof(double);
   using M = matrix_view<double const, typename B::space>;
-  be.for_each(w.rows, 1, detail::row_norm<W, M, F, M, N>{w, at, b, start_b, squares, cross, gram, scale, norm});
+  be.for_each(w.rows, 1, detail::row_norm<W, M, N>{w, at, f, squares, terms, precise ? 1e-4 : 0.02, norm});
 }
 
 /// squares_j = ||W_j||^2, in double.

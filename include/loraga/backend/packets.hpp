@@ -4,14 +4,9 @@
 
 namespace loraga::eigen {
 
-// g++ remarks that a template argument loses a vector type's attributes, and takes AVX-512's undefined registers, which
-// Eigen's transposition uses, for a mistake.
+// g++ remarks that a template argument loses a vector type's attributes.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wignored-attributes"
-#ifndef __clang__
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
 
 /// Vector registers of T, by Eigen's names for them: the widest there are, or half of that.
 template <class T, bool Half = false>

@@ -31,13 +31,14 @@ class left_panels {
     for (index_t k = 0; k < a.cols; ++k)
       for (index_t i = 0; i < height; i += v::lanes) v::store(to + k * height + i, v::load(&a(i, k)));
   }
+  /// In squares of 32 bytes at most: g++ takes Eigen's transposition of wider ones for a mistake, and says so.
   template <bool Half>
   static void transpose_panel(in a, index_t height, T* to) {
-    constexpr index_t lanes = packets<T, Half>::lanes;
+    using v = packets<T, Half || packets<T>::lanes* static_cast<index_t>(sizeof(T)) == 64>;
+    constexpr index_t lanes = v::lanes;
     index_t const whole = a.cols / lanes * lanes;
     for (index_t i = 0; i < height; i += lanes) {
-      for (index_t k = 0; k < whole; k += lanes)
-        packets<T, Half>::transpose(&a(i, k), a.row_stride, to + k * height + i, height);
+      for (index_t k = 0; k < whole; k += lanes) v::transpose(&a(i, k), a.row_stride, to + k * height + i, height);
       for (index_t k = whole; k < a.cols; ++k)
         for (index_t q = i; q < i + lanes; ++q) to[k * height + q] = a(q, k);
     }

@@ -35,8 +35,8 @@ struct many_ranks {
 ///         V so far; M is the estimate so far plus every rank's weight*dY*XT
 /// loss    that of incremental_gradient over micro-batches of all ranks together; to rounding nothing more. There is no
 ///         error to feed back: M is never formed, and what falls behind `width` has nowhere to be kept
-/// cost    sends 2*(1 - 1/ranks)*(out + in)*l numbers per micro-batch and layer, l = width + max(8, width/4), and as
-///         much once more per power step; two messages per bucket
+/// cost    sends 2*(1 - 1/ranks)*(out + in)*l numbers per micro-batch and layer, l = width + max(16, 3*width/16),
+///         and half as much once more per power step; three messages per bucket, one of them of two numbers per layer
 /// memory  the estimate, on every rank; copies of dY and X of the layers of one bucket
 /// source  as incremental_gradient; the products' sums as in PowerSGD (arXiv:1905.13727) and Dion (arXiv:2504.05295)
 template <class C, class B, class T = float>
@@ -138,7 +138,7 @@ class streamed_gradient {
     e.layer = layer, e.tokens = tokens, e.weight = weight;
     ++waiting_;
     index_t const width = estimate_[layer].width();
-    numbers_ += (s.out + s.in) * (width + std::max<index_t>(8, width / 4));
+    numbers_ += (s.out + s.in) * (width + detail::new_directions(width));
     return views(e, s);
   }
   bool full() const { return numbers_ * static_cast<index_t>(sizeof(T)) >= bucket_.bytes; }
@@ -152,23 +152,25 @@ class streamed_gradient {
       layers += "layer " + std::to_string(at) + ": " + shape_text(s.out, s.in) + ", width " +
                 std::to_string(estimate_[at].width()) + ", power_steps " + std::to_string(options_.power_steps) +
                 ", seed " + std::to_string(options_.seed) + "\n";
-      mine.push_back(queue_[i].weight);
+      // a layer that adds nothing has one token that is zero, which no sum contains
+      mine.insert(mine.end(), {queue_[i].weight, queue_[i].weight > 0 ? static_cast<double>(queue_[i].tokens) : 0});
     }
     auto const brought = agree(be, *comm_, "streamed_gradient::flush", layers, detail::packed(mine));
+    std::vector<double> weights(waiting_, 0.0), tokens(waiting_, 0.0);
+    for (auto const& text : brought) {
+      auto const theirs = detail::unpacked<double>(text);
+      for (std::size_t i = 0; i < waiting_; ++i) weights[i] += theirs[2 * i], tokens[i] += theirs[2 * i + 1];
+    }
     using op = outer_operator<view, view, T, space>;
     using update = detail::incremental_update<B, T, op>;
     std::vector<update> updates;
     for (std::size_t i = 0; i < waiting_; ++i) {
       auto const [left, right] = views(queue_[i], sizes_[static_cast<std::size_t>(queue_[i].layer)]);
-      updates.emplace_back(estimate_[queue_[i].layer], op{left, right, queue_[i].weight, {}});
+      updates.emplace_back(estimate_[queue_[i].layer], op{left, right, queue_[i].weight, {}},
+                           std::max<index_t>(1, static_cast<index_t>(tokens[i])));
     }
     detail::many_ranks<C> const ranks{*comm_, bucket_, comm_->rank() == 0};
     detail::move_data(*comm_, [&] { update::run(be, std::span<update>(updates), ranks); });
-    std::vector<double> weights(waiting_, 0.0);
-    for (auto const& text : brought) {
-      auto const theirs = detail::unpacked<double>(text);
-      for (std::size_t i = 0; i < waiting_; ++i) weights[i] += theirs[i];
-    }
     for (std::size_t i = 0; i < waiting_; ++i)
       if (weights[i] > 0) estimate_[queue_[i].layer].note(weights[i]);
   }

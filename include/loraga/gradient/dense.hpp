@@ -33,7 +33,7 @@ void require_readable(std::span<G const* const> batch, std::string_view where) {
 struct gradient_options {
   index_t rank = 8;     ///< the adapter's r; LoRA-GA asks for 2r triplets
   index_t width = 0;    ///< triplets kept between micro-batches, the most there are to ask for; 0 means 4*rank
-  int power_steps = 0;  ///< further pairs of passes over each micro-batch, for more accuracy
+  int power_steps = 0;  ///< further passes over each micro-batch beyond two, for more accuracy
   std::uint64_t seed = 0;
 };
 

@@ -6,11 +6,14 @@ namespace loraga {
 
 /// The mean gradient as a truncated SVD that follows the micro-batches, without ever forming a gradient.
 /// math    after each micro-batch: U S VT <- the `width` leading triplets of M = U S VT + weight*dY*XT, found in the
-///         span of M*[V, random], after power_steps multiplications by M*MT
-/// loss    truncation loses a share of the energy: on the spectra of bench/results/cpu.json below 1e-2 with
+///         span of M*[V, N], where the columns of N = dY*D*XT*random look for what is new, and first at heavy tokens: D
+///         holds |dy_t|*|x_t| over its mean, within 1/4 ... 4. With power_steps = 1 in that of M*orth(MT*[U, NT]), and
+///         so on: power_steps further passes, the last of which always gives Z = MT*Q
+/// loss    truncation loses a share of the energy: on the spectra of bench/results/cpu.json below 4e-3 with
 ///         power_steps = 0 and below 2e-3 with 1, more where what lies behind `width` triplets is flat; the order of
 ///         the micro-batches changes the result by as much
-/// cost    per add_outer about 4*(width + width/4)*(out + in)*tokens operations; add_outer waits for the backend
+/// cost    per add_outer (4 + 2*power_steps)*l*(out + in)*tokens operations, l = width + max(16, 3*width/16), and about
+///         5*l^2*(out + in) for orthonormal vectors; add_outer waits for the backend
 /// memory  width*(out + in) numbers between calls
 /// source  incremental SVD after Brand 2002, with the range finder of Halko, Martinsson, Tropp 2011 warm-started at V
 template <class B, class T>

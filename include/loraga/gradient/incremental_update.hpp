@@ -1,5 +1,7 @@
 #pragma once
+#include <loraga/gradient/first_look.hpp>
 #include <loraga/svd/subspace.hpp>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -24,18 +26,31 @@ struct one_process {
 template <class B, class T, class Op>
 class incremental_update {
   using space = typename B::space;
+  using view = matrix_view<T, space>;
   using slabs = slab_view<T, space>;
   incremental_gradient<B, T>* into_;
   scaled_operator<Op> op_;
-  slabs start_, y_, q_, z_;
+  index_t tokens_;           // of all ranks together
+  index_t known_ = 0;        // columns of start_ that are directions of the estimate so far
+  bool from_left_ = false;   // the first pass is z = MT*start, else y = M*start
+  slabs start_, y_, q_, z_;  // q_ as y_
+  slabs basis_;              // y_ or q_: orthonormal
+  double start_scale_ = 1;   // that start_ was multiplied by
+  look_state<T, space> look_;
   triplet_slabs<T, space> found_{};
-  slab_view<int, space> flag_;
+  slab_view<int, space> flag_, doubt_;
   int flags_ = svd_usable, steps_ = 0;
   bool gave_up_ = false;
 
  public:
-  /// The operator's base is set by `run`.
-  incremental_update(incremental_gradient<B, T>& into, Op const& op) : into_(&into), op_{op, 1} {}
+  /// The operator's base is set by `run`. `tokens` are those of all ranks, where there are others.
+  incremental_update(incremental_gradient<B, T>& into, Op const& op, std::optional<index_t> tokens = {})
+      : into_(&into), op_{op, 1}, tokens_(tokens.value_or(tokens_of(op))) {}
+
+  /// Columns that an update of an estimate of that width multiplies with, at most.
+  static index_t columns(incremental_gradient<B, T> const& g) {
+    return std::min({g.width_ + new_directions(g.width_), g.rows_, g.cols_});
+  }
 
   /// Every estimate takes its update. `ranks` has
   ///   sum(be, views)          every view becomes the sum of all ranks'
@@ -51,14 +66,14 @@ class incremental_update {
         u.prepare(be, temporary, ranks.holds_base);
         open.push_back(&u);
       }
-    product(be, open, ranks);
+    first_pass_of(be, open, ranks);
     scale(be, open, ranks);
     factor(be, open, ranks, caution::optimistic);
     list again;
     for (auto* u : open)
       if (u->flags_ & svd_ill_conditioned) again.push_back(u);
     if (!again.empty()) {
-      product(be, again, ranks);
+      first_pass_of(be, again, ranks);
       factor(be, again, ranks, caution::safe);
     }
     for (auto* u : open) u->commit(be);
@@ -71,37 +86,72 @@ class incremental_update {
   void prepare(B& be, scratch<B>& temporary, bool base) {
     auto const& g = *into_;
     if (g.any_ && base) op_.op.base = g.state();
-    index_t const l = std::min({g.width_ + std::max<index_t>(8, g.width_ / 4), g.rows_, g.cols_});
-    // Nothing is known before the first micro-batch: look twice.
+    index_t l = columns(g);
+    l = std::min(l, g.any_ ? g.width_ + tokens_ : std::max(g.width_, tokens_));  // tokens bring no more directions
+    // Nothing is known before the first micro-batch: look three times.
     steps_ = g.any_ ? g.options_.power_steps : std::max(1, g.options_.power_steps);
+    from_left_ = steps_ % 2 == 1;
+    index_t const side = from_left_ ? g.rows_ : g.cols_;
     y_ = temporary.template slab<T>(1, g.rows_, l), q_ = temporary.template slab<T>(1, g.rows_, l);
-    z_ = temporary.template slab<T>(1, g.cols_, l), start_ = temporary.template slab<T>(1, g.cols_, l);
+    z_ = temporary.template slab<T>(1, g.cols_, l), start_ = temporary.template slab<T>(1, side, l);
     found_ = {temporary.template slab<T>(1, g.rows_, g.width_), temporary.template slab<T>(1, g.width_, 1),
               temporary.template slab<T>(1, g.cols_, g.width_)};
-    flag_ = temporary.template slab<int>(1, 1, 1);
-    fill_test_matrix(be, start_[0], stream());
+    flag_ = temporary.template slab<int>(1, 1, 1), doubt_ = temporary.template slab<int>(1, 1, 1);
+    known_ = g.any_ ? g.width_ : 0;
+    fill_test_matrix(be, start_[0].columns(known_, l - known_), stream());
     if (g.any_)
-      loraga::axpby(be, std::sqrt(static_cast<double>(g.cols_)), g.state().v, 0.0, start_[0].columns(0, g.width_));
+      loraga::axpby(be, start_length(), from_left_ ? g.state().u : g.state().v, 0.0, start_[0].columns(0, known_));
   }
+  /// Of random columns, and so that of the others.
+  double start_length() const { return std::sqrt(static_cast<double>(start_.rows)); }
+  /// What the first pass gives.
+  slabs& first() { return from_left_ ? z_ : y_; }
 
   template <class Ranks>
   static void sum(B& be, list const& some, Ranks const& ranks, slabs incremental_update::*which) {
-    std::vector<matrix_view<T, space>> views;
+    std::vector<view> views;
     for (auto* u : some) views.push_back((u->*which)[0]);
     ranks.sum(be, views);
   }
-  /// y = op*start
+  /// first() = op*start, or opT*start, where random columns look at heavy tokens first and leave out the base
   template <class Ranks>
-  static void product(B& be, list const& some, Ranks const& ranks) {
-    for (auto* u : some) u->op_.apply(be, u->start_, u->y_);
-    sum(be, some, ranks, &incremental_update::y_);
+  static void first_pass_of(B& be, list const& some, Ranks const& ranks) {
+    scratch<B> temporary(be);
+    std::vector<view> totals, results;
+    for (auto* u : some) {
+      u->begin(be, temporary);
+      totals.push_back(u->look_.total);
+      results.push_back(u->first()[0]);
+    }
+    ranks.sum(be, totals);
+    for (auto* u : some) u->end(be);
+    ranks.sum(be, results);
+  }
+  void begin(B& be, scratch<B>& temporary) {
+    double const before = op_.scale == 1 ? 1 : std::ldexp(1.0, std::ilogb(op_.scale) / 2);
+    if (before != start_scale_) loraga::axpby(be, before / start_scale_, start_[0], 0.0, start_[0]);
+    start_scale_ = before;
+    if (from_left_) look_ = begin_look(be, temporary, other_side(op_.op), start_[0], known_);
+    else look_ = begin_look(be, temporary, op_.op, start_[0], known_);
+  }
+  void end(B& be) {
+    double const alpha = op_.scale / start_scale_;
+    view const to = first()[0];
+    if (from_left_) end_look(be, other_side(op_.op), look_, known_, alpha, to);
+    else end_look(be, op_.op, look_, known_, alpha, to);
+    auto const& base = op_.op.base;
+    if (base.s.rows == 0) return;
+    auto const u = from_left_ ? base.v : base.u;
+    using R = matrix_view<T const, space>;
+    be.for_each(to.rows, known_,
+                add_scaled_columns<view, R>{u, base.s, to.columns(0, known_), op_.scale * start_length()});
   }
   /// Brings operators near norm 1, and leaves out those that are zero or not finite.
   template <class Ranks>
   static void scale(B& be, list& open, Ranks const& ranks) {
     list rest, again;
     for (auto* u : open) {
-      double const energy = u->into_->energy_of(be, u->y_[0]);
+      double const energy = u->into_->energy_of(be, u->first()[0]);
       if (!is_finite(energy)) u->into_->flags_ |= svd_not_finite;
       else if (energy == 0) loraga::fill(be, u->into_->s_.view()[0], 0);
       if (!is_finite(energy) || energy == 0) continue;
@@ -110,7 +160,7 @@ class incremental_update {
       if (u->op_.scale != 1) again.push_back(u);
     }
     open = rest;
-    if (!again.empty()) product(be, again, ranks);
+    if (!again.empty()) first_pass_of(be, again, ranks);
   }
   /// Work on this update alone. A solver that gives up in the safe way has left NaN; the others go on.
   template <class F>
@@ -122,14 +172,20 @@ class incremental_update {
       gave_up_ = true;
     }
   }
-  /// found = the leading triplets, from y
+  /// found = the leading triplets, from the first pass
   template <class Ranks>
   static void factor(B& be, list const& all, Ranks const& ranks, caution how) {
     if (all.empty()) return;
-    list some = all;
     for (auto* u : all) loraga::fill(be, u->flag_[0], 0);
-    for (int i = 0;; ++i) {
-      std::erase_if(some, [&](auto* u) { return u->steps_ <= i; });
+    list left;
+    for (auto* u : all)
+      if (u->from_left_) left.push_back(u);
+    for (auto* u : left) u->attempt(how, [&] { u->back(be, how); });
+    sum(be, left, ranks, &incremental_update::y_);
+    for (int i = 1;; ++i) {
+      list some;
+      for (auto* u : all)
+        if (u->steps_ / 2 >= i) some.push_back(u);
       if (some.empty()) break;
       for (auto* u : some)
         u->attempt(how, [&] {
@@ -142,20 +198,55 @@ class incremental_update {
     }
     for (auto* u : all)
       u->attempt(how, [&] {
-        subspace::orthonormal_twice(be, u->y_, u->q_, how, derive(u->stream(), 2), u->flag_);
-        u->op_.apply_transposed(be, u->y_, u->z_);
+        u->orthonormal_basis(be, how);
+        u->op_.apply_transposed(be, u->basis_, u->z_);
       });
     sum(be, all, ranks, &incremental_update::z_);
     std::vector<int> flags;
     for (auto* u : all) {
-      u->attempt(how, [&] {
-        subspace::solve(be, u->y_, u->z_, u->found_, how, derive(derive(u->stream(), 2), 1), u->flag_);
-        check_triplets(be, u->found_, matrix_view<double const, space>{}, 1, how, u->flag_);
-      });
+      u->attempt(how, [&] { u->solve(be, how); });
       flags.push_back(u->gave_up_ ? int{svd_not_converged} : read_scalar(be, u->flag_[0]));
     }
     ranks.join_flags(be, flags);
     for (std::size_t i = 0; i < all.size(); ++i) all[i]->flags_ = flags[i];
+  }
+  /// y = op*orth(z), after a first pass from the left
+  void back(B& be, caution how) {
+    scratch<B> temporary(be);
+    auto const q = temporary.template slab<T>(1, z_.rows, z_.cols);
+    orthonormal_pass(be, z_, q, first_pass(z_.cols), how, derive(stream(), 1), flag_);
+    op_.apply(be, q, y_);
+  }
+  /// basis = orth(y), by one pass where that is enough.
+  void orthonormal_basis(B& be, caution how) {
+    basis_ = q_;
+    if (how == caution::optimistic) {
+      loraga::fill(be, doubt_[0], 0);
+      cholesky_qr(be, y_, q_, only_pass(), doubt_);
+      if (read_scalar(be, doubt_[0]) == 0) return;
+    }
+    subspace::orthonormal_twice(be, y_, q_, how, derive(stream(), 2), flag_);
+    basis_ = y_;
+  }
+  /// found = the triplets within the basis, looked at. V is orthonormalised where it did not come out so.
+  void solve(B& be, caution how) {
+    auto const check = [&](slab_view<int, space> flag) {
+      check_triplets(be, found_, matrix_view<double const, space>{}, 1, how, flag);
+    };
+    auto const random = derive(derive(stream(), 2), 1);
+    if (how == caution::safe) {
+      subspace::solve(be, basis_, z_, found_, how, random, flag_);
+      return check(flag_);
+    }
+    subspace::solve_raw(be, basis_, z_, found_, random, flag_);
+    loraga::fill(be, doubt_[0], 0);
+    check(doubt_);
+    if (read_scalar(be, doubt_[0]) == 0) return;
+    scratch<B> temporary(be);
+    auto const raw = temporary.template slab<T>(1, found_.v.rows, found_.v.cols);
+    be.copy(found_.v[0], raw[0]);
+    orthonormal_pass(be, raw, found_.v, repeated_pass(), how, derive(random, 2), flag_);
+    check(flag_);
   }
   void commit(B& be) {
     auto& g = *into_;

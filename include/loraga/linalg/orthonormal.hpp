@@ -24,6 +24,8 @@ inline pivot_limits first_pass(index_t columns) {
 /// did not work, or that the block lay mostly in the space it was just cleaned of. Rounding then grows by
 /// 1/sqrt(pivot).
 inline pivot_limits repeated_pass() { return {0, 0.5}; }
+/// The limits of a pass that needs no second one: rounding grew by at most 10, and columns are orthonormal to 1e-6.
+inline pivot_limits only_pass() { return {1e-2, 0}; }
 
 /// One CholeskyQR pass over a batch.
 /// math    S = YT*Y in double, S = RT*R, Q = Y*R^-1; columns keep their order

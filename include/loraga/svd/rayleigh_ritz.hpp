@@ -66,6 +66,28 @@ struct normalise_ritz_vectors {
 
 }  // namespace detail
 
+/// As rayleigh_ritz, but V as it comes: unit columns, orthonormal to about eps*s_1/s_i, and random where s is 0.
+template <Backend B, class T, class Left, class Right>
+void raw_ritz(B& be, slab_view<double, typename B::space> gram, triplet_slabs<T, typename B::space> out,
+              random_stream stream, slab_view<int, typename B::space> flags, Left const& left, Right const& right) {
+  scratch<B> temporary(be);
+  index_t const l = gram.cols, k = out.s.rows, n = out.v.rows, count = gram.count;
+  auto const values = temporary.template slab<double>(count, l, 1);
+  be.eigh_batched(gram, k, values, flags);
+  auto const w = temporary.template slab<T>(count, l, k);
+  for (index_t b = 0; b < count; ++b) convert(be, gram[b].columns(0, k), w[b]);
+  left(w, out.u);
+  right(w, out.v);
+
+  auto const inverse = temporary.template matrix<T>(k * count, 1);
+  using V = matrix_view<T, typename B::space>;
+  be.for_each(k, count,
+              detail::ritz_values<matrix_view<double, typename B::space>, V, V>{
+                  values.side_by_side(), out.s.side_by_side(), inverse, k,
+                  static_cast<double>(std::numeric_limits<T>::epsilon())});
+  be.for_each(n, k * count, detail::normalise_ritz_vectors<V, V>{out.v.side_by_side(), inverse, derive(stream, 1)});
+}
+
 /// The triplets of A within a subspace, from the Gram matrix of its image.
 /// `left(w, u)` writes Q*w to u, `right(w, v)` writes Z*w to v; gram is destroyed. Directions with
 /// s <= max(eps, 1.5e-8)*s_1*sqrt(l) are rounding: s becomes 0 and v is completed to an orthonormal set.
@@ -75,22 +97,8 @@ void rayleigh_ritz(B& be, slab_view<double, typename B::space> gram, triplet_sla
                    caution how, random_stream stream, slab_view<int, typename B::space> flags, Left const& left,
                    Right const& right) {
   scratch<B> temporary(be);
-  index_t const l = gram.cols, k = out.s.rows, n = out.v.rows, count = gram.count;
-  auto const values = temporary.template slab<double>(count, l, 1);
-  be.eigh_batched(gram, k, values, flags);
-  auto const w = temporary.template slab<T>(count, l, k);
-  for (index_t b = 0; b < count; ++b) convert(be, gram[b].columns(0, k), w[b]);
-  left(w, out.u);
-  auto const raw = temporary.template slab<T>(count, n, k);
-  right(w, raw);
-
-  auto const inverse = temporary.template matrix<T>(k * count, 1);
-  using V = matrix_view<T, typename B::space>;
-  be.for_each(k, count,
-              detail::ritz_values<matrix_view<double, typename B::space>, V, V>{
-                  values.side_by_side(), out.s.side_by_side(), inverse, k,
-                  static_cast<double>(std::numeric_limits<T>::epsilon())});
-  be.for_each(n, k * count, detail::normalise_ritz_vectors<V, V>{raw.side_by_side(), inverse, derive(stream, 1)});
+  auto const raw = temporary.template slab<T>(gram.count, out.v.rows, out.s.rows);
+  raw_ritz(be, gram, triplet_slabs<T, typename B::space>{out.u, out.s, raw}, stream, flags, left, right);
   // Nearly orthonormal already, unless many columns were completed: one pass is enough, and says if it was not.
   orthonormal_pass(be, raw, out.v, repeated_pass(), how, derive(stream, 2), flags);
 }

@@ -69,18 +69,36 @@ struct subspace {
   static void solve(B& be, slab_view<T, typename B::space> y, slab_view<T, typename B::space> z,
                     triplet_slabs<T, typename B::space> out, caution how, random_stream stream,
                     slab_view<int, typename B::space> flags) {
-    scratch<B> temporary(be);
-    auto const s = temporary.template slab<double>(y.count, y.cols, y.cols);
-    be.gram_batched(z, s);
-    rayleigh_ritz(
-        be, s, out, how, stream, flags, [&](auto const& w, auto const& u) { be.gemm_batched(1.0, y, w, 0.0, u); },
-        [&](auto const& w, auto const& v) { be.gemm_batched(1.0, z, w, 0.0, v); });
+    within(be, y, z, [&](auto const& s, auto const& left, auto const& right) {
+      rayleigh_ritz(be, s, out, how, stream, flags, left, right);
+    });
+  }
+  /// The same with V as it comes: see raw_ritz.
+  template <Backend B, class T>
+  static void solve_raw(B& be, slab_view<T, typename B::space> y, slab_view<T, typename B::space> z,
+                        triplet_slabs<T, typename B::space> out, random_stream stream,
+                        slab_view<int, typename B::space> flags) {
+    within(be, y, z, [&](auto const& s, auto const& left, auto const& right) {
+      raw_ritz(be, s, out, stream, flags, left, right);
+    });
   }
 
   /// One matrix shown `count` times.
   template <class T, class Space>
   static slab_view<T, Space> repeated(slab_view<T, Space> one, index_t count) {
     return {one.data, count, one.rows, one.cols, one.row_stride, one.col_stride, 0};
+  }
+
+ private:
+  /// ritz(gram, left, right) with what rayleigh_ritz takes.
+  template <Backend B, class T, class Ritz>
+  static void within(B& be, slab_view<T, typename B::space> y, slab_view<T, typename B::space> z, Ritz const& ritz) {
+    scratch<B> temporary(be);
+    auto const s = temporary.template slab<double>(y.count, y.cols, y.cols);
+    be.gram_batched(z, s);
+    ritz(
+        s, [&](auto const& w, auto const& u) { be.gemm_batched(1.0, y, w, 0.0, u); },
+        [&](auto const& w, auto const& v) { be.gemm_batched(1.0, z, w, 0.0, v); });
   }
 };
 
