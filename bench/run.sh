@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
 # Benchmarks; each sets up what it needs and writes its record to bench/results.
-#   bench/run.sh cpu       truncated SVDs and the streaming estimate against torch.svd_lowrank (about 15 minutes);
-#                          --threads N, --ranks R... narrow it down; --against COMMIT, as the first of them, builds that
-#                          commit too and lets it take turns: how much faster or slower are we now?
+#   bench/run.sh cpu       truncated SVDs and the streaming estimate against torch.svd_lowrank, bare products against MKL's
+#                          and the machine's floor; torch of PyPI (MKL) and of Debian (OpenBLAS) (about half an hour);
+#                          --threads N, --ranks R..., --no-products, --products-only narrow it down, --results FOLDER writes
+#                          elsewhere; --against COMMIT, as the first of them, builds that commit too and lets it take turns:
+#                          how much faster or slower are we now?
+#   bench/run.sh adapters  forward, backward and optimiser step of LoRA, DoRA and AdaLoRA against torch autograd and PEFT's
+#                          layers, and against memory's and arithmetic's floors (20 minutes); --threads N, --shapes OUTxIN...,
+#                          --ranks R..., --methods M..., --result FILE narrow it down
+#   bench/run.sh training  whole training steps of all-MiniLM-L6-v2 (LoRA and full) and of a language model against PEFT on the
+#                          same batches: the same losses first, then tokens per second and peak memory (half an hour);
+#                          --threads N..., --models M..., --rounds N, --result FILE narrow it down
 #   bench/run.sh io        writing safetensors against cp, and what opening a file of 10 GB costs (a minute, 3 GB of disk)
 #   bench/run.sh experts   files of 40,000 tensors against the Python package, and loraga_adapter on them (two minutes)
 #   bench/run.sh evidence  every method of the paper on real text, the record behind docs/evidence.md (about 3 hours on two
@@ -31,7 +39,8 @@ build_bench() {
 case $what in
   cpu)
     need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev dataset-fashion-mnist \
-      python3-numpy python3-scipy python3-torch libopenblas0-pthread gnuplot-nox
+      python3 python3-venv python3-numpy python3-scipy python3-matplotlib python3-torch libopenblas0-pthread
+    need_venv build/interop-venv tests/interop/requirements.txt
     unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE  # they would slow the peer down
     against=()
     if [[ ${1:-} == --against ]]; then
@@ -40,15 +49,41 @@ case $what in
       cmake -S build/against -B build/against/build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OFF \
         -DLORAGA_BUILD_BENCH=ON > build/against.configure.log || { cat build/against.configure.log; exit 1; }
       cmake --build build/against/build --target svd_server
-      against=(--before build/against/build/bench/svd_server --before-name "$commit")
+      # today's program on that commit's headers, for it may be older than the program
+      g++ -std=c++20 -O3 -DNDEBUG -march=native -mtune=generic -w -Ibuild/against/include -isystem /usr/include/eigen3 \
+        bench/cpu/products.cpp -o build/against/products -pthread
+      against=(--before build/against/build/bench/svd_server --before-products build/against/products --before-name "$commit")
       shift 2
     fi
-    build_bench svd_server real_gradients
+    build_bench svd_server real_gradients products
     bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist build/fashion-mnist
     $build/bench/real_gradients build/fashion-mnist build build/spectra/real
-    /usr/bin/python3 bench/cpu/compare.py --server $build/bench/svd_server --work build/spectra \
-      --result $results/cpu.json "${against[@]}" "$@"
-    gnuplot -e "data='build/spectra/ratios.csv'; out='$results/cpu.png'; cores='$(nproc)'" bench/cpu/ratios.gp ;;
+    /usr/bin/python3 bench/cpu/compare.py --server $build/bench/svd_server --products $build/bench/products --work build/spectra \
+      --peer pypi=build/interop-venv/bin/python --peer debian=/usr/bin/python3 --results $results "${against[@]}" "$@" ;;
+  adapters)
+    need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev python3 python3-venv python3-matplotlib
+    need_venv build/interop-venv tests/interop/requirements.txt
+    build_bench adapter_server
+    record=$results/adapters.json
+    before=
+    for word in "$@"; do
+      [[ $before != --result ]] || record=$word
+      before=$word
+    done
+    build/interop-venv/bin/python bench/adapters/compare.py --server $build/bench/adapter_server --work build/bench-adapters \
+      --result $record "$@"
+    /usr/bin/python3 bench/adapters/picture.py $record ${record%.json}.png ;;
+  training)
+    need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libicu-dev python3 python3-pip python3-venv \
+      python3-matplotlib unzip dict-foldoc
+    need_venv build/interop-venv tests/interop/requirements.txt
+    for set in minilm vader smollm2; do bash examples/data/fetch.sh $set build/$set; done
+    bash examples/data/unpack_foldoc.sh /usr/share/dictd build/foldoc
+    build_bench encoder_server step_server
+    build/interop-venv/bin/python bench/training/run.py --encoder-server $build/bench/encoder_server \
+      --step-server $build/bench/step_server --encoder build/minilm --snippets build/vader/movieReviewSnippets_GroundTruth.txt \
+      --language-model build/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --dictionary build/foldoc/foldoc.dict \
+      --python build/interop-venv/bin/python --work build/bench-training --result $results/training.json "$@" ;;
   evidence)
     device=cpu release=release report=yes train=yes before=
     for word in "$@"; do
@@ -110,6 +145,6 @@ case $what in
     need_packages g++ libeigen3-dev python3
     /usr/bin/python3 bench/compile/measure.py --result $results/compile.json "$@" ;;
   *)
-    sed -n '2,15s/^# \{0,1\}//p' "$0"
+    sed -n '2,/^set /s/^# \{0,1\}//p' bench/run.sh
     [[ $what == help || $what == --help ]] ;;
 esac

@@ -121,7 +121,7 @@ class Bench:
         self.tell(tokens, tokens)
         sides = self.sides(lambda seed: ("stream", rank, MICRO, seed),
                            {"incremental": lambda seed: ("stream", rank, 0, power, MICRO, seed)})
-        limit = 1e-2 if power == 0 else 2e-3  # what loraga/gradient/incremental.hpp promises
+        limit = 4e-3 if power == 0 else 2e-3  # what loraga/gradient/incremental.hpp promises
         extra = {"tokens": read_matrices(path + ".x")[0].shape[1], "micro_batch": MICRO}
         self.measure(f"stream-{g.shape[0]}x{g.shape[1]}-r{rank}-power{power}", [(g, np.load(path + ".npy"))], 2 * rank,
                      sides, {"incremental": lambda _: limit}, extra)
