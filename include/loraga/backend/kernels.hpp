@@ -3,11 +3,11 @@
 // loraga::cpu_compiled defines, it is declared here and lies in that library, and no header of Eigen is read.
 #ifdef LORAGA_CPU_COMPILED
 #include <loraga/backend/packing.hpp>
+#include <loraga/backend/product_tile.hpp>
 #include <loraga/core/view.hpp>
 
 namespace loraga::eigen {
 
-enum class wanted { all, lower };
 template <class T>
 void multiply(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b, T beta,
               matrix_view<T, host_space> c, packing& memory, wanted part);

@@ -6,10 +6,6 @@
 
 namespace loraga::eigen {
 
-/// Which part of a product is wanted: all of it, or what is needed of a symmetric one (tiles that lie above the
-/// diagonal are then left as they were).
-enum class wanted { all, lower };
-
 /// c = alpha*a*b + beta*c on one thread, in tiles that stay in registers. Rows go along registers; the right operand's
 /// numbers are spread over one each. The left operand is copied into panels. The right one is copied as well where that
 /// pays, or read where it lies if its columns are contiguous, so that a large one passes the caches once. Sums run over
@@ -153,13 +149,20 @@ class host_product {
 /// row or column; columns of c are contiguous.
 template <class T>
 void multiply(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b, T beta,
-              matrix_view<T, host_space> c, packing& memory, wanted part = wanted::all) {
+              matrix_view<T, host_space> c, packing& memory, wanted part) {
   if (c.rows == 0 || c.cols == 0) return;
   if (c.row_stride != 1 && c.rows > 1)
     return multiply<T>(alpha, b.transposed(), a.transposed(), beta, c.transposed(), memory, part);
   if (a.cols > 0) return host_product<T>::run(alpha, a, b, beta, c, part, memory);
   for (index_t j = 0; j < c.cols; ++j)
     for (index_t i = 0; i < c.rows; ++i) c(i, j) = beta == T(0) ? T(0) : beta * c(i, j);
+}
+
+/// The same, all of it.
+template <class T>
+void multiply(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b, T beta,
+              matrix_view<T, host_space> c, packing& memory) {
+  multiply<T>(alpha, a, b, beta, c, memory, wanted::all);
 }
 
 /// Memory that `multiply` may take for a rows x cols result, whatever the layouts.

@@ -4,6 +4,14 @@
 
 namespace loraga {
 
+namespace eigen {
+
+/// Which part of a product is wanted: all of it, or what is needed of a symmetric one (tiles that lie above the
+/// diagonal are then left as they were).
+enum class wanted { all, lower };
+
+}  // namespace eigen
+
 /// In which order a product takes its operands. Rows of its result go along vector registers: the left operand is
 /// copied into panels of them, the right one's numbers are spread over one register each.
 struct product_order {
