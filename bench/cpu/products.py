@@ -19,7 +19,7 @@ from servers import Peer, Server, settle
 SIZE, SQUARE = 4096, 2048
 WIDTHS = [8, 12, 16, 24, 32, 48, 64, 96, 128, 256]
 SPREADS = [0, 16]  # added to the leading dimension: columns 4096 numbers apart share cache sets, each a page of its own
-TURNS, RUNS = 7, 3
+TURNS, RUNS = 5, 3
 TOLERANCE = 1e-6
 
 

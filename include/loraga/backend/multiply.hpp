@@ -32,7 +32,7 @@ class host_product {
       tile_shape const tile = many_registers ? tile_shape{3, 8} : thirds ? tile_shape{3, 4} : tile_shape{2, 6};
       return {order, std::min(std::max<index_t>(cached / std::max<index_t>(rows, 16), 256), depth), rows, false, tile};
     }
-    index_t const block = columns <= 32 ? 32 : columns <= product_order::few ? 64 : 256;
+    index_t const block = columns < 32 ? 32 : columns <= product_order::few ? 64 : 256;
     tile_shape const tile{3, many_registers ? 8 : 4};
     return {order, std::min(block, depth), std::min(rows, 30 * lanes), order.streams_left && columns <= tile.columns,
             tile};
