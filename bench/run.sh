@@ -55,10 +55,11 @@ case $what in
       against=(--before build/against/build/bench/svd_server --before-products build/against/products --before-name "$commit")
       shift 2
     fi
-    build_bench svd_server real_gradients products
+    build_bench svd_server svd_profile real_gradients products
     bash examples/data/unpack.sh /usr/share/datasets/fashion-mnist build/fashion-mnist
     $build/bench/real_gradients build/fashion-mnist build build/spectra/real
-    /usr/bin/python3 bench/cpu/compare.py --server $build/bench/svd_server --products $build/bench/products --work build/spectra \
+    /usr/bin/python3 bench/cpu/compare.py --server $build/bench/svd_server --products $build/bench/products \
+      --profile $build/bench/svd_profile --work build/spectra \
       --peer pypi=build/interop-venv/bin/python --peer debian=/usr/bin/python3 --results $results "${against[@]}" "$@" ;;
   adapters)
     need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev python3 python3-venv python3-matplotlib

@@ -15,6 +15,7 @@ import argparse
 import glob
 import json
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -77,10 +78,20 @@ def estimates(args, counts):
     return result, misses
 
 
+def profile(args):
+    """Where an SVD's time goes, on one thread, for the flattest spectrum."""
+    matrices = [os.path.join(args.work, f"pl05-{m}x{n}") for m, n in SHAPES]
+    path = os.path.join(args.results, "svd_profile.json")
+    with open(path, "w") as out:
+        subprocess.run([args.profile, "5", *matrices], stdout=out, check=True)
+    print("written to", path)
+
+
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", required=True, help="the program svd_server")
     parser.add_argument("--products", required=True, help="the program products")
+    parser.add_argument("--profile", required=True, help="the program svd_profile")
     parser.add_argument("--peer", action="append", required=True, metavar="NAME=PYTHON", help="a Python that has torch")
     parser.add_argument("--before", help="svd_server of another commit, to take turns with")
     parser.add_argument("--before-products", help="that commit's program products")
@@ -119,6 +130,7 @@ def main():
         record, missed = estimates(args, counts)
         misses += missed
         write({**top, **record}, os.path.join(args.results, "cpu"), pictures.ratios)
+        profile(args)
     if misses:
         sys.exit("gate missed: " + ", ".join(misses))
 

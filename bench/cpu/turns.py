@@ -12,7 +12,7 @@ from servers import Peer, settle
 MICRO = 512  # tokens per micro-batch of the streaming rows
 BEFORE = " before"
 JUDGED = 3  # rounds
-SECONDS = 4  # a case's, after five rounds
+SECONDS = 3  # a case's, after five rounds
 
 
 def judge(batch, factors, k):

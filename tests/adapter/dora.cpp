@@ -332,3 +332,20 @@ TEST_CASE("a chain of layers is right when each base goes on with what backward 
           Approx(difference(moved, j, 1, [&] { test::upload_to<double>(be, moved, x[0].view()); })).epsilon(1e-6));
   }
 }
+
+TEST_CASE("a frozen pair that has not moved leaves dX alone, to the last bit, in wide layers too", "[adapter]") {
+  auto be = test::make_backend();
+  index_t const out = 1500, in = 80, tokens = 300, r = 64;
+  dora<float, test::backend> ad(be, out, in, r, rank_stable_scaling{4});
+  test::upload_to<float>(be, test::random(r, in, 1), ad.a());
+  test::upload_to<float>(be, test::random(out, r, 2), ad.b());
+  test::freeze(be, ad);
+  auto dw = upload<float>(be, host(out, in)), dx = upload<float>(be, test::random(in, tokens, 4)),
+       y = upload<float>(be, test::random(out, tokens, 5)), dy = upload<float>(be, test::random(out, tokens, 6)),
+       grad = upload<float>(be, host(in, tokens));
+  fill(be, dw.view(), 1);
+  decltype(ad)::tape t;
+  ad.forward(be, dw.view(), dx.view(), read_only(y.view()), y.view(), t);
+  (void)ad.backward(be, dw.view(), dx.view(), dy.view(), t, 0.0, grad.view());
+  CHECK(test::norm(download(be, grad.view())) == 0);
+}

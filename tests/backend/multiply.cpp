@@ -46,6 +46,22 @@ TEMPLATE_TEST_CASE("a product without terms is beta times what was there", "[bac
   for (double const beta : {0.0, 1.0, 0.5}) try_layouts<TestType>(5, 4, 0, beta);
 }
 
+TEST_CASE("a single row may have any strides", "[backend]") {
+  eigen::packing memory;
+  std::vector<float> a{2, 3}, b(1000), c(200);
+  for (std::size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i);
+  matrix_view<float, host_space> const column(a.data(), 2, 1, 1, 2), row(b.data(), 1, 100, 900, 9);
+  for (auto const& [row_stride, col_stride] : {std::pair{1, 2}, {100, 1}}) {
+    matrix_view<float, host_space> const result(c.data(), 2, 100, row_stride, col_stride);
+    eigen::multiply<float>(1, column, row, 0, result, memory);
+    for (index_t j = 0; j < 100; ++j)
+      for (index_t i = 0; i < 2; ++i)
+        if (result(i, j) != a[static_cast<std::size_t>(i)] * static_cast<float>(9 * j)) FAIL(i << ", " << j);
+    eigen::multiply<float>(1, row.transposed(), column.transposed(), 0, result.transposed(), memory);
+    for (index_t j = 0; j < 100; ++j) CHECK(result(1, j) == 3 * static_cast<float>(9 * j));
+  }
+}
+
 TEST_CASE("the lower part of a symmetric product is its lower triangle at least", "[backend]") {
   cpu be(1);
   eigen::packing memory;

@@ -111,22 +111,28 @@ class lora_passes : public low_rank_factors<T, B> {
     auto const h = t.h.view().columns(0, t.tokens);
     scratch<B> temporary(be);
     auto const dh = temporary.template matrix<compute>(this->rank(), x.cols);
-    if constexpr (std::is_same_v<Before, nothing>) be.gemm(s, b.transposed(), dy, 0.0, dh);
-    else
-      over_tokens(be, dy.rows, x.cols, [&](B& worker, index_t first, index_t n) {
-        before(worker, first, n);
-        worker.gemm(s, b.transposed(), dy.columns(first, n), 0.0, dh.columns(first, n));
-      });
+    constexpr bool by_blocks = !std::is_same_v<Before, nothing>;
+    if constexpr (by_blocks) to_rank_by_blocks(be, b, dy, dh, before);
+    else be.gemm(s, b.transposed(), dy, 0.0, dh);
     be.gemm(s, dy, h.transposed(), 1.0, db);
     auto const add_to_a = [&](auto input) { be.gemm(1.0, dh, input.transposed(), 1.0, this->factors_.da); };
     if (t.dropped) add_to_a(dropped(be, temporary, x, t));
     else add_to_a(x);
-    backward_inputs(be, dh, dy, t, beta, dx);
+    backward_inputs<by_blocks>(be, dh, dy, t, beta, dx);
     t.used = true;
   }
+  /// dh = s*bT*dY, block by block, each after before(backend, first, n).
+  template <class F, class Y, class H, class Before>
+  void to_rank_by_blocks(B& be, F b, Y dy, H dh, Before const& before) {
+    over_tokens(be, dy.rows, dy.cols, [&](B& worker, index_t first, index_t n) {
+      before(worker, first, n);
+      worker.gemm(this->scale_, b.transposed(), dy.columns(first, n), 0.0, dh.columns(first, n));
+    });
+  }
 
-  /// dX = beta*dX + AT*dH through the mask, minus the frozen start's share. An empty dX is skipped.
-  template <class H, class Y, class D>
+  /// dX = beta*dX + AT*dH through the mask, minus the frozen start's share. An empty dX is skipped. ByBlocks: dH was
+  /// formed so, and the start's must be, for products of equal numbers to be equal to the last bit.
+  template <bool ByBlocks = false, class H, class Y, class D>
   void backward_inputs(B& be, H dh, Y dy, tape& t, double beta, D dx) {
     if (dx.rows * dx.cols == 0) return;
     double const s = this->scale_;
@@ -135,7 +141,8 @@ class lora_passes : public low_rank_factors<T, B> {
     auto const a0t = this->start_a().transposed();
     bool const paired = this->paired();
     auto const dh0 = paired ? rest.template matrix<compute>(this->rank(), dy.cols) : dh;
-    if (paired) be.gemm(s, this->start_b().transposed(), dy, 0.0, dh0);
+    if (paired && ByBlocks) to_rank_by_blocks(be, this->start_b(), dy, dh0, nothing{});
+    else if (paired) be.gemm(s, this->start_b().transposed(), dy, 0.0, dh0);
     if (t.dropped) {
       auto const through = rest.template matrix<compute>(this->in(), dy.cols);
       be.gemm(1.0, at, dh, 0.0, through);

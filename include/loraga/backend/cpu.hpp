@@ -134,7 +134,8 @@ class cpu {
 
   /// math    c = alpha*a*b + beta*c, sums in compute_t of c's type, rounded to it once
   /// errors  shape_error for shapes that do not fit or views without a unit stride; alias_error if c overlaps a or b
-  /// cost    2*rows*cols*depth operations; scratch for operands and results whose type is not the compute type
+  /// cost    2*rows*cols*depth operations; scratch for operands and results whose type is not the compute type, and up
+  ///         to four times the result where its sums are cut
   template <ViewIn<space> A, ViewIn<space> Bv, MutableViewIn<space> C>
   void gemm(double alpha, A a, Bv b, double beta, C c) {
     // From here on only element types matter: fewer instantiations, less to compile.
@@ -239,7 +240,7 @@ void cpu::product(double alpha, matrix_view<TA const, space> a, matrix_view<TB c
   scratch<cpu> temporary(*this);
   auto const wide_a = widened<T, TA>(temporary, a);
   auto const wide_b = widened<T, TB>(temporary, b);
-  auto const cut = product_tile_of(c.rows, c.cols, a.cols, a.row_stride == 1 || a.rows == 1, b.row_stride == 1);
+  auto const cut = product_tile_of(c.rows, c.cols, a.cols, runs_down(a), runs_down(b));
   bool const spread = c.rows * c.cols * a.cols >= worth_threads * 8;
   if (spread) reserve_packing<T>(cut, c.rows, c.cols);
   index_t const down = (c.rows + cut.rows - 1) / cut.rows, across = (c.cols + cut.cols - 1) / cut.cols;
@@ -295,7 +296,8 @@ void cpu::gram(matrix_view<T const, space> y, matrix_view<double, space> s) {
   if (spread) reserve_packing<double>({l, l, std::min(tile, y.rows)}, l, l);
   parallel(tasks, spread, [&](index_t t, int worker) {
     index_t const begin = y.rows * t / tasks, last = y.rows * (t + 1) / tasks;
-    for (index_t first = begin; first < last; first += tile) {
+    index_t first = begin;
+    do {  // without rows, too: that writes zeros
       index_t const rows = std::min(tile, last - first);
       matrix_view<double const, space> piece;
       if constexpr (std::is_same_v<T, double>) {
@@ -307,7 +309,8 @@ void cpu::gram(matrix_view<T const, space> y, matrix_view<double, space> s) {
       }
       eigen::multiply<double>(1.0, piece.transposed(), piece, first == begin ? 0.0 : 1.0, parts[t],
                               packing_[static_cast<std::size_t>(worker)], eigen::wanted::lower);
-    }
+      first += tile;
+    } while (first < last);
   });
   for (index_t j = 0; j < l; ++j)
     for (index_t i = j; i < l; ++i) {

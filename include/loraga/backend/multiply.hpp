@@ -133,7 +133,7 @@ class host_product {
     return static_cast<std::size_t>(most) * sizeof(T);
   }
   static void run(T alpha, in a, in b, T beta, out c, wanted part, packing& memory) {
-    plan const p = plan_for(c.rows, c.cols, a.cols, runs_down<T>(a), b.row_stride == 1);
+    plan const p = plan_for(c.rows, c.cols, a.cols, runs_down(a), runs_down(b));
     T* const space = reinterpret_cast<T*>(memory.at_least(bytes(c.rows, c.cols, a.cols)));
     if (!p.order.swapped) return blocks(p, alpha, a, b, beta, c, part, space);
     index_t const used = left_size(p) + right_size(p, c.rows);
@@ -146,13 +146,13 @@ class host_product {
 };
 
 /// c = alpha*a*b + beta*c; beta = 0 does not read c. a and b have a unit stride either way, unless they are a single
-/// row or column; columns of c are contiguous.
+/// row or column; so has c.
 template <class T>
 void multiply(T alpha, matrix_view<T const, host_space> a, matrix_view<T const, host_space> b, T beta,
               matrix_view<T, host_space> c, packing& memory, wanted part) {
   if (c.rows == 0 || c.cols == 0) return;
   if (c.row_stride != 1 && c.rows > 1)
-    return multiply<T>(alpha, b.transposed(), a.transposed(), beta, c.transposed(), memory, part);
+    return multiply<T>(alpha, b.transposed(), a.transposed(), beta, c.transposed(), memory, wanted::all);
   if (a.cols > 0) return host_product<T>::run(alpha, a, b, beta, c, part, memory);
   for (index_t j = 0; j < c.cols; ++j)
     for (index_t i = 0; i < c.rows; ++i) c(i, j) = beta == T(0) ? T(0) : beta * c(i, j);

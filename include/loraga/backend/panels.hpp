@@ -1,17 +1,12 @@
 #pragma once
 #include <algorithm>
+#include <loraga/backend/product_tile.hpp>
 #include <loraga/backend/register_tile.hpp>
 #include <loraga/core/view.hpp>
 
 // Operands of a product, copied into the order in which registers take them.
 
 namespace loraga::eigen {
-
-/// Whether columns are contiguous; else rows are. A single row counts as columns of one.
-template <class T>
-bool runs_down(matrix_view<T const, host_space> v) {
-  return v.row_stride == 1 || v.rows == 1;
-}
 
 /// Rows that panels of `most` registers take for so many rows, padding included.
 template <class T>
@@ -48,7 +43,7 @@ class left_panels {
     if (a.rows < height) {
       for (index_t k = 0; k < a.cols; ++k)
         for (index_t i = 0; i < height; ++i) to[k * height + i] = i < a.rows ? a(i, k) : T(0);
-    } else if (runs_down<T>(a)) {
+    } else if (runs_down(a)) {
       half ? copy_panel<true>(a, height, to) : copy_panel<false>(a, height, to);
     } else {
       half ? transpose_panel<true>(a, height, to) : transpose_panel<false>(a, height, to);
@@ -71,7 +66,7 @@ class left_panels {
  public:
   static void pack(in a, int most, T* to) {
     index_t first = 0;
-    if (runs_down<T>(a)) {
+    if (runs_down(a)) {
       index_t const height = most * packets<T>::lanes, panels = a.rows / height;
       most == 3 ? copy_columns<3>(a, panels, to) : copy_columns<2>(a, panels, to);
       first = panels * height;

@@ -4,6 +4,12 @@
 
 namespace loraga {
 
+/// Whether a view's columns are contiguous; else its rows are. A single row counts as columns of one.
+template <class V>
+bool runs_down(V const& v) {
+  return v.row_stride == 1 || v.rows == 1;
+}
+
 namespace eigen {
 
 /// Which part of a product is wanted: all of it, or what is needed of a symmetric one (tiles that lie above the
@@ -22,7 +28,7 @@ struct product_order {
   bool in_place;      ///< the right operand is large and its columns are contiguous: it is read where it lies
   bool streams_left;  ///< the left operand is large and its columns are contiguous: it passes by once
 
-  /// down: columns of an operand are contiguous, else its rows are.
+  /// down: columns of an operand are contiguous (see runs_down), else its rows are.
   static product_order of(index_t rows, index_t cols, bool a_down, bool b_down) {
     bool const tall = cols < rows && cols <= few, flat = rows < cols && rows <= few;
     bool const swapped = (tall && !a_down) || (flat && !b_down);

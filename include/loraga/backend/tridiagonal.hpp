@@ -202,7 +202,7 @@ class tridiagonal_form {
       loops::symmetric_times(from, n, s_.data, s_.col_stride, column, image);
       loops::dots(rows, j, w + from, height, column + from, overlaps);
       loops::dots(rows, j, v + from, height, column + from, overlaps + panel);
-      for (index_t p = 0; p < 2 * panel; ++p) overlaps[p] = -overlaps[p];
+      for (index_t p = 0; p < j; ++p) overlaps[p] = -overlaps[p], overlaps[panel + p] = -overlaps[panel + p];
       loops::add(rows, j, overlaps, v + from, height, image + from);
       loops::add(rows, j, overlaps + panel, w + from, height, image + from);
       T along;

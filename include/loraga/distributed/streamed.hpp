@@ -31,13 +31,14 @@ struct many_ranks {
 /// instead of gradients: after each micro-batch every rank has the estimate that model_gradient would have of all
 /// ranks' micro-batches side by side. Each rank feeds every layer once per micro-batch, in the same order of layers; a
 /// rank without data calls add_nothing. Layers wait in a queue until a bucket is full; `flush` ends a micro-batch.
-/// math    Y = sum_ranks M_rank*[V, random], Q = orth(Y), Z = sum_ranks M_rankT*Q: power iteration, warm-started at the
-///         V so far; M is the estimate so far plus every rank's weight*dY*XT
+/// math    that of incremental_gradient, whose products are sums over ranks: each adds its weight*dY*XT, and one of them
+///         the estimate so far
 /// loss    that of incremental_gradient over micro-batches of all ranks together; to rounding nothing more. There is no
 ///         error to feed back: M is never formed, and what falls behind `width` has nowhere to be kept
 /// cost    sends 2*(1 - 1/ranks)*(out + in)*l numbers per micro-batch and layer, l = width + max(16, 3*width/16),
 ///         and half as much once more per power step; three messages per bucket, one of them of two numbers per layer
-/// memory  the estimate, on every rank; copies of dY and X of the layers of one bucket
+/// memory  the estimate, on every rank; copies of dY and X of the layers of one bucket, and l numbers for each token and
+///         layer of it
 /// source  as incremental_gradient; the products' sums as in PowerSGD (arXiv:1905.13727) and Dion (arXiv:2504.05295)
 template <class C, class B, class T = float>
 class streamed_gradient {

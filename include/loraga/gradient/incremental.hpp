@@ -6,9 +6,9 @@ namespace loraga {
 
 /// The mean gradient as a truncated SVD that follows the micro-batches, without ever forming a gradient.
 /// math    after each micro-batch: U S VT <- the `width` leading triplets of M = U S VT + weight*dY*XT, found in the
-///         span of M*[V, N], where the columns of N = dY*D*XT*random look for what is new, and first at heavy tokens: D
-///         holds |dy_t|*|x_t| over its mean, within 1/4 ... 4. With power_steps = 1 in that of M*orth(MT*[U, NT]), and
-///         so on: power_steps further passes, the last of which always gives Z = MT*Q
+///         span of [M*V, N], where the columns of N = dY*D*XT*random look for what is new, and first at heavy tokens: D
+///         holds |dy_t|*|x_t| over its mean, within 1/4 ... 4. With power_steps = 1 in that of
+///         M*orth([MT*U, X*D*dYT*random]), and so on: power_steps further passes; one more always gives Z = MT*Q
 /// loss    truncation loses a share of the energy: on the spectra of bench/results/cpu.json below 4e-3 with
 ///         power_steps = 0 and below 2e-3 with 1, more where what lies behind `width` triplets is flat; the order of
 ///         the micro-batches changes the result by as much
