@@ -30,6 +30,7 @@ SCALE = 2.0
 RATE = 1e-4
 TOLERANCE, STEP_TOLERANCE = 2e-5, 5e-4
 PARTS = ("forward", "backward", "step")
+PAUSE = 0.03  # seconds between turns, in which the threads of the side before go to sleep
 
 
 class Server:
@@ -242,6 +243,8 @@ class Bench:
             order = list(sides)
             random.Random(repeats).shuffle(order)  # who comes after whom must not matter
             for s, m in order:
+                if self.args.threads > 1:
+                    time.sleep(PAUSE)
                 for part in parts:
                     times[s, m, part].append(self.server(m, prefix + part) if s == "ours" else self.peer(peers[m], part))
             repeats += 1
