@@ -82,7 +82,8 @@ class register_tile {
         for (int p = 0; p < P; ++p) sum[j][p] = v::madd(x[p], y, sum[j][p]);
       }
       left += left_stride;
-      right += Packed ? N : 1;
+      if constexpr (Packed) right += N;
+      else ++right;
     }
     packet const alpha = v::all(w.alpha);
     if (w.rows == height) {
