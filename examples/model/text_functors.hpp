@@ -45,37 +45,27 @@ struct spaced {
   LORAGA_HD float const* at(index_t j) const { return data + j * step; }
 };
 
-/// out(0 ... 31) = sum over j < n of weight(j)*column(j)[0 ... 31]. A function of its own, with sums in two arrays:
-/// inlined into larger ones, or with one array, compilers keep the sums in memory, or add floats one by one.
-[[gnu::noinline]] LORAGA_HD inline void weighted_32(index_t n, spaced weight, spaced column, float* out) {
-  float low[16], high[16];
-  for (int l = 0; l < 16; ++l) low[l] = high[l] = 0;
+/// out(0 ... 2*Half - 1) = sum over j < n of weight(j)*column(j)(the same rows). A function of its own, with sums in
+/// two arrays: inlined into larger ones, or with one array, compilers keep the sums in memory, or add floats one by
+/// one.
+template <int Half>
+[[gnu::noinline]] LORAGA_HD void weighted_rows(index_t n, spaced weight, spaced column, float* out) {
+  float low[Half], high[Half];
+  for (int l = 0; l < Half; ++l) low[l] = high[l] = 0;
   for (index_t j = 0; j < n; ++j) {
     float const w = *weight.at(j), *const v = column.at(j);
-    for (int l = 0; l < 16; ++l) low[l] += w * v[l];
-    for (int l = 0; l < 16; ++l) high[l] += w * v[l + 16];
+    for (int l = 0; l < Half; ++l) low[l] += w * v[l];
+    for (int l = 0; l < Half; ++l) high[l] += w * v[l + Half];
   }
-  for (int l = 0; l < 16; ++l) out[l] = low[l];
-  for (int l = 0; l < 16; ++l) out[l + 16] = high[l];
-}
-/// The same for 16 rows.
-[[gnu::noinline]] LORAGA_HD inline void weighted_16(index_t n, spaced weight, spaced column, float* out) {
-  float low[8], high[8];
-  for (int l = 0; l < 8; ++l) low[l] = high[l] = 0;
-  for (index_t j = 0; j < n; ++j) {
-    float const w = *weight.at(j), *const v = column.at(j);
-    for (int l = 0; l < 8; ++l) low[l] += w * v[l];
-    for (int l = 0; l < 8; ++l) high[l] += w * v[l + 8];
-  }
-  for (int l = 0; l < 8; ++l) out[l] = low[l];
-  for (int l = 0; l < 8; ++l) out[l + 8] = high[l];
+  for (int l = 0; l < Half; ++l) out[l] = low[l];
+  for (int l = 0; l < Half; ++l) out[l + Half] = high[l];
 }
 
 /// out(:) = sum over j < n of weight(j)*column(j)(:), for columns of `size` contiguous floats, in the order of j.
 LORAGA_HD inline void weighted_sum(index_t size, index_t n, spaced weight, spaced column, float* out) {
   index_t i = 0;
-  for (; i + 32 <= size; i += 32) weighted_32(n, weight, {column.data + i, column.step}, out + i);
-  for (; i + 16 <= size; i += 16) weighted_16(n, weight, {column.data + i, column.step}, out + i);
+  for (; i + 32 <= size; i += 32) weighted_rows<16>(n, weight, {column.data + i, column.step}, out + i);
+  for (; i + 16 <= size; i += 16) weighted_rows<8>(n, weight, {column.data + i, column.step}, out + i);
   for (; i < size; ++i) {
     float total = 0;
     for (index_t j = 0; j < n; ++j) total += *weight.at(j) * column.at(j)[i];

@@ -91,14 +91,28 @@ class checkpoint_visitor {
   }
 };
 
+/// What both visits of saving share: they change nothing, and every matrix there is is a tensor.
+template <class B, class Visit>
+struct checkpoint_saving : checkpoint_visitor<B, Visit> {
+  static constexpr bool changes = false;
+  using checkpoint_visitor<B, Visit>::checkpoint_visitor;
+  bool stores() const { return false; }
+  bool settings_may_change() const { return false; }
+  template <class T>
+  void optional_matrix(std::string const& name, matrix<T, B>& m, index_t, index_t) {
+    if (m.rows() > 0) this->self().tensor(name, m.view());
+  }
+  template <class V>
+  void same_matrix(std::string const& name, V v) {
+    this->self().tensor(name, v);
+  }
+};
+
 /// First visit of saving: names, types, shapes.
 template <class B>
-struct checkpoint_survey : checkpoint_visitor<B, checkpoint_survey<B>> {
-  static constexpr bool changes = false;
-  bool stores() const { return false; }
+struct checkpoint_survey : checkpoint_saving<B, checkpoint_survey<B>> {
   std::vector<tensor_spec> specs;
-  using checkpoint_visitor<B, checkpoint_survey>::checkpoint_visitor;
-  bool settings_may_change() const { return false; }
+  using checkpoint_saving<B, checkpoint_survey>::checkpoint_saving;
 
   template <Number T>
   void number(std::string const& name, T, bool) {
@@ -112,24 +126,13 @@ struct checkpoint_survey : checkpoint_visitor<B, checkpoint_survey<B>> {
   void tensor(std::string const& name, V v) {
     specs.push_back({name, dtype_of<typename V::value_type>, {v.rows, v.cols}});
   }
-  template <class T>
-  void optional_matrix(std::string const& name, matrix<T, B>& m, index_t, index_t) {
-    if (m.rows() > 0) tensor(name, m.view());
-  }
-  template <class V>
-  void same_matrix(std::string const& name, V v) {
-    tensor(name, v);
-  }
 };
 
 /// Second visit of saving.
 template <class B>
-struct checkpoint_writing : checkpoint_visitor<B, checkpoint_writing<B>> {
-  static constexpr bool changes = false;
-  bool stores() const { return false; }
+struct checkpoint_writing : checkpoint_saving<B, checkpoint_writing<B>> {
   safetensors_writer& writer;
-  checkpoint_writing(B& be, safetensors_writer& w) : checkpoint_visitor<B, checkpoint_writing>(be), writer(w) {}
-  bool settings_may_change() const { return false; }
+  checkpoint_writing(B& be, safetensors_writer& w) : checkpoint_saving<B, checkpoint_writing>(be), writer(w) {}
 
   template <Number T>
   void number(std::string const& name, T value, bool) {
@@ -146,14 +149,6 @@ struct checkpoint_writing : checkpoint_visitor<B, checkpoint_writing<B>> {
     auto const packed = row_major(host.get(), v.rows, v.cols);
     this->move(const_view<T, typename V::space>(v), packed);
     writer.write(name, packed);
-  }
-  template <class T>
-  void optional_matrix(std::string const& name, matrix<T, B>& m, index_t, index_t) {
-    if (m.rows() > 0) tensor(name, m.view());
-  }
-  template <class V>
-  void same_matrix(std::string const& name, V v) {
-    tensor(name, v);
   }
 };
 
