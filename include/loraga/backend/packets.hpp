@@ -2,11 +2,11 @@
 #include <Eigen/Core>
 #include <loraga/core/config.hpp>
 
-namespace loraga::eigen {
+// Eigen's vector types lose their attributes as template arguments, and g++ remarks it wherever these are used; a warning
+// switched off by a pragma comes back from a precompiled header.
+#pragma GCC system_header
 
-// g++ remarks that a template argument loses a vector type's attributes.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wignored-attributes"
+namespace loraga::eigen {
 
 /// Vector registers of T, by Eigen's names for them: the widest there are, or half of that.
 template <class T, bool Half = false>
@@ -31,8 +31,6 @@ struct packets {
     for (index_t i = 0; i < lanes; ++i) store(to + i * ld_to, square.packet[i]);
   }
 };
-
-#pragma GCC diagnostic pop
 
 /// Registers there are.
 inline constexpr bool many_registers = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32;

@@ -104,7 +104,7 @@ class register_tile {
 
 /// The tile of a panel of that height and so many columns (8, 6, 4, 2 or 1).
 template <bool Packed, class T>
-void run_tile(index_t height, int columns, tile_work<T> const& w) {
+void run_tile(index_t height, index_t columns, tile_work<T> const& w) {
   constexpr index_t lanes = packets<T>::lanes;
   auto const of_width = [&]<int N>() {
     if (height == 3 * lanes) return register_tile<T, false, 3, N, Packed>::run(w);

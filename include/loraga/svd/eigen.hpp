@@ -68,8 +68,8 @@ struct eigen_svd {
                      int& flag) {
     detail::single_threaded const guard;
     using dense = Eigen::MatrixXd;
-    auto const map = [](matrix_view<double, host_space> v) {
-      return Eigen::Map<dense, 0, Eigen::OuterStride<>>(v.data, v.rows, v.cols, Eigen::OuterStride<>(v.col_stride));
+    auto const map = [](matrix_view<double, host_space> x) {
+      return Eigen::Map<dense, 0, Eigen::OuterStride<>>(x.data, x.rows, x.cols, Eigen::OuterStride<>(x.col_stride));
     };
     Eigen::JacobiSVD<dense, Eigen::NoQRPreconditioner> const svd(map(inner), Eigen::ComputeFullU | Eigen::ComputeFullV);
     if (svd.info() != Eigen::Success || !svd.singularValues().allFinite()) flag |= svd_not_converged;
