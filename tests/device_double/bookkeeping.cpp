@@ -29,6 +29,7 @@ struct everything {
   allocations device, pinned;
   std::size_t device_bytes = 0, limit = whole_device;
   long complaints = 0;
+  work done;
   allocations& of(where space) { return space == where::device ? device : pinned; }
 };
 everything& state() {
@@ -83,6 +84,27 @@ long calls(std::string_view function) {
   auto const found = state().calls.find(function);
   return found == state().calls.end() ? 0 : found->second;
 }
+namespace {
+work sum(work const& a, work const& b, int sign) {
+  return {a.kernels + sign * b.kernels,
+          a.products + sign * b.products,
+          a.solvers + sign * b.solvers,
+          a.copies + sign * b.copies,
+          a.waits + sign * b.waits,
+          a.product_bytes + sign * b.product_bytes,
+          a.copied_bytes + sign * b.copied_bytes};
+}
+}  // namespace
+void count(work const& more) {
+  lock const guard(state().mutex);
+  state().done = sum(state().done, more, 1);
+}
+work counted() {
+  lock const guard(state().mutex);
+  return state().done;
+}
+work operator-(work const& now, work const& before) { return sum(now, before, -1); }
+
 std::size_t live_device_allocations() {
   lock const guard(state().mutex);
   return state().device.size();

@@ -15,6 +15,8 @@ namespace device_double {
 
 /// First thing in every function: counts the call and names it for complaints. The status a test asked for, or 0.
 int enter(char const* function);
+/// Adds to what has been counted.
+void count(work const& more);
 /// Says on stderr what the current function was given wrongly.
 void complain(std::string const& what);
 /// The info a test asked for of the current function, else the one given.

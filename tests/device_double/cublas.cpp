@@ -113,6 +113,7 @@ cublasStatus_t cublasDtrsmBatched_64(cublasHandle_t handle, cublasSideMode_t sid
       all.writes({"B", b[i], m, n, ldb, sizeof(double)});
     }
     if (!all.good()) return CUBLAS_STATUS_EXECUTION_FAILED;
+    device_double::count({.products = 1});
     for (int64_t i = 0; i < count && m > 0 && n > 0; ++i)
       solve(triangle(uplo, diag, a[i], order, lda), uplo == CUBLAS_FILL_MODE_UPPER, op != CUBLAS_OP_N, left, *scale,
             b[i], m, n, ldb);
@@ -132,6 +133,7 @@ cublasStatus_t cublasDsyrk_v2_64(cublasHandle_t handle, cublasFillMode_t uplo, c
     all.reads({"A", a, plain ? n : k, plain ? k : n, lda, sizeof(double)});
     all.writes({"C", c, n, n, ldc, sizeof(double)});
     if (!al || !be || !ready(handle) || !all.good()) return CUBLAS_STATUS_EXECUTION_FAILED;
+    device_double::count({.products = 1});
     matrix<double> sum = matrix<double>::Zero(n, n);
     if (n > 0 && k > 0) {
       auto const x = view<double>(a, plain ? n : k, plain ? k : n, lda);

@@ -36,6 +36,13 @@ struct product {
     return op_b == CUBLAS_OP_N ? strided{"B", p, k, n, ldb, size_of(b)} : strided{"B", p, n, k, ldb, size_of(b)};
   }
   strided place_c(void const* p) const { return {"C", p, m, n, ldc, size_of(c)}; }
+  /// What all members read and write.
+  double bytes(bool reads_c) const {
+    auto const of = [](int64_t x, int64_t y, cudaDataType type) {
+      return static_cast<double>(x) * static_cast<double>(y) * static_cast<double>(size_of(type));
+    };
+    return static_cast<double>(count) * (of(m, k, a) + of(k, n, b) + of(m, n, c) * (reads_c ? 2 : 1));
+  }
 };
 
 /// An operand as T with its transposition done, so that Eigen's product is compiled once per T.
@@ -98,6 +105,7 @@ cublasStatus_t multiply_all(cublasHandle_t handle, product const& s, void const*
   bool const tf32 =
       s.a == CUDA_R_32F && (s.compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
                             (s.compute == CUBLAS_COMPUTE_32F && (handle->math & 15) == CUBLAS_TF32_TENSOR_OP_MATH));
+  device_double::count({.products = 1, .product_bytes = s.bytes(*be != 0)});
   for (int64_t i = 0; i < s.count; ++i) multiply<T>(s, tf32, *al, a(i), b(i), *be, c(i));
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -124,6 +124,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   });
 }
 cudaError_t cudaDeviceSynchronize() {
+  count({.waits = 1});
   return run(__func__, [] { return disturbs_capture() ? cudaErrorStreamCaptureUnsupported : cudaSuccess; });
 }
 cudaError_t cudaGetLastError() {
@@ -150,7 +151,14 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     return cudaSuccess;
   });
 }
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
+  return run_on(__func__, stream, [&] {
+    count({.kernels = 1});
+    return function(data), cudaSuccess;
+  });
+}
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  count({.waits = 1});
   return run_on(__func__, stream,
                 [&] { return breaks_capture(stream) ? cudaErrorStreamCaptureUnsupported : cudaSuccess; });
 }
@@ -221,6 +229,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   });
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  count({.waits = 1});
   return run_with(__func__, event, [] { return cudaSuccess; });
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {

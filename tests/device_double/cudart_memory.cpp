@@ -45,6 +45,8 @@ cudaError_t copy(strided const& to, strided const& from, cudaMemcpyKind kind, cu
   };
   if ((pageable(to, to_device) || pageable(from, from_device)) && breaks_capture(stream))
     return cudaErrorStreamCaptureUnsupported;
+  bool const waited = pageable(to, to_device);
+  count({.copies = 1, .waits = waited, .copied_bytes = static_cast<double>(to.width * to.count)});
   for (std::size_t i = 0; i < to.count; ++i)
     std::memcpy(reinterpret_cast<void*>(to.data + i * to.pitch), reinterpret_cast<void*>(from.data + i * from.pitch),
                 to.width);
@@ -109,6 +111,7 @@ cudaError_t cudaMemsetAsync(void* p, int value, std::size_t count, cudaStream_t 
   return run_on(__func__, stream, [&] {
     if (count == 0) return cudaSuccess;
     if (!side_is_right(bytes("destination", p, count), true)) return cudaErrorInvalidValue;
+    device_double::count({.copies = 1});
     return std::memset(p, value, count), cudaSuccess;
   });
 }

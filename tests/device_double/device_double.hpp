@@ -4,8 +4,9 @@
 #include <cstddef>
 #include <string_view>
 
-// A CPU double of the parts of the CUDA runtime, cuBLAS, cuSOLVER and NCCL that the library calls, linked in their place.
-// Every call runs at once, which is one legal schedule; what a call is given is checked more strictly than on a GPU. It
+// A CPU double of the parts of the CUDA runtime, cuBLAS, cuSOLVER and NCCL that the library calls, linked in their
+// place. Every call runs at once, which is one legal schedule; what a call is given is checked more strictly than on a
+// GPU. It
 // shows wrong shapes, bounds, call orders and leaks. It says nothing about races, kernels' launches or speed.
 //
 // Functions are named as the linker sees them: "cudaMallocAsync", "cublasCreate_v2", "cublasGemmEx_64".
@@ -23,6 +24,20 @@ void forget_requests();
 
 /// Calls of one function so far, failed ones included.
 long calls(std::string_view function);
+
+/// Work handed to the device so far. A library call counts once, however many kernels are behind it.
+struct work {
+  long kernels = 0;   ///< this library's own
+  long products = 0;  ///< cuBLAS calls that compute
+  long solvers = 0;   ///< cuSOLVER calls that compute
+  long copies = 0;    ///< copies and fills by the runtime
+  long waits = 0;  ///< calls in which the host waited: for a stream, an event, the device, or a copy to pageable memory
+  double product_bytes = 0;  ///< read and written by products: operands once each, c twice where beta is not 0
+  double copied_bytes = 0;   ///< by copies between host and device
+  long launches() const { return kernels + products + solvers + copies; }
+};
+work counted();
+work operator-(work const& now, work const& before);
 
 /// What has been taken and not been given back. Handles are streams, events, graphs, and the libraries' handles,
 /// parameters and infos.

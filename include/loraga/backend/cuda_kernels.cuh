@@ -8,23 +8,15 @@
 #include <thrust/system/cuda/execution_policy.h>
 #endif
 
+#include <loraga/backend/cuda_handles.cuh>
 #include <loraga/backend/split_index.hpp>
 #include <loraga/core/workspace.hpp>
+#include <memory>
 
 // The two shapes of device work everything else is made of: one element at a time, and one column to one number. Both
 // run on any of Thrust's systems.
 
 namespace loraga::gpu {
-
-/// Thrust's device system on a stream: CUDA, asynchronous, under nvcc. A program compiled for Thrust's CPP or OMP
-/// system runs the same functors on the host instead, which is how they are tested where there is no GPU.
-inline auto policy([[maybe_unused]] cudaStream_t stream) {
-#if THRUST_DEVICE_SYSTEM == THRUST_DEVICE_SYSTEM_CUDA
-  return thrust::cuda::par_nosync.on(stream);
-#else
-  return thrust::device;
-#endif
-}
 
 template <class F>
 struct on_grid {
@@ -37,13 +29,29 @@ struct on_grid {
   }
 };
 
+/// task(e) for e < n on a stream, asynchronously. A program compiled for Thrust's CPP or OMP system runs the same
+/// functors on the host, as a host function of the stream: so they are tested where there is no GPU.
+template <class F>
+void launch(cudaStream_t stream, index_t n, F const& task) {
+  thrust::counting_iterator<index_t> const first(0);
+#if THRUST_DEVICE_SYSTEM == THRUST_DEVICE_SYSTEM_CUDA
+  thrust::for_each_n(thrust::cuda::par_nosync.on(stream), first, n, task);
+#else
+  auto whole = [=] { thrust::for_each_n(thrust::device, first, n, task); };
+  using work = decltype(whole);
+  auto kept = std::make_unique<work>(whole);
+  auto const run = [](void* p) { (*std::unique_ptr<work>(static_cast<work*>(p)))(); };
+  check(cudaLaunchHostFunc(stream, run, kept.get()), "cudaLaunchHostFunc");
+  (void)kept.release();
+#endif
+}
+
 /// f(i, j) for every element of a grid, asynchronously.  errors  backend_error if the launch fails
 template <class F>
 void for_each(cudaStream_t stream, index_t rows, index_t cols, F f) {
   if (rows <= 0 || cols <= 0) return;
   try {
-    thrust::for_each_n(policy(stream), thrust::counting_iterator<index_t>(0), rows * cols,
-                       on_grid<F>{f, split_index(rows, cols), rows});
+    launch(stream, rows * cols, on_grid<F>{f, split_index(rows, cols), rows});
   } catch (thrust::system_error const& failure) {
     (void)cudaGetLastError();
     throw backend_error(std::string("cuda::for_each: launch failed (") + failure.what() + "), expected success",
