@@ -18,6 +18,11 @@
 #   bench/run.sh llm       a quantised language model from several starts, steps in turn with PEFT, memory, and llama.cpp
 #                          (about 90 minutes on two cores, restartable); --stages S..., --help
 #   bench/run.sh ranks     what estimates of many ranks send, take and lose, against formulas and loraga_plan (five minutes)
+#   bench/run.sh cuda      on a GPU: the tests, also under compute-sanitizer, and speed against torch and PEFT where they are
+#                          installed (up to an hour; bench/cuda/prepare.sh and bench/cuda/run.sh do it on two machines and in
+#                          ten minutes); what bench/cuda/run.sh takes
+#   bench/run.sh cuda_passes  what a GPU's few, wide passes lose of the energy, with their operands rounded to TF32 and without;
+#                          on the host, no GPU (a quarter of an hour)
 #   bench/run.sh compile   what including the headers costs, as ratios to including Eigen
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -142,6 +147,17 @@ case $what in
     cmake --build build/tools-native --target loraga_plan
     /usr/bin/python3 bench/ranks/run.py --estimate $build/bench/ranks_estimate --plan build/tools-native/examples/tools/loraga_plan \
       --work build/bench-ranks --results $results "$@" ;;
+  cuda)
+    ARCHITECTURES=native bash bench/cuda/prepare.sh build/gpu-kit
+    code=0
+    bash bench/cuda/run.sh --out build/gpu-record --kit build/gpu-kit --budget 3600 "$@" || code=$?
+    [[ $code -eq 77 ]] || python3 bench/cuda/report.py build/gpu-record $results
+    exit $code ;;
+  cuda_passes)
+    need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev
+    build_bench cuda_passes
+    $build/bench/cuda_passes 4096 8 32 128 > $results/cuda_passes.json.new
+    mv $results/cuda_passes.json.new $results/cuda_passes.json ;;
   compile)
     need_packages g++ libeigen3-dev python3
     /usr/bin/python3 bench/compile/measure.py --result $results/compile.json "$@" ;;

@@ -2,7 +2,7 @@
 # The tests: sets up what is missing, builds, and runs them through ctest.
 # --sanitize: with the address and undefined-behaviour sanitizers, compiled for this machine's processor.
 # --cuda: on the CUDA backend; needs nvcc. Without a GPU everything is built and every test reported as skipped.
-# --cuda --record: on a GPU also under compute-sanitizer, and the main job on both devices, into a result file.
+# --cuda --record: on a GPU, into bench/results: the tests, also under compute-sanitizer, and what it takes (bench/cuda/run.sh).
 # --only REGEX: of the unit tests shared by all backends only files that match; with --sanitize no other tests either.
 # --one FILE: only that test file, in a build of its own: after the first time a change to it is compiled and run in seconds.
 # Further arguments go to ctest (for example -R lora).
@@ -48,6 +48,10 @@ fi
 if [[ $kind == cuda ]]; then
   command -v nvcc > /dev/null || { echo "--cuda needs the CUDA toolkit's compiler nvcc on PATH (often in /usr/local/cuda/bin)" >&2; exit 1; }
 fi
+if [[ -n $record ]]; then
+  nvidia-smi -L > /dev/null 2>&1 || { echo "there is no GPU: nothing to record" >&2; exit 77; }
+  exec bash bench/run.sh cuda
+fi
 if [[ -d .deps ]]; then  # packages brought along, for machines without a network (cmake/bring_packages.sh)
   export CMAKE_PREFIX_PATH=$PWD/.deps/usr
 else
@@ -61,7 +65,6 @@ cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release "-DLORAGA_TEST_ONLY=$on
 echo "building the tests (first time: some minutes)"
 cmake --build $build -j "$(nproc)" --target $target
 if [[ $kind == one ]]; then exec $build/tests/unit; fi
-if [[ -n $record ]]; then exec bash tests/cuda/record.sh $build; fi
 [[ $kind == cuda ]] && set -- -L cuda "$@"
 [[ $kind == sanitize && -n $only ]] && set -- -L unit "$@"
 ctest --test-dir $build --no-tests=error --output-on-failure --parallel "$(nproc)" "$@"

@@ -73,6 +73,52 @@ concept Backend = requires(B& be, index_t n, matrix_view<float, typename B::spac
   { be.synchronize() } -> std::same_as<void>;
 };
 
+namespace detail {
+// What a backend may have, and what it is where it has none.
+
+/// The same list, with its addresses where the backend's products look for them (see view_list::addresses), until
+/// `temporary` ends. For lists that several products take.
+template <Backend B, class L>
+L prepared(B& be, scratch<B>& temporary, L const& list) {
+  if constexpr (requires { be.prepared(temporary, list); }) return be.prepared(temporary, list);
+  else return list;
+}
+/// for_each_chunk for work that takes bytes_each of scratch for every member: a GPU's chunks keep to a budget.
+template <Backend B, class F>
+void for_each_chunk(B& be, index_t count, index_t bytes_each, F const& task) {
+  if constexpr (requires { be.for_each_chunk(count, bytes_each, task); }) be.for_each_chunk(count, bytes_each, task);
+  else be.for_each_chunk(count, task);
+}
+/// task(backend, i) for every i < count, where no task touches what another one writes. On a GPU what tasks do alike
+/// becomes one launch (cuda::in_step).
+template <Backend B, class F>
+void in_step(B& be, index_t count, F const& task) {
+  if constexpr (requires { be.in_step(count, task); }) be.in_step(count, task);
+  else
+    for (index_t i = 0; i < count; ++i) task(be, i);
+}
+/// While the returned object lives, products may round operands as far as a power iteration allows: what it finds is
+/// made orthonormal and measured with full precision afterwards.
+template <Backend B>
+auto pass_precision(B& be) {
+  if constexpr (requires { be.pass_precision(); }) return be.pass_precision();
+  else return 0;
+}
+/// Whether the host runs ahead of the device, so that a look at a result costs more than work that may be for nothing,
+/// and columns of a block cost next to nothing beside a pass over the matrix.
+template <class B>
+inline constexpr bool runs_ahead = [] {
+  if constexpr (requires { B::runs_ahead; }) return B::runs_ahead;
+  else return false;
+}();
+/// Whether all work of a class is the backend's primitives, so that it may be in_step with its like.
+template <class X>
+inline constexpr bool goes_in_step = [] {
+  if constexpr (requires { X::in_steps; }) return X::in_steps;
+  else return false;
+}();
+}  // namespace detail
+
 /// A backend beside which another one can work, on another host thread: background work needs one. Where calls are
 /// finished when they return, only `fork` has something to do.
 template <class B>

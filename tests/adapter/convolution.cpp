@@ -261,8 +261,10 @@ TEST_CASE("16-bit images and factors", "[adapter]") {
   CHECK(test::distance(download(be, y.view()), expected) < 0.005 * test::largest(expected));  // rounded once
   CHECK(test::distance(download(be, dx.view()), back) < 0.005 * test::largest(back));
   host const g = l.weight_gradient(hdy, hx);
-  CHECK(test::distance(download(be, conv.adapter().parameters()[1].gradient),
-                       conv.adapter().scale() * (g * transpose(download(be, conv.adapter().a())))) < 1e-3);
+  host const db = conv.adapter().scale() * (g * transpose(download(be, conv.adapter().a())));
+  bool const rounded = std::is_same_v<inner_t<test::backend, bf16>, bf16>;  // H, once
+  CHECK(test::distance(download(be, conv.adapter().parameters()[1].gradient), db) <
+        (rounded ? 0.005 * test::largest(db) : 1e-3));
 }
 
 TEST_CASE("convolutions refuse by name what does not fit, and change nothing; no images, no work", "[adapter]") {

@@ -55,12 +55,12 @@ TEST_CASE("backward agrees with finite differences", "[adapter]") {
   }
   SECTION("with a frozen pair, at the start and after A and B have moved") {
     test::fixture<double> f(8, 6, 2);
-    adapter64 ad(be, 8, 6, 2, rank_stable_scaling{});
+    adapter64 ad(f.be, 8, 6, 2, rank_stable_scaling{});
     initialise(f.be, ad, lora_ga_init{}, gram{}, f.gradient, frozen_pair_anchor{});
-    test::check_gradients(be, ad, w, x, nothing);
-    test::upload_to<double>(be, test::random(2, 6, 1, 0.3), ad.a());
-    test::upload_to<double>(be, test::random(8, 2, 2, 0.3), ad.b());
-    test::check_gradients(be, ad, w, x, nothing);
+    test::check_gradients(f.be, ad, w, x, nothing);
+    test::upload_to<double>(f.be, test::random(2, 6, 1, 0.3), ad.a());
+    test::upload_to<double>(f.be, test::random(8, 2, 2, 0.3), ad.b());
+    test::check_gradients(f.be, ad, w, x, nothing);
   }
   SECTION("with dropout, one mask") {
     // a fresh adapter draws mask number 1 first: rebuild it before each evaluation
@@ -144,8 +144,10 @@ TEST_CASE("16-bit adapters: float masters and gradients, rounded values", "[adap
   host const hx = download(be, dx.view()), hdy = download(be, gy.view()), a = download(be, ad.a()),
              b = download(be, ad.b());
   CHECK(test::distance(download(be, y.view()), ad.scale() * (b * (a * hx))) < 0.01);  // rounded to bf16 once
-  CHECK(test::distance(download(be, p[1].gradient), ad.scale() * (hdy * transpose(a * hx))) < 1e-4);
-  CHECK(test::distance(download(be, p[0].gradient), ad.scale() * (transpose(b) * hdy * transpose(hx))) < 1e-4);
+  host const db = ad.scale() * (hdy * transpose(a * hx)), da = ad.scale() * (transpose(b) * hdy * transpose(hx));
+  bool const rounded = std::is_same_v<inner_t<test::backend, bf16>, bf16>;  // h and dh, once
+  CHECK(test::distance(download(be, p[1].gradient), db) < (rounded ? 0.004 * test::largest(db) : 1e-4));
+  CHECK(test::distance(download(be, p[0].gradient), da) < (rounded ? 0.004 * test::largest(da) : 1e-4));
 }
 
 TEST_CASE("bad sizes, settings and shapes are refused by name and change nothing", "[adapter]") {

@@ -2,6 +2,9 @@
 
 #include "../support/backend.hpp"
 #include "../support/catch.hpp"
+#ifdef LORAGA_TEST_DOUBLE
+#include "../device_double/device_double.hpp"
+#endif
 
 using namespace loraga;
 using test::backend;
@@ -78,8 +81,9 @@ TEST_CASE("memory outlives the backend it came from", "[cuda]") {
 
 TEST_CASE("out of memory is a named error, and the backend works on", "[cuda]") {
   backend be;
-  CHECK_THROWS_WITH(be.allocate<float>(index_t{1} << 44),
-                    Catch::Contains("cudaMallocAsync of 70368744177664 bytes") && Catch::Contains("out of memory"));
+  CHECK_THROWS_WITH(
+      be.allocate<float>(index_t{1} << 44),
+      Catch::Contains("cudaMallocFromPoolAsync of 70368744177664 bytes") && Catch::Contains("out of memory"));
   try {
     be.allocate<float>(index_t{1} << 44);
   } catch (backend_error const& e) {
@@ -117,3 +121,99 @@ TEST_CASE("while a stream is captured nothing is allocated", "[cuda]") {
   (void)cudaGetLastError();
   check_works(be);
 }
+
+TEST_CASE("chunks of a batch keep to the scratch that was asked for, and cover it once", "[cuda]") {
+  backend be({.scratch_bytes = 1000});
+  auto const chunks = [&](index_t count, index_t bytes) {
+    std::vector<index_t> sizes;
+    index_t next = 0;
+    be.for_each_chunk(count, bytes, [&](backend& worker, index_t first, index_t n) {
+      CHECK(&worker == &be);
+      CHECK(first == next);
+      next = first + n;
+      sizes.push_back(n);
+    });
+    CHECK(next == count);
+    return sizes;
+  };
+  CHECK(chunks(7, 100) == std::vector<index_t>{7});
+  CHECK(chunks(11, 100) == std::vector<index_t>{6, 5});  // equal ones, not 10 and 1
+  CHECK(chunks(3, 5000) == std::vector<index_t>{1, 1, 1});
+  CHECK(chunks(3, 0) == std::vector<index_t>{3});
+  CHECK(chunks(0, 100).empty());
+  index_t members = 0;
+  detail::for_each_chunk(be, 11, 100, [&](backend&, index_t, index_t n) { members = std::max(members, n); });
+  CHECK(members == 6);
+}
+
+TEST_CASE("scratch of a large batch is given back, that of a step stays", "[cuda]") {
+  backend be;
+  auto const take = [](backend& b, index_t megabytes) { scratch<backend>(b).matrix<std::byte>(megabytes << 20, 1); };
+  take(be, 3);
+  index_t const of_step = be.memory().held();
+  auto const batch = [&](index_t megabytes) {
+    be.for_each_chunk(2, 1, [&](backend& b, index_t, index_t) {
+      take(b, megabytes);
+      take(b, megabytes + 1);
+    });
+  };
+  batch(300);
+  CHECK(be.memory().held() == of_step);
+  CHECK_THROWS_AS(be.for_each_chunk(1, 1,
+                                    [&](backend& b, index_t, index_t) {
+                                      take(b, 300);
+                                      throw state_error("stop");
+                                    }),
+                  state_error);
+  CHECK(be.memory().held() == of_step);
+  batch(5);  // small enough to be kept
+  CHECK(be.memory().held() > of_step);
+  take(be, 3);
+}
+
+#ifdef LORAGA_TEST_DOUBLE
+TEST_CASE("memory comes from one pool for all backends of a device; trim empties it", "[cuda]") {
+  backend be, other;
+  auto const pool = gpu::device_pool(0);
+  REQUIRE(pool != nullptr);
+  auto const of = [&](cudaMemPoolAttr attribute) {
+    std::uint64_t bytes = 0;
+    CHECK(cudaMemPoolGetAttribute(pool, attribute, &bytes) == cudaSuccess);
+    return bytes;
+  };
+  CHECK(of(cudaMemPoolAttrReleaseThreshold) == ~std::uint64_t{0});
+  be.trim();
+  auto const used = of(cudaMemPoolAttrUsedMemCurrent);
+  CHECK(of(cudaMemPoolAttrReservedMemCurrent) == used);
+  {
+    auto const a = be.allocate<std::byte>(5000), b = other.fork()->allocate<std::byte>(7000);
+    CHECK(of(cudaMemPoolAttrUsedMemCurrent) >= used + 12000);
+  }
+  be.synchronize();
+  CHECK(of(cudaMemPoolAttrUsedMemCurrent) == used);
+  CHECK(of(cudaMemPoolAttrReservedMemCurrent) >= used + 12000);
+  be.trim();
+  CHECK(of(cudaMemPoolAttrReservedMemCurrent) == used);
+  REQUIRE(cudaStreamBeginCapture(be.stream(), cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+  be.trim();  // does not wait, which would end the capture
+  cudaGraph_t graph = nullptr;
+  CHECK(cudaStreamEndCapture(be.stream(), &graph) == cudaSuccess);
+  if (graph) cudaGraphDestroy(graph);
+}
+
+TEST_CASE("where the driver makes no pool the default one serves", "[cuda]") {
+  device_double::fail_next("cudaMemPoolCreate", cudaErrorNotSupported);
+  CHECK(gpu::make_pool(0) == nullptr);
+  auto const handles = device_double::live_handles();
+  device_double::fail_next("cudaMemPoolSetAttribute", cudaErrorNotSupported);
+  CHECK(gpu::make_pool(0) == nullptr);
+  CHECK(device_double::live_handles() == handles);
+  CHECK(cudaPeekAtLastError() == cudaSuccess);
+  gpu::stream const on;
+  void* const p = gpu::take_from_pool(nullptr, 100, on.get());
+  CHECK(p != nullptr);
+  CHECK(cudaFreeAsync(p, on.get()) == cudaSuccess);
+  CHECK_THROWS_WITH(gpu::take_from_pool(nullptr, std::size_t{1} << 50, on.get()),
+                    Catch::StartsWith("cudaMallocAsync of 1125899906842624 bytes"));
+}
+#endif

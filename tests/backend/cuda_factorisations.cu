@@ -2,6 +2,9 @@
 
 #include "../support/backend.hpp"
 #include "../support/catch.hpp"
+#ifdef LORAGA_TEST_DOUBLE
+#include "../device_double/device_double.hpp"
+#endif
 
 using namespace loraga;
 using test::backend;
@@ -84,3 +87,51 @@ TEST_CASE("empty batches and empty matrices are no work", "[cuda]") {
   CHECK_NOTHROW(be.cholesky_inverse_batched(none.view(), 0, 0, flags.view().matrices(0, 0)));
   CHECK_NOTHROW(be.cholesky_inverse_batched(flat.view(), 0, 0, flags.view()));
 }
+
+TEST_CASE("a batch too large for one call of cuSOLVER goes in several", "[cuda]") {
+  CHECK(gpu::solver_share(640, 128) == 128);
+  CHECK(gpu::solver_share(640, 1000) == 500);    // 655 would fit
+  CHECK(gpu::solver_share(4096, 128) == 15);     // 2^31 bytes are 16, one too many
+  CHECK(gpu::solver_share(8, 100000) == 14286);  // 16384 at most
+  CHECK(gpu::solver_share(20000, 3) == 1);
+  index_t const one = 6 * 6 * 8;
+  for (index_t const bytes : {index_t{1}, one, 3 * one, 4 * one}) {
+    INFO(bytes << " bytes");
+    batch whole, cut;
+    whole.be.eigh_batched(whole.s(), 4, whole.values.view(), whole.flags.view());
+    gpu::eigh(cut.be, cut.s(), 4, cut.values.view(), cut.flags.view(), bytes);
+    CHECK(cut.found() == whole.found());
+    CHECK(cut.found() == std::vector<int>{0, 0, 0, svd_not_converged});
+    for (index_t i = 0; i < 3; ++i) {
+      CHECK(read_all(cut.be, cut.s()[i].columns(0, 4)) == read_all(whole.be, whole.s()[i].columns(0, 4)));
+      CHECK(read_all(cut.be, cut.values.view()[i]) == read_all(whole.be, whole.values.view()[i]));
+    }
+    cut.check_gaps();
+    batch whole_root, cut_root;
+    whole_root.be.cholesky_inverse_batched(whole_root.s(), 1e-14, 0, whole_root.flags.view());
+    gpu::cholesky_inverse(cut_root.be, cut_root.s(), 1e-14, 0, cut_root.flags.view(), bytes);
+    CHECK(cut_root.found() == std::vector<int>{0, 0, 0, svd_ill_conditioned});
+    for (index_t i = 0; i < 4; ++i)
+      CHECK(read_all(cut_root.be, cut_root.s()[i]) == read_all(whole_root.be, whole_root.s()[i]));
+  }
+}
+
+#ifdef LORAGA_TEST_DOUBLE
+TEST_CASE("eigenproblems of a model's size: few calls, and scratch for one of them", "[cuda]") {
+  device_double::dry(true);
+  {
+    backend be;
+    index_t const n = 4096, count = 40;
+    slab<double, backend> s(be, count, n, n), values(be, count, n, 1);
+    slab<int, backend> flags(be, count, 1, 1);
+    device_double::reset_peak_device_bytes();
+    auto const before = device_double::counted();
+    auto const held = device_double::live_device_bytes();
+    be.eigh_batched(s.view(), 8, values.view(), flags.view());
+    CHECK((device_double::counted() - before).solvers == 3);
+    CHECK(device_double::peak_device_bytes() - held < std::size_t{6}
+                                                          << 30);  // all at once would be 6 GB, and a workspace
+  }
+  device_double::dry(false);
+}
+#endif

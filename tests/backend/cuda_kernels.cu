@@ -2,6 +2,9 @@
 
 #include "../support/backend.hpp"
 #include "../support/catch.hpp"
+#ifdef LORAGA_TEST_DOUBLE
+#include "../device_double/device_double.hpp"
+#endif
 
 using namespace loraga;
 using test::backend;
@@ -65,37 +68,18 @@ TEST_CASE("reduce_columns combines every row once, whatever the length", "[cuda]
     }
 }
 
-TEST_CASE("addresses reach the device, however many", "[cuda]") {
+#ifdef LORAGA_TEST_DOUBLE
+TEST_CASE("a launch that Thrust reports as failed is a backend_error, and the next one works", "[cuda]") {
   auto be = test::make_backend();
-  for (index_t const n : {1, 63, 64, 65, 300}) {
-    scratch<backend> temporary(be);
-    auto** const list = gpu::addresses(be, temporary, n, [](index_t i) {
-      return reinterpret_cast<void const*>(static_cast<std::uintptr_t>(7 * i + 1));
-    });
-    auto const got = read_all(be, matrix_view<void*, device_space>(list, n, 1, 1, n));
-    for (index_t i = 0; i < n; ++i)
-      CHECK(reinterpret_cast<std::uintptr_t>(got[static_cast<std::size_t>(i)]) ==
-            static_cast<std::uintptr_t>(7 * i + 1));
-  }
-}
-
-#ifndef __CUDACC__
-namespace {
-struct refused_launch {
-  void operator()(index_t, index_t) const {
-    throw thrust::system_error(98, thrust::generic_category(), "invalid device function");
-  }
-};
-}  // namespace
-
-TEST_CASE("a launch that Thrust reports as failed is a backend_error", "[cuda]") {
-  auto be = test::make_backend();
-  CHECK_THROWS_WITH(be.for_each(2, 2, refused_launch{}),
-                    Catch::StartsWith("cuda::for_each: launch failed (") && Catch::Contains("invalid device function"));
+  auto y = test::upload<double>(be, test::host(2, 2));
+  device_double::fail_next("cudaPeekAtLastError", cudaErrorInvalidDeviceFunction);
   try {
-    be.for_each(2, 2, refused_launch{});
+    be.for_each(2, 2, mark<test::view<double>>{y.view()});
+    FAIL("no exception");
   } catch (backend_error const& e) {
     CHECK(e.code == 98);
+    CHECK_THAT(e.what(), Catch::StartsWith("cuda::for_each: launch failed ("));
   }
+  CHECK_NOTHROW(be.for_each(2, 2, mark<test::view<double>>{y.view()}));
 }
 #endif

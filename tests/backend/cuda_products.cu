@@ -2,6 +2,9 @@
 
 #include "../support/backend.hpp"
 #include "../support/catch.hpp"
+#ifdef LORAGA_TEST_DOUBLE
+#include "../device_double/device_double.hpp"
+#endif
 
 using namespace loraga;
 using test::backend;
@@ -124,3 +127,100 @@ TEST_CASE("TF32 is used where asked for, and never where precision is asked for"
   CHECK(test::orthonormality(test::download(be, f[0].v)) < 1e-5);
   CHECK(be.products() == float_products::tf32);
 }
+
+TEST_CASE("a prepared list is the same list, cut and transposed as well", "[cuda]") {
+  auto be = test::make_backend();
+  index_t const count = 70;
+  std::vector<matrix<float, backend>> memory;
+  std::vector<const_view<float, device_space>> listed;
+  for (index_t i = 0; i < count; ++i) {
+    memory.push_back(test::upload<float>(be, test::random(4, 3, static_cast<std::uint64_t>(i))));
+    listed.push_back(memory.back().view());
+  }
+  auto const b = test::upload<float>(be, test::random(4, 2, 99));
+  slab_view<float const, device_space> const same(b.view().data, count, 4, 2, 1, 4, 0);
+  slab<float, backend> c(be, count, 3, 2);
+  scratch<backend> temporary(be);
+  auto const list = be.prepared(temporary, view_list(listed.data(), count));
+  CHECK(list.addresses != nullptr);
+  CHECK(be.prepared(temporary, list).addresses == list.addresses);
+  auto const check = [&](auto const& a, index_t first) {
+    auto const out = c.view().matrices(first, a.count);
+    fill(be, c.view().side_by_side(), NAN);
+    be.gemm_batched(1.0, a, same.matrices(first, a.count), 0.0, out);
+    for (index_t i = 0; i < a.count; ++i)
+      REQUIRE(test::distance(test::download(be, out[i]), test::download(be, a[i]) * test::download(be, b.view())) <
+              1e-5);
+  };
+  check(list.transposed(), 0);
+  check(list.matrices(5, 64).transposed(), 5);
+  check(list.transposed().matrices(66, 4), 66);
+  CHECK(be.prepared(temporary, view_list(listed.data(), 1)).addresses == nullptr);  // is no batch
+  CHECK(detail::prepared(be, temporary, view_list(listed.data(), count)).addresses != nullptr);
+}
+
+TEST_CASE("addresses reach the device, however many, and in a captured step as well", "[cuda]") {
+  auto be = test::make_backend();
+  for (index_t const n : {1, 31, 32, 33, 300})
+    for (bool const captured : {false, true}) {
+      std::vector<const_view<char, device_space>> views;
+      for (index_t i = 0; i < n; ++i)
+        views.push_back({reinterpret_cast<char const*>(static_cast<std::uintptr_t>(7 * i + 1)), 1, 1, 1, 1});
+      slab_view<char, device_space> const slab(reinterpret_cast<char*>(std::uintptr_t{50}), n, 1, 1, 1, 1, 3);
+      { scratch<backend>(be).matrix<char>(1 << 15, 1); }  // a captured step allocates nothing
+      scratch<backend> temporary(be);
+      cudaGraph_t graph = nullptr;
+      [[maybe_unused]] cudaGraphExec_t runs = nullptr;
+      if (captured) REQUIRE(cudaStreamBeginCapture(be.stream(), cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+      auto const lists = gpu::addresses(be, temporary, n, slab, view_list(views), slab);
+      if (captured) {
+        REQUIRE(cudaStreamEndCapture(be.stream(), &graph) == cudaSuccess);
+        views.clear();  // what a graph has captured is not read again
+#ifndef LORAGA_TEST_DOUBLE
+        REQUIRE(cudaGraphInstantiate(&runs, graph, 0) == cudaSuccess);
+        REQUIRE(cudaGraphLaunch(runs, be.stream()) == cudaSuccess);
+#endif
+      }
+      for (std::size_t list = 0; list < 3; ++list) {
+        auto const got = read_all(be, matrix_view<void*, device_space>(lists[list], n, 1, 1, n));
+        for (index_t i = 0; i < n; ++i)
+          REQUIRE(reinterpret_cast<std::uintptr_t>(got[static_cast<std::size_t>(i)]) ==
+                  static_cast<std::uintptr_t>(list == 1 ? 7 * i + 1 : 3 * i + 50));
+      }
+#ifndef LORAGA_TEST_DOUBLE
+      if (runs) cudaGraphExecDestroy(runs);
+#endif
+      if (graph) cudaGraphDestroy(graph);
+    }
+}
+
+#ifdef LORAGA_TEST_DOUBLE
+TEST_CASE("lists of a model's size: one launch a product, and a copy where the list was not prepared", "[cuda]") {
+  device_double::dry(true);
+  {
+    backend be;
+    index_t const count = 128, n = 4096, width = 640;
+    slab<float, backend> all(be, count, n, n), x(be, count, n, width), y(be, count, n, width);
+    slab<double, backend> s(be, count, width, width);
+    slab_view<double, device_space> const small(s.view().data, count, 64, 64, 1, 64, 64 * 64);
+    std::vector<const_view<float, device_space>> views;
+    for (index_t i = 0; i < count; ++i) views.push_back(all.view()[i]);
+    auto const did = [&](auto const& work) {
+      auto const before = device_double::counted();
+      work();
+      return device_double::counted() - before;
+    };
+    view_list const list(views);
+    auto const plain = did([&] { be.gemm_batched(1.0, list, x.view(), 0.0, y.view()); });
+    CHECK(plain.kernels == 1);
+    CHECK(plain.copies == 1);
+    CHECK(plain.products == 1);
+    scratch<backend> temporary(be);
+    auto const prepared = be.prepared(temporary, list);
+    CHECK(did([&] { be.gemm_batched(1.0, prepared.transposed(), y.view(), 0.0, x.view()); }).launches() == 2);
+    CHECK(did([&] { be.gram_batched(y.view(), s.view()); }).launches() == 24);  // 3 shares of members, 4 of rows
+    CHECK(did([&] { be.gram_batched(y.view().columns(0, 64), small); }).launches() == 2);
+  }
+  device_double::dry(false);
+}
+#endif

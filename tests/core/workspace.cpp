@@ -152,3 +152,66 @@ TEST_CASE("what a scope took is free again after it, and aligned", "[core]") {
     else CHECK(one.data == first);
   }
 }
+
+TEST_CASE("what a piece of work added is given back if it is much, and does not decide what is kept", "[core]") {
+  counting_backend be;
+  auto const take = [&](loraga::index_t bytes) { loraga::scratch<counting_backend>(be).matrix<std::byte>(bytes, 1); };
+  take(1000);
+  loraga::index_t const held = be.memory_.held();
+  {
+    loraga::scratch<counting_backend> in_use(be);
+    auto const kept = in_use.matrix<float>(3, 1);
+    kept(2, 0) = 5;
+    auto const before = be.memory_.holding();
+    take(1 << 20);
+    be.memory_.shrink(before, 1 << 21);
+    CHECK(be.memory_.held() > held);  // not much
+    be.memory_.shrink(before, 1 << 19);
+    CHECK(be.memory_.held() == held);
+    {
+      loraga::scratch<counting_backend> more(be);
+      auto const large = more.matrix<float>(1 << 18, 1);
+      be.memory_.shrink(before, 0);
+      large((1 << 18) - 1, 0) = 3;  // in use, so it stays
+    }
+    be.memory_.shrink(before, 0);
+    CHECK(be.memory_.held() == held);
+    CHECK(kept(2, 0) == 5);
+  }
+  take(1000);
+  CHECK(be.memory_.held() == held);
+  {
+    loraga::scratch<counting_backend> small(be);
+    small.matrix<std::byte>(1 << 16, 1);
+    small.matrix<std::byte>(1 << 17, 1);
+  }
+  CHECK(be.memory_.held() < 1 << 18);  // one block for these, not for the megabyte
+}
+
+TEST_CASE("a large block is larger than what was in use by 64 MB at most", "[core]") {
+  counting_backend be;
+  loraga::index_t const large = loraga::index_t{600} << 20;
+  {
+    loraga::scratch<counting_backend> s(be);
+    s.matrix<std::byte>(large / 2, 1);
+    s.matrix<std::byte>(large / 2, 1);
+  }
+  CHECK(be.memory_.held() == large + be.memory_.most_reserve);
+}
+
+TEST_CASE("blocks that were added after a capture are given back, those of the capture stay", "[core]") {
+  struct capturing_backend : counting_backend {
+    bool now = false;
+    bool capturing() const { return now; }
+  } be;
+  auto const take = [&](loraga::index_t bytes) { loraga::scratch<capturing_backend>(be).matrix<std::byte>(bytes, 1); };
+  take(1 << 18);
+  be.now = true;
+  take(1 << 18);
+  be.now = false;
+  loraga::index_t const held = be.memory_.held();
+  take(1 << 22);
+  CHECK(be.memory_.held() > held);
+  be.memory_.trim();
+  CHECK(be.memory_.held() == held);
+}

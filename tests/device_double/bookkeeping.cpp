@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <map>
 #include <mutex>
+#include <utility>
 
 namespace device_double {
 namespace {
@@ -19,18 +18,14 @@ struct handle_state {
   std::shared_ptr<void> memory;
   bool alive;
 };
-using allocations = std::map<std::uintptr_t, std::size_t>;
-
 struct everything {
   std::mutex mutex;
   requests failures, infos;
   std::map<std::string, long, std::less<>> calls;
   std::map<void const*, handle_state> handles;
-  allocations device, pinned;
-  std::size_t device_bytes = 0, limit = whole_device;
+  cudaError_t broken = cudaSuccess;
   long complaints = 0;
   work done;
-  allocations& of(where space) { return space == where::device ? device : pinned; }
 };
 everything& state() {
   static everything all;
@@ -57,8 +52,6 @@ std::size_t waiting(requests const& all) {
   return n;
 }
 
-std::uintptr_t address(void const* p) { return reinterpret_cast<std::uintptr_t>(p); }
-
 }  // namespace
 
 void fail_next(std::string_view function, int status) { fail_next(function, status, 1); }
@@ -78,6 +71,7 @@ void forget_requests() {
   lock const guard(state().mutex);
   state().failures.clear();
   state().infos.clear();
+  state().broken = cudaSuccess;
 }
 long calls(std::string_view function) {
   lock const guard(state().mutex);
@@ -105,26 +99,10 @@ work counted() {
 }
 work operator-(work const& now, work const& before) { return sum(now, before, -1); }
 
-std::size_t live_device_allocations() {
-  lock const guard(state().mutex);
-  return state().device.size();
-}
-std::size_t live_host_allocations() {
-  lock const guard(state().mutex);
-  return state().pinned.size();
-}
-std::size_t live_device_bytes() {
-  lock const guard(state().mutex);
-  return state().device_bytes;
-}
 std::size_t live_handles() {
   lock const guard(state().mutex);
   auto const& all = state().handles;
   return static_cast<std::size_t>(std::count_if(all.begin(), all.end(), [](auto const& h) { return h.second.alive; }));
-}
-void device_limit(std::size_t bytes) {
-  lock const guard(state().mutex);
-  state().limit = bytes;
 }
 long complaints() {
   lock const guard(state().mutex);
@@ -144,9 +122,33 @@ void complain(std::string const& what) {
   lock const guard(state().mutex);
   ++state().complaints;
 }
-int reported_info(int info) {
+std::optional<int> asked_info() {
   lock const guard(state().mutex);
-  return due(state().infos, current).value_or(info);
+  return due(state().infos, current);
+}
+char const* current_function() { return current; }
+void as_function(char const* function, std::function<void()> const& work) {
+  char const* const before = std::exchange(current, function);
+  try {
+    work();
+  } catch (std::exception const& failure) {
+    complain(std::string("its work failed: ") + failure.what());
+    break_device(cudaErrorLaunchFailure);
+  }
+  current = before;
+}
+
+cudaError_t device_state() {
+  lock const guard(state().mutex);
+  return state().broken;
+}
+cudaError_t break_device(cudaError_t status) {
+  static constexpr cudaError_t lasting[] = {cudaErrorIllegalAddress, cudaErrorLaunchFailure, cudaErrorMisalignedAddress,
+                                            cudaErrorIllegalInstruction, cudaErrorAssert};
+  lock const guard(state().mutex);
+  bool const lasts = std::find(std::begin(lasting), std::end(lasting), status) != std::end(lasting);
+  if (lasts && state().broken == cudaSuccess) state().broken = status;
+  return status;
 }
 
 void adopt(std::shared_ptr<void> handle) {
@@ -168,90 +170,6 @@ bool destroy(void const* handle) {
 }
 bool stream_alive(cudaStream_t stream) {
   return stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread || alive(stream);
-}
-
-void* take(where space, std::size_t bytes) {
-  lock const guard(state().mutex);
-  auto& all = state();
-  bool const on_device = space == where::device;
-  if (on_device && (bytes > all.limit || all.device_bytes > all.limit - bytes)) return nullptr;
-  void* p = nullptr;
-  // Not operator new: the tests' own rounds sizes up, and the sanitizer would miss a kernel that runs over the end.
-  if (posix_memalign(&p, 256, bytes) != 0) return nullptr;
-  std::memset(p, 0xFF, bytes);  // a NaN in every type
-  all.of(space)[address(p)] = bytes;
-  if (on_device) all.device_bytes += bytes;
-  return p;
-}
-bool give_back(where space, void* p) {
-  lock const guard(state().mutex);
-  auto& list = state().of(space);
-  auto const found = list.find(address(p));
-  if (found == list.end()) return false;
-  if (space == where::device) state().device_bytes -= found->second;
-  list.erase(found);
-  std::free(p);
-  return true;
-}
-bool inside(where space, void const* p, std::size_t bytes) {
-  lock const guard(state().mutex);
-  auto const& list = state().of(space);
-  auto const after = list.upper_bound(address(p));
-  if (after == list.begin()) return false;
-  auto const& [start, size] = *std::prev(after);
-  std::size_t const offset = address(p) - start;
-  return offset < size && bytes <= size - offset;
-}
-bool touches_device(void const* p, std::size_t bytes) {
-  lock const guard(state().mutex);
-  auto const& list = state().device;
-  auto const after = list.lower_bound(address(p) + std::max<std::size_t>(bytes, 1));
-  if (after == list.begin()) return false;
-  auto const& [start, size] = *std::prev(after);
-  return start + size > address(p);
-}
-
-strided::strided(char const* n, void const* p, std::int64_t rows, std::int64_t cols, std::int64_t ld,
-                 std::size_t element)
-    : name(n),
-      data(address(p)),
-      width(static_cast<std::size_t>(std::max<std::int64_t>(rows, 0)) * element),
-      count(static_cast<std::size_t>(std::max<std::int64_t>(cols, 0))),
-      pitch(static_cast<std::size_t>(ld) * element) {}
-
-bool strided::overlaps(strided const& other) const {
-  if (empty() || other.empty() || data + span() <= other.data || other.data + other.span() <= data) return false;
-  for (std::size_t i = 0; i < count; ++i) {
-    std::uintptr_t const mine = data + i * pitch;
-    // Of the other's pieces the last one that starts before mine, and the one after it.
-    std::size_t const before = mine > other.data ? (mine - other.data) / std::max<std::size_t>(other.pitch, 1) : 0;
-    for (std::size_t j = before; j < std::min(before + 2, other.count); ++j) {
-      std::uintptr_t const theirs = other.data + j * other.pitch;
-      if (mine < theirs + other.width && theirs < mine + width) return true;
-    }
-  }
-  return false;
-}
-
-bool operands::good() const {
-  bool all = true;
-  auto const located = [&](strided const& s) {
-    if (s.empty() || inside(where::device, s.pointer(), s.span())) return;
-    complain(std::string(s.name) + " is not in one live device allocation (" + std::to_string(s.span()) + " bytes)");
-    all = false;
-  };
-  auto const apart = [&](strided const& s, strided const& other) {
-    if (!s.overlaps(other)) return;
-    complain(std::string(s.name) + " is written and overlaps " + other.name);
-    all = false;
-  };
-  for (strided const& s : read_) located(s);
-  for (strided const& s : written_) located(s);
-  for (std::size_t i = 0; i < written_.size(); ++i) {
-    for (strided const& s : read_) apart(written_[i], s);
-    for (std::size_t j = 0; j < i; ++j) apart(written_[i], written_[j]);
-  }
-  return all;
 }
 
 }  // namespace device_double

@@ -2,6 +2,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,8 +20,19 @@ int enter(char const* function);
 void count(work const& more);
 /// Says on stderr what the current function was given wrongly.
 void complain(std::string const& what);
-/// The info a test asked for of the current function, else the one given.
-int reported_info(int info);
+/// The function that `enter` named last on this thread, and work that runs later in its name. What it throws breaks the
+/// device: nobody is there to catch it.
+char const* current_function();
+void as_function(char const* function, std::function<void()> const& work);
+/// The info a test asked for of the current function, if it did. Taken when the call is made.
+std::optional<int> asked_info();
+
+/// The status that every call of the runtime returns since the device broke, or success.
+cudaError_t device_state();
+/// What a library's call failed of is the runtime's last error too.
+void library_failed();
+/// The device breaks, if that is a status which lasts. Returns it.
+cudaError_t break_device(cudaError_t status);
 
 /// Handles. A destroyed one's memory is kept, so that no later handle has its address.
 void adopt(std::shared_ptr<void> handle);
@@ -36,14 +48,19 @@ H* create() {
 bool stream_alive(cudaStream_t stream);
 
 enum class where { device, pinned };
-/// Null if the limit forbids it.
-void* take(where space, std::size_t bytes);
-/// False for an address that did not come from take.
-bool give_back(where space, void* p);
+/// Null if the limit forbids it. A pool may own it.
+void* take(where space, std::size_t bytes, cudaMemPool_t pool = nullptr);
+/// Takes an address off what is alive; false if it is not. The memory stays for work handed over before, until discard.
+bool retire(where space, void* p);
+void discard(void* p);
 /// Whether all those bytes lie in one live allocation.
 bool inside(where space, void const* p, std::size_t bytes);
+/// The same of device memory that is alive or not discarded yet: what work may use whose turn has come.
+bool still_there(void const* p, std::size_t bytes);
 /// Whether any of those bytes is device memory.
 bool touches_device(void const* p, std::size_t bytes);
+/// Live bytes of a pool.
+std::size_t bytes_of(cudaMemPool_t pool);
 
 /// Bytes of a column-major matrix, or of anything else that comes in equal pieces.
 struct strided {
@@ -60,11 +77,15 @@ struct strided {
 /// The device operands of one call: each must lie in one live allocation, and what is written must be nobody else's.
 class operands {
   std::vector<strided> read_, written_;
+  std::size_t alignment_ = 1;
 
  public:
+  /// Each begins on so many bytes.
+  void aligned(std::size_t bytes) { alignment_ = bytes; }
   void reads(strided what) { read_.push_back(what); }
   void writes(strided what) { written_.push_back(what); }
-  bool good() const;
+  /// Later: when the work's turn has come. Memory that was given back behind it is there still.
+  bool good(bool later = false) const;
 };
 
 }  // namespace device_double

@@ -29,16 +29,33 @@ void solve(matrix<double> t, bool upper, bool transposed, bool left, double alph
   Eigen::Map<matrix<double>, 0, Eigen::OuterStride<>>(b, rows, cols, Eigen::OuterStride<>(ld)) = x;
 }
 
+/// One triangle of c = alpha*x*xT + beta*c, x being a or its transposed.
+void rank_k(cublasFillMode_t uplo, bool plain, int64_t n, int64_t k, double alpha, double const* a, int64_t lda,
+            double beta, double* c, int64_t ldc) {
+  matrix<double> sum = matrix<double>::Zero(n, n);
+  if (n > 0 && k > 0) {
+    auto const x = view<double>(a, plain ? n : k, plain ? k : n, lda);
+    if (plain) sum.noalias() = x * x.transpose();
+    else sum.noalias() = x.transpose() * x;
+  }
+  for (int64_t j = 0; j < n; ++j)
+    for (int64_t i = 0; i < n; ++i) {
+      if (uplo == CUBLAS_FILL_MODE_UPPER ? i > j : i < j) continue;
+      double& at = c[i + j * ldc];
+      at = alpha * sum(i, j) + (beta == 0 ? 0.0 : beta * at);
+    }
+}
+
 }  // namespace
 
 extern "C" {
 
 cublasStatus_t cublasCreate_v2(cublasHandle_t* handle) {
-  if (int const asked = enter(__func__); asked != 0) return static_cast<cublasStatus_t>(asked);
+  if (int const asked = enter(__func__); asked != 0) return library_failed(), static_cast<cublasStatus_t>(asked);
   return *handle = create<cublasContext>(), CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasDestroy_v2(cublasHandle_t handle) {
-  return run(handle, __func__, [&] { return destroy(handle), CUBLAS_STATUS_SUCCESS; });
+  return run(handle, __func__, [&] { return finish_all(), destroy(handle), CUBLAS_STATUS_SUCCESS; });
 }
 cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream) {
   return run(handle, __func__, [&] {
@@ -107,17 +124,21 @@ cublasStatus_t cublasDtrsmBatched_64(cublasHandle_t handle, cublasSideMode_t sid
     auto const scale = scalar<double>(handle, alpha);
     if (!scale || !ready(handle) || !is_list("Aarray", a, count) || !is_list("Barray", b, count))
       return CUBLAS_STATUS_EXECUTION_FAILED;
-    operands all;
-    for (int64_t i = 0; i < count; ++i) {
-      all.reads({"A", a[i], order, order, lda, sizeof(double)});
-      all.writes({"B", b[i], m, n, ldb, sizeof(double)});
-    }
-    if (!all.good()) return CUBLAS_STATUS_EXECUTION_FAILED;
-    device_double::count({.products = 1});
-    for (int64_t i = 0; i < count && m > 0 && n > 0; ++i)
-      solve(triangle(uplo, diag, a[i], order, lda), uplo == CUBLAS_FILL_MODE_UPPER, op != CUBLAS_OP_N, left, *scale,
-            b[i], m, n, ldb);
-    return CUBLAS_STATUS_SUCCESS;
+    auto const members = [=] {
+      operands all;
+      for (int64_t i = 0; i < count; ++i) {
+        all.reads({"A", a[i], order, order, lda, sizeof(double)});
+        all.writes({"B", b[i], m, n, ldb, sizeof(double)});
+      }
+      return all;
+    };
+    auto const work = [=, factor = *scale] {
+      for (int64_t i = 0; i < count && m > 0 && n > 0; ++i)
+        solve(triangle(uplo, diag, a[i], order, lda), uplo == CUBLAS_FILL_MODE_UPPER, op != CUBLAS_OP_N, left, factor,
+              b[i], m, n, ldb);
+    };
+    if (!hand_over_listed(handle->stream, members, work)) return CUBLAS_STATUS_EXECUTION_FAILED;
+    return device_double::count({.products = 1}), CUBLAS_STATUS_SUCCESS;
   });
 }
 cublasStatus_t cublasDsyrk_v2_64(cublasHandle_t handle, cublasFillMode_t uplo, cublasOperation_t op, int64_t n,
@@ -134,18 +155,7 @@ cublasStatus_t cublasDsyrk_v2_64(cublasHandle_t handle, cublasFillMode_t uplo, c
     all.writes({"C", c, n, n, ldc, sizeof(double)});
     if (!al || !be || !ready(handle) || !all.good()) return CUBLAS_STATUS_EXECUTION_FAILED;
     device_double::count({.products = 1});
-    matrix<double> sum = matrix<double>::Zero(n, n);
-    if (n > 0 && k > 0) {
-      auto const x = view<double>(a, plain ? n : k, plain ? k : n, lda);
-      if (plain) sum.noalias() = x * x.transpose();
-      else sum.noalias() = x.transpose() * x;
-    }
-    for (int64_t j = 0; j < n; ++j)
-      for (int64_t i = 0; i < n; ++i) {
-        if (uplo == CUBLAS_FILL_MODE_UPPER ? i > j : i < j) continue;
-        double& at = c[i + j * ldc];
-        at = *al * sum(i, j) + (*be == 0 ? 0.0 : *be * at);
-      }
+    hand_over(handle->stream, all, [=, al = *al, be = *be] { rank_k(uplo, plain, n, k, al, a, lda, be, c, ldc); });
     return CUBLAS_STATUS_SUCCESS;
   });
 }

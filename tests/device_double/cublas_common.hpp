@@ -4,7 +4,7 @@
 #include <Eigen/Dense>
 #include <cstring>
 
-#include "bookkeeping.hpp"
+#include "streams.hpp"
 
 // What the double's cuBLAS functions share.
 
@@ -28,9 +28,14 @@ auto view(void const* p, int64_t rows, int64_t cols, int64_t ld) {
                                                               Eigen::OuterStride<>(ld));
 }
 
+inline bool computes_on_device(std::string_view function) {
+  return function.find("Batched") != function.npos || function.find("emm") != function.npos ||
+         function.find("syrk") != function.npos;
+}
 template <class F>
 cublasStatus_t run(cublasHandle_t handle, char const* function, F const& body) {
-  if (int const asked = enter(function); asked != 0) return static_cast<cublasStatus_t>(asked);
+  if (int const asked = enter(function); asked != 0) return library_failed(), static_cast<cublasStatus_t>(asked);
+  if (device_state() != cudaSuccess && computes_on_device(function)) return CUBLAS_STATUS_EXECUTION_FAILED;
   if (alive(handle)) return body();
   complain("the handle is not alive");
   return CUBLAS_STATUS_NOT_INITIALIZED;

@@ -91,33 +91,47 @@ void multiply(product const& s, bool tf32, T alpha, void const* a, void const* b
   else store_as<T, T>(alpha, sum, beta, c, s.ldc);
 }
 
+/// a(i), b(i), c(i): the address of member i, which is in device memory where the batch is listed.
 template <class T, class A, class B, class C>
 cublasStatus_t multiply_all(cublasHandle_t handle, product const& s, void const* alpha, A const& a, B const& b,
-                            void const* beta, C const& c) {
+                            void const* beta, C const& c, bool listed) {
   auto const al = scalar<T>(handle, alpha), be = scalar<T>(handle, beta);
-  operands all;
-  for (int64_t i = 0; i < s.count; ++i) {
-    all.reads(s.place_a(a(i)));
-    all.reads(s.place_b(b(i)));
-    all.writes(s.place_c(c(i)));
-  }
-  if (!al || !be || !ready(handle) || !all.good()) return CUBLAS_STATUS_EXECUTION_FAILED;
+  if (!al || !be || !ready(handle)) return CUBLAS_STATUS_EXECUTION_FAILED;
   bool const tf32 =
       s.a == CUDA_R_32F && (s.compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
                             (s.compute == CUBLAS_COMPUTE_32F && (handle->math & 15) == CUBLAS_TF32_TENSOR_OP_MATH));
+  bool const on_tensor_cores = size_of(s.a) == 2 || tf32;
+  auto const members = [=] {
+    operands all;
+    if (listed && on_tensor_cores) all.aligned(16);  // addresses that cuBLAS cannot look at to choose a kernel
+    for (int64_t i = 0; i < s.count; ++i) {
+      all.reads(s.place_a(a(i)));
+      all.reads(s.place_b(b(i)));
+      all.writes(s.place_c(c(i)));
+    }
+    return all;
+  };
+  auto const work = [=, al = *al, be = *be] {
+    for (int64_t i = 0; i < s.count; ++i) multiply<T>(s, tf32, al, a(i), b(i), be, c(i));
+  };
+  if (listed) {
+    if (!hand_over_listed(handle->stream, members, work)) return CUBLAS_STATUS_EXECUTION_FAILED;
+  } else {
+    operands const all = members();
+    if (!all.good()) return CUBLAS_STATUS_EXECUTION_FAILED;
+    hand_over(handle->stream, all, work);
+  }
   device_double::count({.products = 1, .product_bytes = s.bytes(*be != 0)});
-  for (int64_t i = 0; i < s.count; ++i) multiply<T>(s, tf32, *al, a(i), b(i), *be, c(i));
   return CUBLAS_STATUS_SUCCESS;
 }
 
-/// a(i), b(i), c(i): the address of member i.
 template <class A, class B, class C>
 cublasStatus_t products(cublasHandle_t handle, product const& s, void const* alpha, A const& a, B const& b,
-                        void const* beta, C const& c) {
+                        void const* beta, C const& c, bool listed = false) {
   if (!s.valid() || alpha == nullptr || beta == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
   if (!s.supported()) return CUBLAS_STATUS_NOT_SUPPORTED;
-  return s.in_double() ? multiply_all<double>(handle, s, alpha, a, b, beta, c)
-                       : multiply_all<float>(handle, s, alpha, a, b, beta, c);
+  return s.in_double() ? multiply_all<double>(handle, s, alpha, a, b, beta, c, listed)
+                       : multiply_all<float>(handle, s, alpha, a, b, beta, c, listed);
 }
 
 }  // namespace
@@ -131,10 +145,17 @@ cublasStatus_t cublasGemmEx_64(cublasHandle_t handle, cublasOperation_t op_a, cu
   return run(handle, __func__, [&] {
     product const s{op_a, op_b, m, n, k, a_type, b_type, c_type, lda, ldb, ldc, 1, compute};
     return products(
-        handle, s, alpha, [&](int64_t) { return a; }, [&](int64_t) { return b; }, beta, [&](int64_t) { return c; });
+        handle, s, alpha, [=](int64_t) { return a; }, [=](int64_t) { return b; }, beta, [=](int64_t) { return c; });
   });
 }
 
+cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
+                            void const* alpha, void const* a, cudaDataType a_type, int lda, void const* b,
+                            cudaDataType b_type, int ldb, void const* beta, void* c, cudaDataType c_type, int ldc,
+                            cublasComputeType_t compute, cublasGemmAlgo_t algorithm) {
+  return cublasGemmEx_64(handle, op_a, op_b, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc,
+                         compute, algorithm);
+}
 cublasStatus_t cublasSgemm_v2(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n,
                               int k, float const* alpha, float const* a, int lda, float const* b, int ldb,
                               float const* beta, float* c, int ldc) {
@@ -167,8 +188,8 @@ cublasStatus_t cublasGemmBatchedEx_64(cublasHandle_t handle, cublasOperation_t o
     if (!is_list("Aarray", a, count) || !is_list("Barray", b, count) || !is_list("Carray", c, count))
       return CUBLAS_STATUS_EXECUTION_FAILED;
     return products(
-        handle, s, alpha, [&](int64_t i) { return a[i]; }, [&](int64_t i) { return b[i]; }, beta,
-        [&](int64_t i) { return c[i]; });
+        handle, s, alpha, [=](int64_t i) { return a[i]; }, [=](int64_t i) { return b[i]; }, beta,
+        [=](int64_t i) { return c[i]; }, true);
   });
 }
 

@@ -8,10 +8,10 @@
 
 using namespace device_double;
 
-struct CUstream_st {};
 struct CUgraph_st {};
 struct CUevent_st {
   bool timed = true, recorded = false;
+  point where;
   std::chrono::steady_clock::time_point when;
 };
 
@@ -25,6 +25,17 @@ struct capture {
 std::mutex mutex;  // of captures and of what is in events
 std::map<cudaStream_t, capture> captures;
 thread_local cudaError_t last_error = cudaSuccess;
+
+/// What a host function that never runs would have given back: kept, not lost.
+void keep(void* data) {
+  static auto& all = *new std::vector<void*>;
+  std::lock_guard const guard(mutex);
+  all.push_back(data);
+}
+point where_of(cudaEvent_t event) {
+  std::lock_guard const guard(mutex);
+  return event->where;
+}
 struct error_text {
   cudaError_t code;
   char const *name, *text;
@@ -63,6 +74,7 @@ cudaError_t remember(cudaError_t e) {
   if (e != cudaSuccess) last_error = e;
   return e;
 }
+void library_failed() { remember(cudaErrorUnknown); }
 bool breaks_capture(cudaStream_t stream) {
   std::lock_guard const guard(mutex);
   auto const found = captures.find(stream);
@@ -125,12 +137,15 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 }
 cudaError_t cudaDeviceSynchronize() {
   count({.waits = 1});
-  return run(__func__, [] { return disturbs_capture() ? cudaErrorStreamCaptureUnsupported : cudaSuccess; });
+  return run(__func__, [] {
+    if (disturbs_capture()) return cudaErrorStreamCaptureUnsupported;
+    return finish_all(), device_state();
+  });
 }
 cudaError_t cudaGetLastError() {
   int const asked = enter(__func__);
   cudaError_t const before = asked != 0 ? static_cast<cudaError_t>(asked) : last_error;
-  last_error = cudaSuccess;
+  last_error = device_state();
   return before;
 }
 cudaError_t cudaPeekAtLastError() {
@@ -140,12 +155,17 @@ cudaError_t cudaPeekAtLastError() {
 char const* cudaGetErrorString(cudaError_t code) { return describe(code).text; }
 char const* cudaGetErrorName(cudaError_t code) { return describe(code).name; }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  return run(__func__, [&] { return *stream = create<CUstream_st>(), cudaSuccess; });
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  return run(__func__, [&] {
+    *stream = create<CUstream_st>();
+    (*stream)->work = new_queue((flags & cudaStreamNonBlocking) == 0);
+    return cudaSuccess;
+  });
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return run(__func__, [&] {
     if (!destroy(stream)) return complain("the stream is not alive"), cudaErrorInvalidResourceHandle;
+    stream->work = nullptr;  // its work runs all the same
     std::lock_guard const guard(mutex);
     captures.erase(stream);
     return cudaSuccess;
@@ -154,23 +174,30 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
   return run_on(__func__, stream, [&] {
     count({.kernels = 1});
-    return function(data), cudaSuccess;
+    if (is_dry()) keep(data);
+    hand_over(stream, [=] { function(data); });
+    return cudaSuccess;
   });
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   count({.waits = 1});
-  return run_on(__func__, stream,
-                [&] { return breaks_capture(stream) ? cudaErrorStreamCaptureUnsupported : cudaSuccess; });
+  return run_on(__func__, stream, [&] {
+    if (breaks_capture(stream)) return cudaErrorStreamCaptureUnsupported;
+    return finish(stream), device_state();
+  });
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  return run_on(__func__, stream,
-                [&] { return breaks_capture(stream) ? cudaErrorStreamCaptureUnsupported : cudaSuccess; });
+  return run_on(__func__, stream, [&] {
+    if (breaks_capture(stream)) return cudaErrorStreamCaptureUnsupported;
+    advance(stream);  // who asks until it is done gets there
+    return reached(end_of(stream)) ? device_state() : cudaErrorNotReady;
+  });
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   return run_on(__func__, stream, [&] {
-    if (alive(event)) return cudaSuccess;
-    complain("the event is not alive");
-    return cudaErrorInvalidResourceHandle;
+    if (!alive(event)) return complain("the event is not alive"), cudaErrorInvalidResourceHandle;
+    point const p = where_of(event);
+    return wait_for(stream, p), cudaSuccess;
   });
 }
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
@@ -222,22 +249,32 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return run_with(__func__, event, [&] {
     if (!stream_alive(stream)) return complain("the stream is not alive"), cudaErrorInvalidResourceHandle;
+    in_turn(stream, [=] {
+      std::lock_guard const guard(mutex);
+      event->when = std::chrono::steady_clock::now();
+    });
+    point const p = end_of(stream);
     std::lock_guard const guard(mutex);
     event->recorded = true;
-    event->when = std::chrono::steady_clock::now();
+    event->where = p;
     return cudaSuccess;
   });
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   count({.waits = 1});
-  return run_with(__func__, event, [] { return cudaSuccess; });
+  return run_with(__func__, event, [&] {
+    point const p = where_of(event);
+    return finish(p), device_state();
+  });
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
   return run_with(__func__, start, [&] {
     if (!alive(end)) return complain("the event is not alive"), cudaErrorInvalidResourceHandle;
     std::lock_guard const guard(mutex);
-    for (CUevent_st const* e : {start, end})
+    for (CUevent_st const* e : {start, end}) {
       if (!e->timed || !e->recorded) return cudaErrorInvalidResourceHandle;
+      if (!reached(e->where)) return cudaErrorNotReady;
+    }
     *milliseconds = std::chrono::duration<float, std::milli>(end->when - start->when).count();
     return cudaSuccess;
   });

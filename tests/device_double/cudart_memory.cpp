@@ -1,10 +1,20 @@
 #include <cstring>
+#include <mutex>
 
 #include "cudart_common.hpp"
 
 using namespace device_double;
 
+void* device_double::take_on(cudaStream_t stream, std::size_t bytes, cudaMemPool_t pool) {
+  void* const p = take(where::device, bytes, pool);
+  if (p != nullptr && is_delayed()) push(stream, [=] { std::memset(p, 0xFF, bytes); });
+  return p;
+}
+
 namespace {
+
+std::mutex answer_mutex;
+std::function<void(void*, std::size_t, std::size_t)> answer;
 
 cudaError_t allocate(where space, void** p, std::size_t bytes) {
   if (p == nullptr) return cudaErrorInvalidValue;
@@ -13,10 +23,17 @@ cudaError_t allocate(where space, void** p, std::size_t bytes) {
   *p = take(space, bytes);
   return *p != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
 }
-cudaError_t release(where space, void* p) {
-  if (give_back(space, p)) return cudaSuccess;
+bool retired(where space, void* p) {
+  if (retire(space, p)) return true;
   complain("the address was not allocated there, or was freed before");
-  return cudaErrorInvalidValue;
+  return false;
+}
+/// Waits for the device, as freeing does that knows no stream.
+cudaError_t release(where space, void* p) {
+  if (p == nullptr) return cudaSuccess;
+  finish_all();
+  if (!retired(space, p)) return cudaErrorInvalidValue;
+  return discard(p), cudaSuccess;
 }
 
 bool side_is_right(strided const& side, bool device) {
@@ -25,6 +42,28 @@ bool side_is_right(strided const& side, bool device) {
   if (!right)
     complain(std::string(side.name) + (device ? " is not in one live device allocation" : " is not host memory"));
   return right;
+}
+
+void move_bytes(strided const& to, strided const& from) {
+  for (std::size_t i = 0; i < to.count; ++i)
+    std::memcpy(reinterpret_cast<void*>(to.data + i * to.pitch), reinterpret_cast<void*>(from.data + i * from.pitch),
+                to.width);
+}
+strided packed(std::vector<std::byte> const& bytes, strided s) {
+  s.data = reinterpret_cast<std::uintptr_t>(bytes.data());
+  s.pitch = s.width;
+  return s;
+}
+/// A host's memory gets what the test wants it to find.
+void be_answered(strided const& to) {
+  std::lock_guard const guard(answer_mutex);
+  bool const whole = to.pitch == to.width || to.count == 1;
+  for (std::size_t i = 0; i < (whole ? 1 : to.count); ++i) {
+    auto* const p = reinterpret_cast<void*>(to.data + i * to.pitch);
+    std::size_t const pieces = whole ? to.count : 1;
+    if (answer) answer(p, to.width, pieces);
+    else std::memset(p, 0, to.width * pieces);
+  }
 }
 
 cudaError_t copy(strided const& to, strided const& from, cudaMemcpyKind kind, cudaStream_t stream) {
@@ -45,11 +84,14 @@ cudaError_t copy(strided const& to, strided const& from, cudaMemcpyKind kind, cu
   };
   if ((pageable(to, to_device) || pageable(from, from_device)) && breaks_capture(stream))
     return cudaErrorStreamCaptureUnsupported;
-  bool const waited = pageable(to, to_device);
-  count({.copies = 1, .waits = waited, .copied_bytes = static_cast<double>(to.width * to.count)});
-  for (std::size_t i = 0; i < to.count; ++i)
-    std::memcpy(reinterpret_cast<void*>(to.data + i * to.pitch), reinterpret_cast<void*>(from.data + i * from.pitch),
-                to.width);
+  bool const waits = pageable(to, to_device), keeps = pageable(from, from_device);
+  count({.copies = 1, .waits = waits, .copied_bytes = static_cast<double>(to.width * to.count)});
+  if (is_dry()) return to_device ? cudaSuccess : (be_answered(to), cudaSuccess);
+  if (waits) return finish(stream), move_bytes(to, from), device_state();
+  if (!keeps || !is_delayed()) return hand_over(stream, [=] { move_bytes(to, from); }), cudaSuccess;
+  std::vector<std::byte> held(from.width * from.count);  // ordinary memory is read before the call returns
+  move_bytes(packed(held, from), from);
+  push(stream, [=, held = std::move(held)] { move_bytes(to, packed(held, from)); });
   return cudaSuccess;
 }
 strided bytes(char const* name, void const* p, std::size_t n) {
@@ -58,13 +100,18 @@ strided bytes(char const* name, void const* p, std::size_t n) {
 
 }  // namespace
 
+void device_double::dry_answers(std::function<void(void*, std::size_t, std::size_t)> f) {
+  std::lock_guard const guard(answer_mutex);
+  answer = std::move(f);
+}
+
 extern "C" {
 
-cudaError_t cudaMallocAsync(void** p, std::size_t size, cudaStream_t stream) {
-  return run_on(__func__, stream, [&] { return size == 0 ? cudaErrorInvalidValue : allocate(where::device, p, size); });
-}
 cudaError_t cudaFreeAsync(void* p, cudaStream_t stream) {
-  return run_on(__func__, stream, [&] { return release(where::device, p); });
+  return run_on(__func__, stream, [&] {
+    if (!retired(where::device, p)) return cudaErrorInvalidValue;
+    return in_turn(stream, [=] { discard(p); }), cudaSuccess;
+  });
 }
 cudaError_t cudaMalloc(void** p, std::size_t size) {
   return run(__func__,
@@ -73,7 +120,7 @@ cudaError_t cudaMalloc(void** p, std::size_t size) {
 cudaError_t cudaFree(void* p) {
   return run(__func__, [&] {
     if (disturbs_capture()) return cudaErrorStreamCaptureUnsupported;
-    return p == nullptr ? cudaSuccess : release(where::device, p);
+    return release(where::device, p);
   });
 }
 cudaError_t cudaMallocHost(void** p, std::size_t size) {
@@ -85,13 +132,14 @@ cudaError_t cudaHostAlloc(void** p, std::size_t size, unsigned) {
              [&] { return disturbs_capture() ? cudaErrorStreamCaptureUnsupported : allocate(where::pinned, p, size); });
 }
 cudaError_t cudaFreeHost(void* p) {
-  return run(__func__, [&] { return p == nullptr ? cudaSuccess : release(where::pinned, p); });
+  return run(__func__, [&] { return release(where::pinned, p); });
 }
 
 cudaError_t cudaMemcpy(void* to, void const* from, std::size_t count, cudaMemcpyKind kind) {
   return run(__func__, [&] {
     if (disturbs_capture()) return cudaErrorStreamCaptureUnsupported;
-    return copy(bytes("destination", to, count), bytes("source", from, count), kind, nullptr);
+    auto const e = copy(bytes("destination", to, count), bytes("source", from, count), kind, nullptr);
+    return e == cudaSuccess ? (finish(cudaStream_t{nullptr}), device_state()) : e;
   });
 }
 cudaError_t cudaMemcpyAsync(void* to, void const* from, std::size_t count, cudaMemcpyKind kind, cudaStream_t stream) {
@@ -112,7 +160,7 @@ cudaError_t cudaMemsetAsync(void* p, int value, std::size_t count, cudaStream_t 
     if (count == 0) return cudaSuccess;
     if (!side_is_right(bytes("destination", p, count), true)) return cudaErrorInvalidValue;
     device_double::count({.copies = 1});
-    return std::memset(p, value, count), cudaSuccess;
+    return hand_over(stream, [=] { std::memset(p, value, count); }), cudaSuccess;
   });
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* found, void const* p) {

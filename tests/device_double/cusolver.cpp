@@ -5,12 +5,12 @@ using namespace device_double;
 namespace {
 
 cusolverStatus_t made(char const* function, auto** out) {
-  if (int const asked = enter(function); asked != 0) return static_cast<cusolverStatus_t>(asked);
+  if (int const asked = enter(function); asked != 0) return library_failed(), static_cast<cusolverStatus_t>(asked);
   using H = std::remove_reference_t<decltype(**out)>;
   return *out = create<H>(), CUSOLVER_STATUS_SUCCESS;
 }
 cusolverStatus_t destroyed(char const* function, void const* handle) {
-  if (int const asked = enter(function); asked != 0) return static_cast<cusolverStatus_t>(asked);
+  if (int const asked = enter(function); asked != 0) return library_failed(), static_cast<cusolverStatus_t>(asked);
   if (destroy(handle)) return CUSOLVER_STATUS_SUCCESS;
   return complain("the handle is not alive"), CUSOLVER_STATUS_NOT_INITIALIZED;
 }
@@ -57,10 +57,19 @@ int syev(bool vectors, cublasFillMode_t uplo, T* p, int64_t n, int64_t ld, T* w)
   return found.info() == Eigen::Success ? 0 : 1;
 }
 
+/// NVIDIA names no limit. Batched solvers of other makers end where the bytes no longer fit an int, or a grid's third
+/// dimension ends: this one stops before.
+bool batch_fits(int64_t n, std::size_t element, int64_t count) {
+  double const bytes = static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(element);
+  if (count <= 16384 && bytes * static_cast<double>(count) <= 2147483647.0) return true;
+  return complain("a batch of 2 GB, or of more than 16384 matrices"), false;
+}
+
 template <class T>
-cusolverStatus_t syev_batched(bool vectors, cublasFillMode_t uplo, int64_t n, T* a, int64_t lda, T* w,
-                              workspace const& work, int* info, int64_t count) {
-  if (n < 0 || count < 0 || !leading_is(lda, n)) return CUSOLVER_STATUS_INVALID_VALUE;
+cusolverStatus_t syev_batched(cudaStream_t stream, bool vectors, cublasFillMode_t uplo, int64_t n, T* a, int64_t lda,
+                              T* w, workspace const& work, int* info, int64_t count) {
+  if (n < 0 || count < 0 || !leading_is(lda, n) || !batch_fits(n, sizeof(T), count))
+    return CUSOLVER_STATUS_INVALID_VALUE;
   if (!work.holds(device_room(n, n * count, sizeof(T)), host_room)) return CUSOLVER_STATUS_INVALID_VALUE;
   operands all;
   for (int64_t i = 0; i < count; ++i) all.writes({"A", a + i * lda * n, n, n, lda, sizeof(T)});
@@ -68,12 +77,14 @@ cusolverStatus_t syev_batched(bool vectors, cublasFillMode_t uplo, int64_t n, T*
   all.writes(ints("info", info, count));
   work.add_to(all);
   if (!all.good() || !work.host_good()) return CUSOLVER_STATUS_EXECUTION_FAILED;
-  work.use();
-  for (int64_t i = 0; i < count; ++i) {
-    int const found = syev(vectors, uplo, a + i * lda * n, n, lda, w + i * n);
-    info[i] = i == 0 ? reported_info(found) : found;
-    if (info[i] != 0) view(a + i * lda * n, n, n, lda).setConstant(not_a_number<T>);  // as a solver may that gave up
-  }
+  hand_over(stream, all, [=, asked = asked_info()] {
+    work.use();
+    for (int64_t i = 0; i < count; ++i) {
+      int const found = syev(vectors, uplo, a + i * lda * n, n, lda, w + i * n);
+      info[i] = i == 0 ? asked.value_or(found) : found;
+      if (info[i] != 0) view(a + i * lda * n, n, n, lda).setConstant(not_a_number<T>);  // as a solver may that gave up
+    }
+  });
   return CUSOLVER_STATUS_SUCCESS;
 }
 
@@ -89,7 +100,7 @@ cusolverStatus_t cusolverDnCreateGesvdjInfo(gesvdjInfo_t* info) { return made(__
 cusolverStatus_t cusolverDnDestroyGesvdjInfo(gesvdjInfo_t info) { return destroyed(__func__, info); }
 
 cusolverStatus_t cusolverDnSetStream(cusolverDnHandle_t handle, cudaStream_t stream) {
-  if (int const asked = enter(__func__); asked != 0) return static_cast<cusolverStatus_t>(asked);
+  if (int const asked = enter(__func__); asked != 0) return library_failed(), static_cast<cusolverStatus_t>(asked);
   if (!alive(handle)) return complain("the handle is not alive"), CUSOLVER_STATUS_NOT_INITIALIZED;
   if (!stream_alive(stream)) return complain("the stream is not alive"), CUSOLVER_STATUS_INVALID_VALUE;
   return handle->stream = stream, CUSOLVER_STATUS_SUCCESS;
@@ -110,14 +121,19 @@ cusolverStatus_t cusolverDnDpotrfBatched(cusolverDnHandle_t handle, cublasFillMo
     lists.reads({"Aarray", a, count, 1, count, sizeof(double*)});
     lists.writes(ints("infoArray", info, count));
     if (!lists.good()) return CUSOLVER_STATUS_EXECUTION_FAILED;
-    operands all;
-    for (int i = 0; i < count; ++i) all.writes({"A", a[i], n, n, lda, sizeof(double)});
-    if (!all.good()) return CUSOLVER_STATUS_EXECUTION_FAILED;
-    for (int i = 0; i < count; ++i) {
-      int const found = potrf(uplo, a[i], n, lda);
-      info[i] = i == 0 ? reported_info(found) : found;
-    }
-    return CUSOLVER_STATUS_SUCCESS;
+    auto const members = [=] {
+      operands all;
+      for (int i = 0; i < count; ++i) all.writes({"A", a[i], n, n, lda, sizeof(double)});
+      return all;
+    };
+    auto const work = [=, asked = asked_info()] {
+      for (int i = 0; i < count; ++i) {
+        int const found = potrf(uplo, a[i], n, lda);
+        info[i] = i == 0 ? asked.value_or(found) : found;
+      }
+    };
+    bool const good = hand_over_listed(handle->stream, members, work);
+    return good ? CUSOLVER_STATUS_SUCCESS : CUSOLVER_STATUS_EXECUTION_FAILED;
   });
 }
 
@@ -145,8 +161,8 @@ cusolverStatus_t cusolverDnXsyevBatched(cusolverDnHandle_t handle, cusolverDnPar
     if (!parameters_alive(params)) return CUSOLVER_STATUS_NOT_INITIALIZED;
     return with_type({a_type, w_type, compute}, [&](auto t) {
       using T = decltype(t);
-      return syev_batched(jobz == CUSOLVER_EIG_MODE_VECTOR, uplo, n, static_cast<T*>(a), lda, static_cast<T*>(w),
-                          {device, device_bytes, host, host_bytes}, info, count);
+      return syev_batched(handle->stream, jobz == CUSOLVER_EIG_MODE_VECTOR, uplo, n, static_cast<T*>(a), lda,
+                          static_cast<T*>(w), {device, device_bytes, host, host_bytes}, info, count);
     });
   });
 }

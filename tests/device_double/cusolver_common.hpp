@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 
-#include "bookkeeping.hpp"
+#include "streams.hpp"
 
 // What the double's cuSOLVER functions share.
 
@@ -39,7 +39,8 @@ inline bool computes(std::string_view function) {
 /// body() if the handle, and its stream, are alive.
 template <class F>
 cusolverStatus_t run(cusolverDnHandle_t handle, char const* function, F const& body) {
-  if (int const asked = enter(function); asked != 0) return static_cast<cusolverStatus_t>(asked);
+  if (int const asked = enter(function); asked != 0) return library_failed(), static_cast<cusolverStatus_t>(asked);
+  if (device_state() != cudaSuccess && computes(function)) return CUSOLVER_STATUS_EXECUTION_FAILED;
   if (!alive(handle)) return complain("the handle is not alive"), CUSOLVER_STATUS_NOT_INITIALIZED;
   if (!stream_alive(handle->stream))
     return complain("the handle's stream is not alive"), CUSOLVER_STATUS_EXECUTION_FAILED;

@@ -71,7 +71,8 @@ cusolverStatus_t cusolverDnXgesvd(cusolverDnHandle_t handle, cusolverDnParams_t 
       using T = decltype(t);
       factors<T> const out{
           static_cast<T*>(s), static_cast<T*>(u), static_cast<T*>(vt), ldu, ldvt, jobu == 'S', jobvt == 'S', true};
-      return one(static_cast<T*>(a), m, n, lda, n, out, {device, device_bytes, host, host_bytes}, host_room, info);
+      return one(handle->stream, static_cast<T*>(a), m, n, lda, n, out, {device, device_bytes, host, host_bytes},
+                 host_room, info);
     });
   });
 }
@@ -101,13 +102,13 @@ cusolverStatus_t cusolverDnXgesvdp(cusolverDnHandle_t handle, cusolverDnParams_t
     if (econ != 1) return CUSOLVER_STATUS_NOT_SUPPORTED;
     if (touches_device(perturbation, sizeof(double)))
       return complain("h_err_sigma is not in host memory"), CUSOLVER_STATUS_EXECUTION_FAILED;
-    *perturbation = 0;
+    hand_over(handle->stream, [=] { *perturbation = 0; });
     bool const vectors = jobz == CUSOLVER_EIG_MODE_VECTOR;
     return with_type({a_type, s_type, u_type, v_type, compute}, [&](auto t) {
       using T = decltype(t);
       factors<T> const out{static_cast<T*>(s), static_cast<T*>(u), static_cast<T*>(v), ldu, ldv, vectors, vectors};
-      return one(static_cast<T*>(a), m, n, lda, std::min(m, n), out, {device, device_bytes, host, host_bytes},
-                 host_room, info);
+      return one(handle->stream, static_cast<T*>(a), m, n, lda, std::min(m, n), out,
+                 {device, device_bytes, host, host_bytes}, host_room, info);
     });
   });
 }
@@ -139,7 +140,8 @@ cusolverStatus_t cusolverDnXgesvdr(cusolverDnHandle_t handle, cusolverDnParams_t
       using T = decltype(t);
       factors<T> const out{static_cast<T*>(s), static_cast<T*>(u), static_cast<T*>(v), ldu, ldv,
                            jobu == 'S',        jobv == 'S'};
-      return one(static_cast<T*>(a), m, n, lda, k, out, {device, device_bytes, host, host_bytes}, host_room, info);
+      return one(handle->stream, static_cast<T*>(a), m, n, lda, k, out, {device, device_bytes, host, host_bytes},
+                 host_room, info);
     });
   });
 }

@@ -30,8 +30,8 @@ inline bool shape_good(int64_t m, int64_t n, int64_t lda) { return m >= 0 && n >
 
 /// One matrix through a driver that destroys it: checks what it was given, works, and reports.
 template <class T>
-cusolverStatus_t one(T* a, int64_t m, int64_t n, int64_t lda, int64_t k, factors<T> const& out, workspace const& work,
-                     std::size_t host_needed, int* info) {
+cusolverStatus_t one(cudaStream_t stream, T* a, int64_t m, int64_t n, int64_t lda, int64_t k, factors<T> const& out,
+                     workspace const& work, std::size_t host_needed, int* info) {
   if (!out.valid(m, n, k) || !work.holds(device_room(m, n, sizeof(T)), host_needed))
     return CUSOLVER_STATUS_INVALID_VALUE;
   operands all;
@@ -40,10 +40,13 @@ cusolverStatus_t one(T* a, int64_t m, int64_t n, int64_t lda, int64_t k, factors
   all.writes({"info", info, 1, 1, 1, sizeof(int)});
   work.add_to(all);
   if (!all.good() || !work.host_good()) return CUSOLVER_STATUS_EXECUTION_FAILED;
-  work.use();
-  decompose<T>(a, m, n, lda, k, out);
-  view(a, m, n, lda).setConstant(not_a_number<T>);
-  return *info = reported_info(0), CUSOLVER_STATUS_SUCCESS;
+  hand_over(stream, all, [=, asked = asked_info()] {
+    work.use();
+    decompose<T>(a, m, n, lda, k, out);
+    view(a, m, n, lda).setConstant(not_a_number<T>);
+    *info = asked.value_or(0);
+  });
+  return CUSOLVER_STATUS_SUCCESS;
 }
 
 }  // namespace device_double

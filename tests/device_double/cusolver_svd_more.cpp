@@ -16,7 +16,7 @@ cusolverStatus_t gesvdj(cusolverDnHandle_t handle, char const* function, cusolve
     if (econ != 1) return CUSOLVER_STATUS_NOT_SUPPORTED;
     bool const vectors = jobz == CUSOLVER_EIG_MODE_VECTOR;
     workspace const work{device, static_cast<std::size_t>(std::max(length, 0)) * sizeof(T)};
-    return one<T>(a, m, n, lda, std::min(m, n), {s, u, v, ldu, ldv, vectors, vectors}, work, 0, info);
+    return one<T>(handle->stream, a, m, n, lda, std::min(m, n), {s, u, v, ldu, ldv, vectors, vectors}, work, 0, info);
   });
 }
 cusolverStatus_t gesvdj_room(cusolverDnHandle_t handle, char const* function, int m, int n, int lda, int* length,
@@ -83,12 +83,14 @@ cusolverStatus_t gesvda(cusolverDnHandle_t handle, char const* function, tall_ba
     if (!all.good()) return CUSOLVER_STATUS_EXECUTION_FAILED;
     if (residuals != nullptr && touches_device(residuals, sizeof(double) * static_cast<std::size_t>(b.count)))
       return complain("h_R_nrmF is not in host memory"), CUSOLVER_STATUS_EXECUTION_FAILED;
-    work.use();
-    for (int i = 0; i < b.count; ++i) {
-      decompose<T>(b.a + i * b.a_stride, b.m, b.n, b.lda, b.rank, b.out(i));
-      info[i] = i == 0 ? reported_info(0) : 0;
-      if (residuals != nullptr && b.vectors) residuals[i] = b.residual(i);
-    }
+    hand_over(handle->stream, all, [=, asked = asked_info()] {
+      work.use();
+      for (int i = 0; i < b.count; ++i) {
+        decompose<T>(b.a + i * b.a_stride, b.m, b.n, b.lda, b.rank, b.out(i));
+        info[i] = i == 0 ? asked.value_or(0) : 0;
+        if (residuals != nullptr && b.vectors) residuals[i] = b.residual(i);
+      }
+    });
     return CUSOLVER_STATUS_SUCCESS;
   });
 }

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <queue>
 
-#include "bookkeeping.hpp"
+#include "streams.hpp"
 
 // NCCL's double. Ranks are threads of this process; a call is done when it returns, so it waits for the other ranks.
 
@@ -62,6 +62,7 @@ bool good(ncclComm_t comm, cudaStream_t stream, std::initializer_list<void const
   bool all = lives;
   for (auto const* p : data)
     if (!inside(where::device, p, n)) complain("data are not in one live device allocation"), all = false;
+  if (lives) finish(stream);  // what the data come from; the call itself is done when it returns
   return all;
 }
 

@@ -5,6 +5,7 @@
 #include "../../examples/model/bert_checkpoint.hpp"
 #include "../support/backend.hpp"
 #include "../support/catch.hpp"
+#include "../support/data_folder.hpp"
 #include "../support/folder.hpp"
 
 using namespace loraga;
@@ -13,7 +14,7 @@ using test::host;
 
 namespace {
 
-std::string const reference = LORAGA_TEST_DATA "/interop/reference/minilm/";
+std::string const reference = test::data_folder() + "/interop/reference/minilm/";
 
 nlohmann::json tiny_config() { return parse_json(read_text(reference + "tiny-config.json"), "tiny", 8); }
 
@@ -223,7 +224,7 @@ TEST_CASE("a checkpoint that is not this encoder is refused by the tensor's name
 }
 
 TEST_CASE("all-MiniLM-L6-v2's embeddings are the original's to 1e-4", "[examples]") {
-  std::filesystem::path const folder = LORAGA_TEST_DATA "/../build/minilm";
+  std::filesystem::path const folder = test::data_folder() + "/../build/minilm";
   if (!std::filesystem::exists(folder / "model.safetensors")) {
     WARN("SKIPPED: " << folder.string() << " is missing (bash examples/run.sh sentiment --build-only fetches it)");
     return;

@@ -1,6 +1,9 @@
 #include <loraga/gradient/offloaded.hpp>
 
 #include "checks.hpp"
+#ifdef LORAGA_TEST_DOUBLE
+#include "../device_double/device_double.hpp"
+#endif
 
 using namespace loraga;
 using test::backend;
@@ -45,3 +48,66 @@ TEST_CASE("16-bit micro-batches leave as float", "[gradient]") {
   for (int i = 0; i < 1000; ++i) g.add(be, dw.view());
   CHECK(g.total()(0, 0) == 1000);
 }
+
+TEST_CASE("a sum on the host has the same bits for any number of threads and any panels", "[gradient]") {
+  auto be = test::make_backend();
+  index_t const rows = 521, cols = 307;  // 640 kB: three parts
+  auto const first = test::upload<float>(be, test::random(rows, cols, 1)),
+             second = test::upload<float>(be, test::random(rows, cols, 2));
+  std::vector<float> expected;
+  for (int const threads : {1, 2, 5})
+    for (index_t const panel : {index_t{1} << 25, index_t{300000}}) {
+      background_worker<backend> worker(be, 2, threads);
+      offloaded_gradient<backend> sum(worker, be, rows, cols, {.panel_bytes = panel});
+      for (int i = 0; i < 3; ++i) {  // panels of one sum follow each other closely
+        sum.add(be, first.view(), 1.5);
+        sum.add(be, second.view(), 0.25);
+      }
+      auto const total = sum.total();
+      std::vector<float> const got(total.data, total.data + rows * cols);
+      if (expected.empty()) expected = got;
+      INFO(threads << " threads, panels of " << panel);
+      CHECK(got == expected);
+    }
+}
+
+#ifdef LORAGA_TEST_DOUBLE
+TEST_CASE("a micro-batch costs an offloaded sum one copy and one wait of the side stream per panel", "[gradient]") {
+  auto be = test::make_backend();
+  background_worker<backend> worker(be, 2, 2);
+  offloaded_gradient<backend> sum(worker, be, 20, 30, {.panel_bytes = 20 * 4 * 10});  // three panels
+  auto const dw = test::upload<float>(be, test::random(20, 30, 1));
+  sum.add(be, dw.view());
+  (void)sum.total();
+  auto const before = device_double::counted();
+  sum.add(be, dw.view());
+  (void)sum.total();
+  auto const did = device_double::counted() - before;
+  CHECK(did.kernels == 3);
+  CHECK(did.copies == 3);
+  CHECK(did.copied_bytes == 20 * 30 * 4);
+  CHECK(did.waits == 3);
+}
+
+TEST_CASE("a micro-batch that an offloaded sum took in part is refused until reset", "[gradient]") {
+  auto be = test::make_backend();
+  background_worker<backend> worker(be, 1, 2);
+  offloaded_gradient<backend> sum(worker, be, 2, 3, {.panel_bytes = 8});  // a panel per column
+  auto const dw = test::upload<float>(be, test::host(2, 3, 1.0));
+  sum.add(be, dw.view());
+  device_double::fail_next("cudaLaunchHostFunc", cudaErrorUnknown, 2);
+  CHECK_THROWS_AS(sum.add(be, dw.view()), backend_error);
+  CHECK_THROWS_AS(sum.total(), state_error);
+  CHECK_THROWS_AS(sum.add(be, dw.view()), state_error);
+  sum.reset(be);
+  sum.add(be, dw.view());
+  CHECK(sum.total()(1, 2) == 1);
+  device_double::fail_next("cudaMemcpyAsync", cudaErrorUnknown, 2);  // on the worker's thread: that ends its work
+  try {
+    sum.add(be, dw.view());
+  } catch (backend_error const&) {
+  }
+  CHECK_THROWS_AS(sum.total(), backend_error);
+  device_double::forget_requests();
+}
+#endif

@@ -48,4 +48,10 @@ if [[ $kind == installed || $kind == subdirectory ]]; then  # who does not ask f
   if grep -E '/((mpi|nccl)\.h|loraga/distributed/.*)$' "$work/log"; then echo "a program that only wants the CPU includes these"; exit 1; fi
   if grep -E '^(MPI_|loraga_nccl)' "$work/build/CMakeCache.txt"; then echo "these were looked for, though nobody asked"; exit 1; fi
 fi
+if [[ $kind == *_cuda || $kind == *_nccl ]]; then  # two runtimes in one program share no state
+  runtimes=$(ninja -C "$work/build" -t commands consumer | tail -1 | grep -oE 'cudart(_static)?\b' | sort -u | tr '\n' ' ')
+  [[ $runtimes == 'cudart_static ' ]] || { echo "CUDA runtimes on the link line: $runtimes"; exit 1; }
+  [[ $(nm -C "$work/build/consumer" | grep -c ' [TtW] cudaGetLastError$') == 1 ]] || { echo "the program has not one CUDA runtime in it"; exit 1; }
+  if readelf -d "$work/build/consumer" | grep NEEDED | grep cudart; then echo "the program needs this runtime, and holds one"; exit 1; fi
+fi
 cd "$work" && build/consumer

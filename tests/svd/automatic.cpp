@@ -19,6 +19,26 @@ TEST_CASE("the choice follows shape and number of triplets", "[svd]") {
   for (index_t const k : {2, 16, 48, 64, 128, 256})
     CHECK(tight.choose(4096, 4096, k).krylov.depth > a.choose(4096, 4096, k).krylov.depth);
 }
+TEST_CASE("where passes cost, blocks are wide and passes few", "[svd]") {
+  automatic_svd const a{.seed = 9}, tight{.quality = loraga::svd_quality::tight, .seed = 9};
+  auto const wide = [](automatic_svd const& svd, index_t small, index_t large, index_t k) {
+    return svd.choose(small, large, k, loraga::svd_cost::passes);
+  };
+  for (index_t const k : {2, 16, 64, 256}) {
+    auto const few = wide(a, 4096, 4096, k), more = wide(tight, 4096, 4096, k);
+    CHECK((!few.exact && few.iterates && few.iteration.seed == 9));
+    CHECK(few.iteration.width >= k + k / 2);
+    CHECK(few.iteration.iterations < a.choose(4096, 4096, k).krylov.depth);
+    CHECK(more.iteration.width * (1 + more.iteration.iterations) >=
+          few.iteration.width * (1 + few.iteration.iterations));
+  }
+  CHECK(wide(a, 64, 4096, 16).exact);
+  CHECK(wide(a, 700, 4096, 256).exact);
+  CHECK(!wide(a, 1024, 1024, 256).exact);  // an eigenproblem of 384 instead of 1024
+  for (index_t const small : {65, 100, 300, 1000, 3000})
+    for (index_t k = 1; k <= small; k += 1 + small / 50)
+      if (auto const c = wide(a, small, small + 7, k); !c.exact) CHECK(c.iteration.width >= k);
+}
 TEST_CASE("the basis always holds the triplets and fits the side", "[svd]") {
   for (index_t const small : {65, 100, 300, 1000, 3000})
     for (index_t k = 1; k <= small; k += 1 + small / 50) {

@@ -27,7 +27,9 @@ TEST_CASE("an invariant subspace does not stop the iteration", "[svd]") {
   auto d = test::upload<float>(be, a);
   auto const t = test::download_triplets(be, test::factor(be, loraga::block_krylov{.block = 4, .depth = 5}, d, 8));
   CHECK(test::orthonormality(t.u) < 1e-5);
-  CHECK(test::norm(a - t.u * test::diagonal(8, 8, t.s) * test::transpose(t.v)) < 1e-4);
+  // A GPU's passes round operands to TF32: 3e-5 of the norm, 1e-9 of the energy.
+  double const most = test::batches_keep_bits ? 1e-4 : 3e-4;
+  CHECK(test::norm(a - t.u * test::diagonal(8, 8, t.s) * test::transpose(t.v)) < most);
 }
 TEST_CASE("fewer products than subspace iteration for the same energy", "[svd]") {
   auto be = test::make_backend();

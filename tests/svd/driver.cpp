@@ -49,6 +49,53 @@ TEST_CASE("what breaks down is repeated with caution, and only that", "[svd]") {
   CHECK(test::download(be, r[2].s)(0, 0) == 4);
 }
 
+#ifdef LORAGA_TEST_CUDA  // where looks cost more than work
+namespace {
+
+/// Breaks down for negative first entries, also with noise where they are below -15.
+struct noise_taking_method {
+  static constexpr bool takes_noise = true;
+  std::vector<loraga::index_t>* noisy_runs;
+  int* safe_runs;
+  template <class Op, class T>
+  void run(test::backend& be, Op const& op, loraga::triplet_slabs<T, test::space> out,
+           loraga::slab_view<int, test::space> flags, loraga::caution how) const {
+    if (how == loraga::caution::noisy) noisy_runs->push_back(op.count());
+    if (how == loraga::caution::safe) ++*safe_runs;
+    for (loraga::index_t b = 0; b < op.count(); ++b) {
+      double const first = loraga::read_all(be, op.a[b])[0];
+      test::upload_to<T>(be, test::columns(test::identity(4), 0, out.s.rows), out.u[b]);
+      test::upload_to<T>(be, test::columns(test::identity(3), 0, out.s.rows), out.v[b]);
+      test::upload_to<T>(be, test::host(out.s.rows, 1, how == loraga::caution::optimistic ? 1 : std::abs(first)),
+                         out.s[b]);
+      double const least = how == loraga::caution::optimistic ? 0 : how == loraga::caution::noisy ? -15 : -1e9;
+      if (first < least) fill(be, flags[b], loraga::svd_ill_conditioned);
+    }
+  }
+};
+
+}  // namespace
+
+TEST_CASE("what breaks down is repeated in one batch with noise, then alone", "[svd]") {
+  auto be = test::make_backend();
+  std::vector<loraga::matrix<float, test::backend>> memory;
+  std::vector<loraga::matrix_view<float const, test::space>> views;
+  for (double const first : {10.0, -10.0, -20.0, 10.0, -12.0}) {
+    memory.push_back(test::upload<float>(be, test::host(4, 3, first)));
+    views.push_back(memory.back().view());
+  }
+  std::vector<loraga::index_t> noisy_runs;
+  int safe_runs = 0;
+  auto const r = loraga::factor_batch(be, noise_taking_method{&noisy_runs, &safe_runs},
+                                      loraga::view_list(views.data(), 5), 2, {}, "test");
+  CHECK(noisy_runs == std::vector<loraga::index_t>{3});
+  CHECK(safe_runs == 1);
+  CHECK(r.flags == std::vector<int>(5, 0));
+  double const values[] = {1, 10, 20, 1, 12};
+  for (loraga::index_t b = 0; b < 5; ++b) CHECK(test::download(be, r[b].s)(0, 0) == values[b]);
+}
+#endif
+
 TEST_CASE("an answer is looked at: made again where it is wrong, flagged where it stays wrong", "[svd]") {
   auto be = test::make_backend();
   auto a = test::upload<float>(be, test::host(4, 3, 10.0));  // energy 1200

@@ -84,15 +84,15 @@ class adalora : public folded_lora<adalora<T, B>, T, B> {
                                                                           double beta = 0, D dx = {}) {
     scratch<B> temporary(be);
     auto const d = temporary.template matrix<compute>(this->out(), this->rank());
-    auto const inner = temporary.template matrix<double>(this->rank(), 1);
+    auto const dots = temporary.template matrix<double>(this->rank(), 1);
     this->check_backward(x, dy, t, dx);
     fill(be, d, 0);
     this->backward_through(be, this->folded(be, temporary), d, x, dy, t, beta, dx);
     auto const db = this->factors_.db;
     be.for_each(this->out(), this->rank(),
                 detail::unfold_gradient<decltype(d), decltype(e()), decltype(db)>{d, e(), db});
-    column_dots(be, this->b(), d, inner);
-    axpby(be, 1.0, inner, 1.0, this->rest_of(this->gradients_.view()));
+    column_dots(be, this->b(), d, dots);
+    axpby(be, 1.0, dots, 1.0, this->rest_of(this->gradients_.view()));
     return dy;
   }
 

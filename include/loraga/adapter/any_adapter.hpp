@@ -33,12 +33,15 @@ class any_adapter {
   using value_type = T;
   using space = typename B::space;
   using compute = compute_t<T>;
+  /// The type of the dY that backward returns: dY's own where adapters compute in that, so that it is not converted.
+  template <class Y>
+  using seen_t = std::conditional_t<std::is_same_v<Y, inner_t<B, T>>, Y, compute>;
 
   /// What backward needs from forward. One per use of the layer in a step; keep it from step to step.
   struct tape {
     bool keep = false;  ///< let backward go through one pass more than once (the gradients add up)
     decltype(tapes(static_cast<choice*>(nullptr))) held;  ///< the tape of the adapter inside
-    matrix<compute, B> dy;  ///< the dY that backward returns, where its type is not compute
+    matrix<compute, B> dy;  ///< the dY that backward returns, where none of that type is at hand
 
     /// The tape of an A; a new one if it was another class's.
     template <class A>
@@ -151,12 +154,14 @@ class any_adapter {
     visit([&](auto& ad) { ad.forward(be, w, x, y); });
   }
   template <class W, class X, class Y, class D = matrix_view<compute, space>>
-  [[nodiscard]] matrix_view<compute const, space> backward(B& be, W w, X x, Y dy, tape& t, double beta = 0, D dx = {}) {
-    return visit([&](auto& ad) -> matrix_view<compute const, space> {
+  [[nodiscard]] matrix_view<seen_t<typename Y::value_type> const, space> backward(B& be, W w, X x, Y dy, tape& t,
+                                                                                  double beta = 0, D dx = {}) {
+    using result = matrix_view<seen_t<typename Y::value_type> const, space>;
+    return visit([&](auto& ad) -> result {
       auto& mine = t.template of<std::remove_cvref_t<decltype(ad)>>();
       mine.keep = t.keep;
       auto const seen = ad.backward(be, w, x, dy, mine, beta, dx);
-      if constexpr (std::is_convertible_v<decltype(seen), matrix_view<compute const, space>>) {
+      if constexpr (std::is_convertible_v<decltype(seen), result>) {
         return seen;
       } else {
         if (t.dy.rows() != seen.rows || t.dy.cols() < seen.cols) t.dy = matrix<compute, B>(be, seen.rows, seen.cols);

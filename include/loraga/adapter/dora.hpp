@@ -22,15 +22,16 @@ class dora : public lora_passes<T, B> {
 
  public:
   using typename base::compute;
+  using typename base::inner;
   using typename base::space;
 
   /// What backward needs from forward. One per use of the layer in a step; keep it from step to step.
   struct tape {
     bool keep = false;             ///< let backward go through one pass more than once (the gradients add up)
     typename base::tape low_rank;  ///< LoRA's
-    matrix<compute, B> rows;  ///< W*X + s*B*A*X, in its place the dY that backward returns: out x (at least tokens)
-    matrix<compute, B> dy;    ///< that dY where rows are needed once more, or backward has returned them untouched
-    bool rows_gone = false;   ///< whether backward has written over rows
+    matrix<inner, B> rows;   ///< W*X + s*B*A*X, in its place the dY that backward returns: out x (at least tokens)
+    matrix<inner, B> dy;     ///< that dY where rows are needed once more, or backward has returned them untouched
+    bool rows_gone = false;  ///< whether backward has written over rows
   };
 
   /// errors  as lora
@@ -155,7 +156,7 @@ class dora : public lora_passes<T, B> {
     if (this->training_ && this->dropout_.active()) return forward_dropped(be, w, x, y, t);
     if (given) return forward_beside(be, x, product, y, t);
     scratch<B> temporary(be);
-    auto const wx = temporary.template matrix<compute>(this->out(), x.cols);
+    auto const wx = temporary.template matrix<inner>(this->out(), x.cols);
     be.gemm(1.0, w, x, 0.0, wx);
     forward_beside(be, x, wx, y, t);
   }
@@ -165,7 +166,7 @@ class dora : public lora_passes<T, B> {
   ///         where dX has the rest already; bias gradients see dY
   /// errors  as lora's; state_error also if a backward that did not keep the tape has been through it
   template <ViewIn<space> W, ViewIn<space> X, ViewIn<space> Y, MutableViewIn<space> D = matrix_view<compute, space>>
-  [[nodiscard]] matrix_view<compute const, space> backward(B& be, W w, X x, Y dy, tape& t, double beta = 0, D dx = {}) {
+  [[nodiscard]] matrix_view<inner const, space> backward(B& be, W w, X x, Y dy, tape& t, double beta = 0, D dx = {}) {
     check_weight(w, "dora::backward");
     t.low_rank.keep = t.keep;
     this->check_backward(x, dy, t.low_rank, dx);
@@ -178,12 +179,14 @@ class dora : public lora_passes<T, B> {
     auto const u = t.rows.view().columns(0, x.cols);
     auto const returned = t.rows_gone ? u : t.dy.view().columns(0, x.cols);
     scratch<B> temporary(be);
-    auto const scaled = dropped ? temporary.template matrix<compute>(this->out(), x.cols) : returned;
+    auto const scaled = dropped ? temporary.template matrix<inner>(this->out(), x.cols) : returned;
     index_t const block = base::token_block(this->out(), x.cols);
-    auto const sums = temporary.template matrix<compute>(this->out(), std::max<index_t>(1, (x.cols + 15) / 16));
+    index_t const blocks = on_device<B> ? 1 : std::max<index_t>(1, (x.cols + 15) / 16);
+    auto const sums = temporary.template matrix<compute>(this->out(), blocks);
     fill(be, sums, 0);
     auto const ratio = ratio_.view(), n = norm_.view();
     using V = decltype(ratio_.view());
+    using S = matrix_view<inner, space>;
     this->backward_through(be, this->b(), this->factors_.db, x, scaled, t.low_rank, beta, dx,
                            [&](B& worker, index_t first, index_t count) {
                              rescale_gradient(worker, ratio, dy.columns(first, count), u.columns(first, count),
@@ -195,8 +198,8 @@ class dora : public lora_passes<T, B> {
     if (!dropped) return returned;
     convert(be, dy, returned);
     if (dx.rows * dx.cols == 0) return returned;
-    be.for_each(this->out(), x.cols, detail::scaled_rows<V, Y, V>{ratio, dy, scaled, 1});
-    auto const through = temporary.template matrix<compute>(this->in(), x.cols);
+    be.for_each(this->out(), x.cols, detail::scaled_rows<V, Y, S>{ratio, dy, scaled, 1});
+    auto const through = temporary.template matrix<inner>(this->in(), x.cols);
     be.gemm(1.0, w.transposed(), scaled, 0.0, through);
     this->dropout_.apply(be, through, 1.0, dx, t.low_rank.pass);
     return returned;
@@ -253,8 +256,8 @@ class dora : public lora_passes<T, B> {
   bool has_magnitude_ = false, knows_weight_ = false;
 
   /// Makes room for out x (at least tokens).
-  void reserve(B& be, matrix<compute, B>& m, index_t tokens) const {
-    if (m.rows() != this->out() || m.cols() < tokens) m = matrix<compute, B>(be, this->out(), tokens);
+  void reserve(B& be, matrix<inner, B>& m, index_t tokens) const {
+    if (m.rows() != this->out() || m.cols() < tokens) m = matrix<inner, B>(be, this->out(), tokens);
   }
   /// A pass without dropout, where W*X is at hand.
   template <class X, class P, class Y>
@@ -270,7 +273,7 @@ class dora : public lora_passes<T, B> {
     auto const u = t.rows.view().columns(0, x.cols);
     this->forward_through(be, this->b(), x, u, t.low_rank, 0.0);
     scratch<B> temporary(be);
-    auto const wx = temporary.template matrix<compute>(this->out(), x.cols);
+    auto const wx = temporary.template matrix<inner>(this->out(), x.cols);
     be.gemm(1.0, w, this->dropped(be, temporary, x, t.low_rank), 0.0, wx);
     rescale_rows(be, ratio_.view(), u, wx, y);
   }

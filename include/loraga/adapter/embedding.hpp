@@ -24,6 +24,7 @@ class embedding {
   using value_type = T;
   using space = typename B::space;
   using compute = compute_t<T>;
+  using inner = inner_t<B, T>;
 
   /// errors  as lora
   template <Scaling S>
@@ -42,10 +43,13 @@ class embedding {
     adapter_.require_started("embedding::forward");
     if (adapter_.merged()) return;
     scratch<B> temporary(be);
-    auto const h = picked(be, temporary, std::as_const(adapter_).a(), ids);
-    if (!adapter_.paired()) return be.gemm(adapter_.scale(), adapter_.b(), h, 1.0, y);
-    auto const h0 = picked(be, temporary, adapter_.start_a(), ids);
-    add_product_difference(be, adapter_.scale(), adapter_.b(), h, adapter_.start_b(), h0, 1.0, y);
+    auto const& ad = std::as_const(adapter_);
+    auto const h = picked(be, temporary, ad.a(), ids);
+    if (!ad.paired()) return be.gemm(ad.scale(), ad.b(), h, 1.0, y);
+    // columns of A stand for A: what the pair multiplies is picked before it is formed
+    auto const h0 = picked(be, temporary, ad.start_a(), ids);
+    auto const [left, right] = frozen_pair<T>(be, temporary, ad.b(), read_only(h), ad.start_b(), read_only(h0));
+    be.gemm(ad.scale(), left, right, 1.0, y);
   }
 
   /// Adds the gradients of A and B.
@@ -98,8 +102,8 @@ class embedding {
   }
 
   template <class A, class I>
-  static matrix_view<compute, space> picked(B& be, scratch<B>& temporary, A a, I ids) {
-    auto const h = temporary.template matrix<compute>(a.rows, ids.cols);
+  static matrix_view<inner, space> picked(B& be, scratch<B>& temporary, A a, I ids) {
+    auto const h = temporary.template matrix<inner>(a.rows, ids.cols);
     gather_columns(be, a, ids, h);
     return h;
   }

@@ -4,13 +4,14 @@
 namespace loraga {
 
 /// LoRA around the caller's own W. T is the type that A and B are stored in. In 16 bit they have a float master copy,
-/// and products and gradients are float.
+/// and sums and gradients are float; inner_t says what a pass keeps in between.
 /// math    y = W*x + s*B*A*drop(x)
 /// shapes  A r x in (row-major), B out x r (column-major)
 /// errors  shape_error, alias_error, state_error from passes, before anything changes
 /// cost    per token 2*r*(in + out) operations forward, twice that backward; after the first step of a shape nothing is
 ///         allocated
-/// memory  r*(in + out) numbers for values and for gradients, in 16 bit for master copies, too; r*tokens per tape
+/// memory  r*(in + out) numbers for values and for gradients, in 16 bit for master copies, too; r*tokens per tape, twice
+///         that and scratch of 2*r*(in + out) with a frozen pair
 /// source  arXiv:2106.09685
 template <Element T, class B>
 class lora : public lora_passes<T, B> {

@@ -1,11 +1,15 @@
 #pragma once
-#include <loraga/adapter/difference.hpp>
+#include <loraga/adapter/frozen_pair.hpp>
+#include <loraga/adapter/inner_type.hpp>
 #include <loraga/adapter/low_rank_factors.hpp>
 
 namespace loraga {
 
 /// The base of adapters whose passes are LoRA's with another B or other rows. It has no public pass: so no adapter can
 /// be called as another one through its base.
+/// A frozen start makes every product one of depth 2r (frozen_pair): H = P*X, y += s*Q*H; G = s*QT*dY, dX += PT*G,
+/// whose halves add up to dH. So it costs no matrix of the size of an activation, and is exactly 0 as long as nothing
+/// moved.
 /// math    forward_through and backward_through are lora's passes, minus the frozen start where there is one
 template <Element T, class B>
 class lora_passes : public low_rank_factors<T, B> {
@@ -14,16 +18,17 @@ class lora_passes : public low_rank_factors<T, B> {
  public:
   using typename base::compute;
   using typename base::space;
+  using inner = inner_t<B, T>;  ///< of what passes keep between A and B
 
   /// What backward needs from forward. One per use of the layer in a step; keep it from step to step.
   struct tape {
     bool keep = false;  ///< let backward go through one pass more than once (the gradients add up)
 
-    matrix<compute, B> h;           ///< A*drop(X), r x (at least tokens)
-    index_t tokens = 0;             ///< of the pass; -1: the adapter was merged
-    bool dropped = false;           ///< whether the pass had dropout
-    bool training = true;           ///< whether it was a pass of the training
-    bool used = false;              ///< whether backward has gone through it
+    matrix<inner, B> h;    ///< A*drop(X), r x (at least tokens); with a frozen pair r more rows, for backward unused
+    index_t tokens = 0;    ///< of the pass; -1: the adapter was merged
+    bool dropped = false;  ///< whether the pass had dropout
+    bool training = true;  ///< whether it was a pass of the training
+    bool used = false;     ///< whether backward has gone through it
     void const* adapter = nullptr;  ///< that filled it; no other one may use it
     void const* x = nullptr;        ///< where forward's X lay
     matrix<std::uint64_t, B> pass;  ///< number of the dropout mask, 1x1
@@ -75,31 +80,23 @@ class lora_passes : public low_rank_factors<T, B> {
   void forward_through(B& be, F b, X x, Y y, tape& t, double beta = 1, After const& after = {}) {
     this->check_activations(x, y, "adapter::forward", "Y");
     this->require_started("adapter::forward");
-    index_t const r = this->rank();
-    if (t.h.rows() != r || t.h.cols() < x.cols) t.h = matrix<compute, B>(be, r, x.cols);
-    t.adapter = this->lifetime_.identity();
-    t.x = x.data;
-    t.tokens = this->merged() ? -1 : x.cols;
-    t.dropped = !this->merged() && this->training_ && this->dropout_.active();
-    t.training = this->training_;
-    t.used = false;
+    begin(be, t, x);
     if (this->merged()) return;
     if (t.dropped) this->dropout_.count(be, t.pass);
     auto const h = t.h.view().columns(0, t.tokens);
     scratch<B> temporary(be);
-    if (t.dropped) be.gemm(1.0, this->a(), dropped(be, temporary, x, t), 0.0, h);
-    else be.gemm(1.0, this->a(), x, 0.0, h);
-    bool const paired = this->paired();
-    if (std::is_same_v<After, nothing> && !paired) return be.gemm(this->scale_, b, h, beta, y);
-    auto const h0 = paired ? temporary.template matrix<compute>(r, x.cols) : h;
-    if (paired) be.gemm(1.0, this->start_a(), x, 0.0, h0);
-    over_tokens(be, y.rows, x.cols, [&](B& worker, index_t first, index_t n) {
-      auto const now = h.columns(first, n), start = h0.columns(first, n);
-      auto const part = y.columns(first, n);
-      if (paired) add_product_difference(worker, this->scale_, b, now, this->start_b(), start, beta, part);
-      else worker.gemm(this->scale_, b, now, beta, part);
-      after(worker, first, n);
-    });
+    auto const [left, right] = sides(be, temporary, b, t.dropped);
+    if (t.dropped) inner_of_dropped(be, right, x, h, t);
+    else be.gemm(1.0, right, x, 0.0, h);
+    double const s = this->scale_;
+    if constexpr (std::is_same_v<After, nothing>) {
+      be.gemm(s, left, h, beta, y);
+    } else {
+      over_tokens(be, y.rows, x.cols, [&, wide = left](B& worker, index_t first, index_t n) {
+        worker.gemm(s, wide, h.columns(first, n), beta, y.columns(first, n));
+        after(worker, first, n);
+      });
+    }
   }
 
   /// backward with this B, whose gradient is added to `db`. First before(backend, first, n) for blocks of tokens, which
@@ -108,54 +105,56 @@ class lora_passes : public low_rank_factors<T, B> {
   void backward_through(B& be, F b, G db, X x, Y dy, tape& t, double beta, D dx, Before const& before = {}) {
     check_backward(x, dy, t, dx);
     double const s = this->scale_;
-    auto const h = t.h.view().columns(0, t.tokens);
     scratch<B> temporary(be);
-    auto const dh = temporary.template matrix<compute>(this->rank(), x.cols);
-    constexpr bool by_blocks = !std::is_same_v<Before, nothing>;
-    if constexpr (by_blocks) to_rank_by_blocks(be, b, dy, dh, before);
-    else be.gemm(s, b.transposed(), dy, 0.0, dh);
-    be.gemm(s, dy, h.transposed(), 1.0, db);
+    auto const [left, right] = sides(be, temporary, b, t.dropped);
+    auto const g = temporary.template matrix<inner>(left.cols, x.cols);
+    if constexpr (std::is_same_v<Before, nothing>) {
+      be.gemm(s, left.transposed(), dy, 0.0, g);
+    } else {
+      over_tokens(be, dy.rows, dy.cols, [&, wide = left](B& worker, index_t first, index_t n) {
+        before(worker, first, n);
+        worker.gemm(s, wide.transposed(), dy.columns(first, n), 0.0, g.columns(first, n));
+      });
+    }
+    be.gemm(s, dy, upper(t.h.view().columns(0, t.tokens)).transposed(), 1.0, db);
+    auto const dh = gradient_of_h(be, temporary, g, t);
     auto const add_to_a = [&](auto input) { be.gemm(1.0, dh, input.transposed(), 1.0, this->factors_.da); };
     if (t.dropped) add_to_a(dropped(be, temporary, x, t));
     else add_to_a(x);
-    backward_inputs<by_blocks>(be, dh, dy, t, beta, dx);
+    backward_inputs(be, right, g, t, beta, dx);
     t.used = true;
   }
-  /// dh = s*bT*dY, block by block, each after before(backend, first, n).
-  template <class F, class Y, class H, class Before>
-  void to_rank_by_blocks(B& be, F b, Y dy, H dh, Before const& before) {
-    over_tokens(be, dy.rows, dy.cols, [&](B& worker, index_t first, index_t n) {
-      before(worker, first, n);
-      worker.gemm(this->scale_, b.transposed(), dy.columns(first, n), 0.0, dh.columns(first, n));
-    });
+
+  /// dX = beta*dX + rightT*G, A's share of it through the mask. An empty dX is skipped.
+  template <class P, class G, class D>
+  void backward_inputs(B& be, P right, G g, tape& t, double beta, D dx) {
+    if (dx.rows * dx.cols == 0) return;
+    if (!t.dropped) return be.gemm(1.0, right.transposed(), g, beta, dx);
+    using through_t = std::conditional_t<std::is_same_v<typename D::value_type, inner>, inner, compute>;
+    scratch<B> temporary(be);
+    auto const through = temporary.template matrix<through_t>(this->in(), g.cols);
+    be.gemm(1.0, upper(right).transposed(), upper(g), 0.0, through);
+    this->dropout_.apply(be, through, beta, dx, t.pass);
+    if (this->paired()) be.gemm(1.0, lower(right).transposed(), lower(g), 1.0, dx);
   }
 
-  /// dX = beta*dX + AT*dH through the mask, minus the frozen start's share. An empty dX is skipped. ByBlocks: dH was
-  /// formed so, and the start's must be, for products of equal numbers to be equal to the last bit.
-  template <bool ByBlocks = false, class H, class Y, class D>
-  void backward_inputs(B& be, H dh, Y dy, tape& t, double beta, D dx) {
-    if (dx.rows * dx.cols == 0) return;
-    double const s = this->scale_;
-    scratch<B> rest(be);
-    auto const at = this->a().transposed();
-    auto const a0t = this->start_a().transposed();
-    bool const paired = this->paired();
-    auto const dh0 = paired ? rest.template matrix<compute>(this->rank(), dy.cols) : dh;
-    if (paired && ByBlocks) to_rank_by_blocks(be, this->start_b(), dy, dh0, nothing{});
-    else if (paired) be.gemm(s, this->start_b().transposed(), dy, 0.0, dh0);
-    if (t.dropped) {
-      auto const through = rest.template matrix<compute>(this->in(), dy.cols);
-      be.gemm(1.0, at, dh, 0.0, through);
-      this->dropout_.apply(be, through, beta, dx, t.pass);
-      if (paired) be.gemm(-1.0, a0t, dh0, 1.0, dx);
-    } else if (paired) {
-      over_tokens(be, dx.rows, dx.cols, [&](B& worker, index_t first, index_t n) {
-        add_product_difference(worker, 1.0, at, dh.columns(first, n), a0t, dh0.columns(first, n), beta,
-                               dx.columns(first, n));
-      });
-    } else {
-      be.gemm(1.0, at, dh, beta, dx);
-    }
+  /// What a pass multiplies by: this B and A, or with a frozen start both pairs as one. The start sees X without
+  /// dropout: then the two are side by side, for each its input.
+  template <class F>
+  product_sides<T, space> sides(B& be, scratch<B>& temporary, F b, bool dropped) const {
+    matrix_view<T const, space> const now = b;
+    if (!this->paired()) return {now, this->a()};
+    return frozen_pair<T>(be, temporary, now, this->a(), this->start_b(), this->start_a(),
+                          dropped ? pair_form::apart : pair_form::by_difference);
+  }
+  /// The rows that belong to A, of what has r rows or 2r; and those that belong to the frozen start.
+  template <class V>
+  V upper(V v) const {
+    return v.row_range(0, this->rank());
+  }
+  template <class V>
+  V lower(V v) const {
+    return v.row_range(this->rank(), this->rank());
   }
 
   template <class X, class Y, class D>
@@ -197,21 +196,50 @@ class lora_passes : public low_rank_factors<T, B> {
     this->require_started("adapter::add_change");
     [[maybe_unused]] auto const precise = be.full_precision();
     if (!this->paired()) return be.gemm(factor * this->scale_, b, a, 1.0, w);
-    scratch<B> temporary(be);  // so that W is rounded once
-    auto const change = temporary.template matrix<compute>(this->out(), this->in());
-    add_product_difference(be, this->scale_, b, a, this->start_b(), this->start_a(), 0.0, change);
-    axpby(be, factor, change, 1.0, w);
+    scratch<B> temporary(be);
+    matrix_view<T const, space> const now_a = a, now_b = b;
+    auto const [left, right] = frozen_pair<compute>(be, temporary, now_b, now_a, this->start_b(), this->start_a());
+    be.gemm(factor * this->scale_, left, right, 1.0, w);
   }
 
   /// drop(X) as the tape's pass had it.
   template <class X>
-  matrix_view<compute, space> dropped(B& be, scratch<B>& temporary, X x, tape const& t) const {
-    auto const result = temporary.template matrix<compute>(this->in(), x.cols);
+  matrix_view<inner, space> dropped(B& be, scratch<B>& temporary, X x, tape const& t) const {
+    auto const result = temporary.template matrix<inner>(this->in(), x.cols);
     this->dropout_.apply(be, x, 0.0, result, t.pass);
     return result;
   }
 
   tape evaluation_;
+
+ private:
+  /// The tape is this pass's.
+  template <class X>
+  void begin(B& be, tape& t, X x) const {
+    index_t const rows = this->paired() ? 2 * this->rank() : this->rank();
+    if (t.h.rows() != rows || t.h.cols() < x.cols) t.h = matrix<inner, B>(be, rows, x.cols);
+    t.adapter = this->lifetime_.identity();
+    t.x = x.data;
+    t.tokens = this->merged() ? -1 : x.cols;
+    t.dropped = !this->merged() && this->training_ && this->dropout_.active();
+    t.training = this->training_;
+    t.used = false;
+  }
+  /// H of a pass with dropout: A*drop(X), and A0*X below.
+  template <class P, class X, class H>
+  void inner_of_dropped(B& be, P right, X x, H h, tape const& t) const {
+    scratch<B> temporary(be);
+    be.gemm(1.0, upper(right), dropped(be, temporary, x, t), 0.0, upper(h));
+    if (this->paired()) be.gemm(1.0, lower(right), x, 0.0, lower(h));
+  }
+  /// dH = s*BT*dY from G: the sum of its halves, where they are those of differences.
+  template <class G>
+  G gradient_of_h(B& be, scratch<B>& temporary, G g, tape const& t) const {
+    if (!this->paired() || t.dropped) return upper(g);
+    auto const dh = temporary.template matrix<inner>(this->rank(), g.cols);
+    be.for_each(dh.rows, dh.cols, detail::sum_of_halves<G>{g, dh});
+    return dh;
+  }
 };
 
 }  // namespace loraga

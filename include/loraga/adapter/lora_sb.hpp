@@ -22,6 +22,7 @@ class lora_sb : public folded_lora<lora_sb<T, B>, T, B> {
  public:
   static constexpr bool trains_factors = false;  ///< A and B stay as they started
   using typename base::compute;
+  using typename base::inner;
   using typename base::space;
   using typename base::tape;
 
@@ -46,20 +47,21 @@ class lora_sb : public folded_lora<lora_sb<T, B>, T, B> {
   [[nodiscard]] matrix_view<typename Y::value_type const, space> backward(B& be, W const&, X x, Y dy, tape& t,
                                                                           double beta = 0, D dx = {}) {
     this->check_backward(x, dy, t, dx);
+    double const s = this->scale_;
     scratch<B> temporary(be);
-    auto const q = temporary.template matrix<compute>(this->rank(), x.cols),
-               dh = temporary.template matrix<compute>(this->rank(), x.cols);
-    be.gemm(this->scale_, this->b().transposed(), dy, 0.0, q);
-    be.gemm(1.0, q, t.h.view().columns(0, t.tokens).transposed(), 1.0, square(this->gradients_.view(), this->rank()));
+    auto const q = temporary.template matrix<inner>(this->rank(), x.cols);
+    auto const h = this->upper(t.h.view().columns(0, t.tokens));
+    be.gemm(s, this->b().transposed(), dy, 0.0, q);
+    be.gemm(1.0, q, h.transposed(), 1.0, square(this->gradients_.view(), this->rank()));
     t.used = true;
     if (dx.rows * dx.cols == 0) return dy;
-    if (this->paired()) {  // by the rounded B*R of forward, so that the start's share cancels exactly
-      auto const folded = this->folded(be, temporary);
-      be.gemm(this->scale_, folded.transposed(), dy, 0.0, dh);
-    } else {
-      be.gemm(1.0, r().transposed(), q, 0.0, dh);
-    }
-    this->backward_inputs(be, dh, dy, t, beta, dx);
+    // a frozen pair by the rounded B*R of forward, so that the start's share is 0 where forward's was
+    auto const folded = this->paired() ? this->folded(be, temporary) : this->b();
+    auto const [left, right] = this->sides(be, temporary, folded, t.dropped);
+    auto const g = temporary.template matrix<inner>(left.cols, x.cols);
+    if (this->paired()) be.gemm(s, left.transposed(), dy, 0.0, g);
+    else be.gemm(1.0, r().transposed(), q, 0.0, g);
+    this->backward_inputs(be, right, g, t, beta, dx);
     return dy;
   }
 

@@ -22,6 +22,7 @@ template <Element T, class B>
 class low_rank_factors {
  public:
   using value_type = T;
+  static constexpr bool in_steps = true;  ///< starting is work in a backend's primitives alone (see in_step)
   using space = typename B::space;
   using compute = compute_t<T>;
 

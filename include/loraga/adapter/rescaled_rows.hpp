@@ -1,4 +1,5 @@
 #pragma once
+#include <loraga/adapter/inner_type.hpp>
 #include <loraga/adapter/row_norms.hpp>
 
 // The elementwise parts of DoRA.
@@ -27,8 +28,8 @@ struct rescale_beside {
   Y y;
   LORAGA_HD void operator()(index_t i, index_t j) const {
     using C = compute_t<typename Y::value_type>;
-    C const product = value_as<C>(wx(i, j)), sum = product + static_cast<C>(u(i, j));
-    u(i, j) = sum;
+    C const product = value_as<C>(wx(i, j)), sum = product + value_as<C>(u(i, j));
+    u(i, j) = static_cast<typename U::value_type>(static_cast<compute_t<typename U::value_type>>(sum));
     y(i, j) =
         static_cast<typename Y::value_type>(static_cast<C>(y(i, j)) + (static_cast<C>(ratio(i, 0)) * sum - product));
   }
@@ -42,8 +43,8 @@ struct rescale_in_place {
   Y y;
   LORAGA_HD void operator()(index_t i, index_t j) const {
     using C = compute_t<typename Y::value_type>;
-    C const sum = static_cast<C>(y(i, j)) + static_cast<C>(u(i, j));
-    u(i, j) = sum;
+    C const sum = static_cast<C>(y(i, j)) + value_as<C>(u(i, j));
+    u(i, j) = static_cast<typename U::value_type>(static_cast<compute_t<typename U::value_type>>(sum));
     y(i, j) = static_cast<typename Y::value_type>(static_cast<C>(ratio(i, 0)) * sum);
   }
 };
@@ -51,13 +52,13 @@ struct rescale_in_place {
 /// scaled = (ratio - less)*dy
 template <class R, class Y, class U>
 struct scaled_rows {
+  using C = compute_t<typename U::value_type>;
   R ratio;
   Y dy;
   U scaled;
-  typename U::value_type less;
+  C less;
   LORAGA_HD void operator()(index_t i, index_t j) const {
-    using C = typename U::value_type;
-    scaled(i, j) = (ratio(i, 0) - less) * value_as<C>(dy(i, j));
+    scaled(i, j) = static_cast<typename U::value_type>((ratio(i, 0) - less) * value_as<C>(dy(i, j)));
   }
 };
 
@@ -89,6 +90,41 @@ struct rescale_gradient_in_place {
     C const g = value_as<C>(dy(i, j));
     weighted(i, j) = g * u(i, j);
     u(i, j) = ratio(i, 0) * g;
+  }
+};
+
+/// The same on a device: part(i, p) = the sum of dy*u over the p-th run of tokens. Neighbouring threads have
+/// neighbouring rows.
+template <class R, class Y, class U, class M>
+struct rescale_gradient_of_run {
+  R ratio;
+  Y dy;
+  U u, scaled;
+  M part;
+  index_t run;
+  LORAGA_HD void operator()(index_t i, index_t p) const {
+    using T = typename U::value_type;
+    using C = compute_t<T>;
+    double sum = 0;
+    index_t const end = (p + 1) * run < dy.cols ? (p + 1) * run : dy.cols;
+    for (index_t j = p * run; j < end; ++j) {
+      C const g = value_as<C>(dy(i, j));
+      sum += static_cast<double>(g) * as_double(u(i, j));
+      scaled(i, j) = static_cast<T>(ratio(i, 0) * g);
+    }
+    part(i, p) = sum;
+  }
+};
+
+/// sum(i) = the sum of row i of part, from the first column on.
+template <class M, class S>
+struct sum_of_parts {
+  M part;
+  S sum;
+  LORAGA_HD void operator()(index_t i, index_t) const {
+    double all = 0;
+    for (index_t p = 0; p < part.cols; ++p) all += part(i, p);
+    sum(i, 0) = static_cast<typename S::value_type>(all);
   }
 };
 
@@ -146,16 +182,24 @@ void rescale_rows(B& be, R ratio, U u, P wx, Y y) {
 /// DoRA's D, and its share of dg*N.
 /// math    sum = sum over tokens of dy*u; scaled = ratio*dy
 /// shapes  ratio, sum out x 1; dy, u, scaled out x tokens, at least one token; scaled may be u itself
-/// memory  scratch of u's size
+/// memory  scratch of u's size; on a device out x 64 doubles
 template <Backend B, class R, class Y, class U, class S>
 void rescale_gradient(B& be, R ratio, Y dy, U u, U scaled, S sum) {
   scratch<B> temporary(be);
-  auto const weighted = temporary.template matrix<typename U::value_type>(u.rows, u.cols);
-  if (scaled.data == u.data)
-    be.for_each(u.rows, u.cols, detail::rescale_gradient_in_place<R, Y, U, U>{ratio, dy, u, weighted});
-  else be.for_each(u.rows, u.cols, detail::rescale_gradient<R, Y, U, U, U>{ratio, dy, u, scaled, weighted});
-  fold_columns(be, weighted);
-  be.copy(weighted.columns(0, 1), sum);
+  if constexpr (on_device<B>) {
+    index_t const run = std::max<index_t>(32, (u.cols + 63) / 64);
+    auto const part = temporary.template matrix<double>(u.rows, (u.cols + run - 1) / run);
+    using M = decltype(part);
+    be.for_each(u.rows, part.cols, detail::rescale_gradient_of_run<R, Y, U, M>{ratio, dy, u, scaled, part, run});
+    be.for_each(u.rows, 1, detail::sum_of_parts<M, S>{part, sum});
+  } else {
+    auto const weighted = temporary.template matrix<typename U::value_type>(u.rows, u.cols);
+    if (scaled.data == u.data)
+      be.for_each(u.rows, u.cols, detail::rescale_gradient_in_place<R, Y, U, U>{ratio, dy, u, weighted});
+    else be.for_each(u.rows, u.cols, detail::rescale_gradient<R, Y, U, U, U>{ratio, dy, u, scaled, weighted});
+    fold_columns(be, weighted);
+    be.copy(weighted.columns(0, 1), sum);
+  }
 }
 
 }  // namespace loraga

@@ -1,4 +1,5 @@
 #pragma once
+#include <loraga/adapter/inner_type.hpp>
 #include <loraga/linalg/elementwise.hpp>
 #include <loraga/linalg/reductions.hpp>
 
@@ -37,7 +38,8 @@ struct norm_terms {
   }
 };
 
-/// n(j) = sqrt(||W_j||^2 + change_j), or, where too much of that has cancelled, ||row j of W + f*atT|| entry by entry
+/// n(j) = sqrt(||W_j||^2 + the sum of row j of change), or, where too much of that has cancelled, ||row j of W +
+/// f*atT|| entry by entry
 template <class W, class M, class N>
 struct row_norm {
   W w;
@@ -47,7 +49,9 @@ struct row_norm {
   N norm;
   LORAGA_HD void operator()(index_t j, index_t) const {
     double const whole = squares(j, 0);
-    double sum = whole + change(j, 0);
+    double added = change(j, 0);
+    for (index_t i = 1; i < change.cols; ++i) added += change(j, i);
+    double sum = whole + added;
     if (!(sum > least * whole)) {
       sum = 0;
       for (index_t k = 0; k < w.cols; ++k) {
@@ -60,20 +64,34 @@ struct row_norm {
   }
 };
 
-/// cross = W*[A; A0]T in cross's type; a W of another type is converted piece by piece.
+/// Rows of W that are converted at a time: on a CPU what its caches hold; on a device 64 MB, for it wants few products.
+template <class B, class T>
+index_t converted_rows(index_t cols) {
+  constexpr index_t least = 256, bytes = index_t{64} << 20;
+  if constexpr (!on_device<B>) return least;
+  return std::max(least, bytes / (static_cast<index_t>(sizeof(T)) * cols));
+}
+
+/// cross = W*[A; A0]T in cross's type. A device multiplies W and A as they are where it can; else a W of another type
+/// than cross is converted piece by piece.
 template <class B, class W, class A, class C>
 void cross_products(B& be, W w, A a, A start_a, C cross) {
   using T = typename C::value_type;
+  using TW = typename W::value_type;
+  using TA = typename A::value_type;
+  constexpr bool on_tensor_cores = on_device<B> && is_16bit<TW> && std::is_same_v<TW, TA> && std::is_same_v<T, float>;
+  constexpr bool as_it_is = std::is_same_v<TW, T> || on_tensor_cores;
   [[maybe_unused]] auto const precise = be.full_precision();
   auto const multiply = [&](auto rows, auto to) {
     be.gemm(1.0, rows, a.transposed(), 0.0, to.columns(0, a.rows));
     if (start_a.rows > 0) be.gemm(1.0, rows, start_a.transposed(), 0.0, to.columns(a.rows, start_a.rows));
   };
-  if constexpr (std::is_same_v<typename W::value_type, T>) {
+  if constexpr (as_it_is) {
     multiply(w, cross);
   } else {
-    for (index_t first = 0; first < w.rows; first += 256) {
-      index_t const n = std::min<index_t>(256, w.rows - first);
+    index_t const most = converted_rows<B, T>(w.cols);
+    for (index_t first = 0; first < w.rows; first += most) {
+      index_t const n = std::min(most, w.rows - first);
       scratch<B> piece(be);
       auto const rows = piece.template matrix<T>(w.cols, n);
       loraga::convert(be, w.row_range(first, n).transposed(), rows);
@@ -90,7 +108,8 @@ void cross_products(B& be, W w, A a, A start_a, C cross) {
 ///         rows in which more than 99.99 % cancels (98 % in float) are formed instead
 /// shapes  squares out x 1, as row_squares gives it; norm out x 1; start_a, start_b may be empty
 /// cost    2*out*in*r operations; in double also 2*(in + out)*r^2
-/// memory  scratch for W*AT, in double for A, two copies of B and, if W is of another type than norm, 256 rows of W
+/// memory  scratch for W*AT, in double for A, two copies of B and, if W is of another type than norm, 256 rows of W, on a
+///         device 64 MB of them (none where W and A are of one 16-bit type)
 template <Backend B, class W, class A, class F, MutableViewIn<typename B::space> N>
 void row_norms(B& be, W w, matrix_view<double const, typename B::space> squares, double scale, A a, F b, A start_a,
                F start_b, N norm) {
@@ -111,10 +130,11 @@ void row_norms(B& be, W w, matrix_view<double const, typename B::space> squares,
   be.gemm(1.0, at.transposed(), at, 0.0, gram);
   be.gemm(1.0, f, gram, 0.0, terms);
   be.for_each(w.rows, r, detail::norm_terms<decltype(f), decltype(cross), decltype(terms)>{f, cross, terms});
-  fold_columns(be, terms);
+  if constexpr (!on_device<B>) fold_columns(be, terms);
+  auto const change = on_device<B> ? terms : terms.columns(0, 1);
   constexpr bool precise = sizeof(typename N::value_type) == sizeof(double);
   using M = matrix_view<double const, typename B::space>;
-  be.for_each(w.rows, 1, detail::row_norm<W, M, N>{w, at, f, squares, terms, precise ? 1e-4 : 0.02, norm});
+  be.for_each(w.rows, 1, detail::row_norm<W, M, N>{w, at, f, squares, change, precise ? 1e-4 : 0.02, norm});
 }
 
 /// squares_j = ||W_j||^2, in double.

@@ -1,9 +1,13 @@
 #pragma once
 #include <algorithm>
 #include <loraga/backend/cuda_factorisations.cuh>
+#include <loraga/backend/cuda_gram.cuh>
+#include <loraga/backend/cuda_grids.cuh>
 #include <loraga/backend/cuda_handles.cuh>
 #include <loraga/backend/cuda_kernels.cuh>
+#include <loraga/backend/cuda_pool.cuh>
 #include <loraga/backend/cuda_products.cuh>
+#include <loraga/backend/cuda_steps.cuh>
 #include <loraga/backend/cuda_transfer.cuh>
 #include <loraga/linalg/elementwise.hpp>
 #include <memory>
@@ -14,6 +18,9 @@ namespace loraga {
 /// Settings of a cuda backend.
 struct cuda_options {
   float_products products = float_products::fp32;  ///< what products of float matrices may round
+  /// Scratch for one chunk of a batch. 4 GiB hold 32 to 128 of a model's matrices, which is enough to keep a GPU busy,
+  /// and are 5 % of 80 GB. A fixed number, not a share of what is free: chunks decide the last bits of a result.
+  index_t scratch_bytes = index_t{4} << 30;
 };
 
 /// A GPU through CUDA: one stream of the device that was current when the object was made. Calls are asynchronous on
@@ -22,18 +29,22 @@ struct cuda_options {
 /// of its own lives as long as any of that memory.
 /// errors  backend_error naming the CUDA call that failed; state_error if a borrowed handle is on another stream
 class cuda {
+  using memory_type = gpu::step_workspace<workspace<std::unique_ptr<std::byte[], gpu::free_on_stream>>>;
   std::shared_ptr<gpu::stream> stream_;
+  cudaMemPool_t pool_ = gpu::device_pool(stream_->device());
   std::vector<std::byte> host_work_;  // before the handles: cuBLAS waits for the device when it goes
   gpu::handle<cublasHandle_t> blas_;
   gpu::handle<cusolverDnHandle_t> solver_;
   gpu::handle<cusolverDnParams_t> parameters_;
   cuda_options options_;
   std::unique_ptr<std::byte[], gpu::free_on_stream> blas_work_;
-  workspace<std::unique_ptr<std::byte[], gpu::free_on_stream>> memory_;
+  memory_type memory_;
+  mutable gpu::steps<cuda> steps_;  // launched by whoever asks for the stream or a handle
 
  public:
   using space = device_space;
   using event = gpu::event;
+  static constexpr bool runs_ahead = true;
 
   /// A stream of its own.
   explicit cuda(cuda_options options = {}) : stream_(std::make_shared<gpu::stream>()), options_(options) {
@@ -52,27 +63,45 @@ class cuda {
   }
   cuda(cuda const&) = delete;
   cuda& operator=(cuda const&) = delete;
+  ~cuda() {
+    // A cuSOLVER call may still use the host memory it was given; an owned cuBLAS handle would wait for it.
+    if (!blas_.owned() && !host_work_.empty()) gpu::forget(cudaStreamSynchronize(stream_->get()));
+  }
 
   /// The stream that everything runs on.
-  cudaStream_t stream() const { return stream_->get(); }
+  cudaStream_t stream() const {
+    launch_steps();
+    return stream_->get();
+  }
   /// The cuBLAS handle.
-  cublasHandle_t blas() const { return blas_.get(); }
+  cublasHandle_t blas() const {
+    launch_steps();
+    return blas_.get();
+  }
   /// The same with its owner.
   gpu::handle<cublasHandle_t> const& blas_handle() const { return blas_; }
   /// The cuSOLVER handle, for one call: a borrowed handle's stream is looked at each time.
   cusolverDnHandle_t solver() const {
+    launch_steps();
     if (!solver_.owned()) require_stream_of_solver();
     return solver_.get();
   }
   /// Parameters of cuSOLVER's 64-bit interface.
   cusolverDnParams_t solver_parameters() const { return parameters_.get(); }
   auto& memory() { return memory_; }
-  /// Gives back scratch memory that is not in use, but for what a captured step works in.
-  void trim() { memory_.trim(); }
+  /// Gives the device back what is not in use: scratch, but for what a captured step works in, and memory that was
+  /// freed and kept for the next allocation, of all backends of this device. Waits for the stream, unless it is being
+  /// captured.
+  void trim() {
+    memory_.trim();
+    if (capturing()) return;
+    synchronize();  // memory is free when its last work is done
+    if (pool_) gpu::check(cudaMemPoolTrimTo(pool_, 0), "cudaMemPoolTrimTo");
+  }
   /// Whether the stream is being captured into a graph.
   bool capturing() const {
     auto status = cudaStreamCaptureStatusNone;
-    gpu::check(cudaStreamIsCapturing(stream(), &status), "cudaStreamIsCapturing");
+    gpu::check(cudaStreamIsCapturing(stream_->get(), &status), "cudaStreamIsCapturing");
     return status != cudaStreamCaptureStatusNone;
   }
   /// At least that many bytes of host memory, for a cuSOLVER call.
@@ -109,7 +138,15 @@ class cuda {
     return std::unique_ptr<cuda, decltype(restore)>(this, restore);
   }
 
-  /// Stream-ordered device memory.
+  /// While the returned object lives, products of float matrices round operands to TF32.
+  auto pass_precision() {
+    auto const restore = [before = options_.products](cuda* be) { be->options_.products = before; };
+    options_.products = float_products::tf32;
+    return std::unique_ptr<cuda, decltype(restore)>(this, restore);
+  }
+
+  /// Stream-ordered device memory, of a pool that keeps what was freed (see trim) and that all backends of a device
+  /// share.
   /// errors  backend_error if there is not enough; state_error while the stream is being captured: a graph would own
   ///         the memory, so run a step once before capturing it
   template <class T>
@@ -117,11 +154,9 @@ class cuda {
     if (capturing())
       raise<state_error>("cuda::allocate", "stream", "being captured",
                          "all memory taken before, by running the same step once");
-    void* p = nullptr;
     auto const bytes = static_cast<std::size_t>(std::max<index_t>(n, 1)) * sizeof(T);
-    if (auto const e = cudaMallocAsync(&p, bytes, stream()); e != cudaSuccess)
-      gpu::check(e, ("cudaMallocAsync of " + std::to_string(bytes) + " bytes").c_str());
-    return {static_cast<T*>(p), gpu::free_on_stream{stream_}};
+    steps_.took(static_cast<index_t>(bytes));
+    return {static_cast<T*>(gpu::take_from_pool(pool_, bytes, stream_->get())), gpu::free_on_stream{stream_}};
   }
   /// Pinned host memory.
   template <class T>
@@ -154,11 +189,29 @@ class cuda {
 
   template <class F>
   void for_each(index_t rows, index_t cols, F f) {
+    if constexpr (gpu::is_put_together<F>)
+      if (steps_.open()) return rows > 0 && cols > 0 ? steps_.add_grid(rows, cols, f) : void();
     gpu::for_each(stream(), rows, cols, f);
   }
   template <class F>
   void reduce_columns(index_t rows, index_t cols, F f) {
     gpu::reduce_columns(*this, rows, cols, f);
+  }
+  /// The same of many grids, see loraga::for_each_of: one launch, whatever their number. A list that was changed is
+  /// brought to the device before, which takes memory and some launches.
+  template <class R, class F>
+  void for_each_of(grid_list<R, cuda>& list, F const& f) {
+    gpu::for_each_of(*this, list, f);
+  }
+  /// See loraga::sum_of: three launches.
+  template <class R, class F, class Finish>
+  void sum_of(grid_list<R, cuda>& list, F const& f, Finish const& finish) {
+    gpu::sum_of(*this, list, f, finish);
+  }
+  /// Brings a list that was changed to the device.
+  template <class R>
+  void plan(grid_list<R, cuda>& list) {
+    gpu::plan(*this, list);
   }
 
   /// math    c = alpha*a*b + beta*c, sums in compute_t of c's type, rounded to it once
@@ -189,23 +242,25 @@ class cuda {
     for (index_t i = 0; i < c.count; ++i) gemm(alpha, a[i], b[i], beta, c[i]);
   }
 
+  /// The same list with an array of its addresses on the device, until `temporary` ends: products that take it, or
+  /// members of it, then send none.
+  template <class T>
+  view_list<T, space> prepared(scratch<cuda>& temporary, view_list<T, space> list) {
+    if (list.count > 1 && list.addresses == nullptr)
+      list.addresses = reinterpret_cast<T* const*>(gpu::addresses(*this, temporary, list.count, list)[0]);
+    return list;
+  }
+
   /// math    s_i = y_iT*y_i in double, whatever y's type, over fixed row ranges
-  /// cost    scratch for at most 64 MB of widened rows
+  /// cost    2*rows*cols^2 operations in double each; scratch for 256 MB of widened rows at a time, or 1024 rows of one
   template <BatchIn<space> Y>
   void gram_batched(Y const& y, slab_view<double, space> s) {
     require_count(y, s.count, "cuda::gram_batched", "y");
     if (s.count == 0 || y.cols == 0) return;
     require_shape(s[0], y.cols, y.cols, "cuda::gram_batched", "s");
-    scratch<cuda> temporary(*this);
-    index_t const most = (index_t{64} << 20) / static_cast<index_t>(sizeof(double));
-    index_t const piece = std::clamp<index_t>(most / (y.cols * s.count), 1, std::max<index_t>(y.rows, 1));
-    auto const wide = temporary.slab<double>(s.count, piece, y.cols);
-    for (index_t first = 0; first < std::max<index_t>(y.rows, 1); first += piece) {
-      index_t const rows = std::min(piece, y.rows - first);
-      slab_view<double, space> part(wide.data, s.count, rows, y.cols, 1, piece, piece * y.cols);
-      for (index_t b = 0; b < s.count; ++b) convert(*this, y[b].row_range(first, rows), part[b]);
-      gemm_batched(1.0, part.transposed(), part, first == 0 ? 0.0 : 1.0, s);
-    }
+    for (index_t i = 0; i < y.count; ++i) require_shape(y[i], y.rows, y.cols, "cuda::gram_batched", "y");
+    if (y.rows > 0) return gpu::gram(*this, y, s);
+    for (index_t i = 0; i < s.count; ++i) fill(*this, s[i], 0);
   }
 
   template <std::same_as<double> T>
@@ -225,8 +280,54 @@ class cuda {
   void for_each_chunk(index_t count, F const& task) {
     if (count > 0) task(*this, index_t{0}, count);
   }
+  /// The same for work that takes bytes_each of scratch for every member: in equal chunks of at most
+  /// cuda_options::scratch_bytes, or of one member. Scratch that had to be added is given back at the end, unless it is
+  /// small.
+  template <class F>
+  void for_each_chunk(index_t count, index_t bytes_each, F const& task) {
+    scratch<cuda> in_use(*this);
+    (void)in_use.matrix<std::byte>(1, 1);  // so that blocks do not become one in here
+    passing_scratch const passing(memory_);
+    index_t const n = gpu::equal_share(count, options_.scratch_bytes / std::max<index_t>(bytes_each, 1));
+    for (index_t first = 0; first < count; first += n) task(*this, first, std::min(n, count - first));
+  }
+  /// task(backend, i) for every i < count, where no task touches what another one writes: small work that differs from
+  /// one to the next in its operands alone. Launches and products that tasks have in common become one each. A task may
+  /// wait, read, and call anything here; what it gives to the device by other means goes to stream() as it is asked for
+  /// then, which launches what came before.
+  /// errors  what tasks throw: what came before is launched. backend_error if a launch fails: which tasks were done is
+  ///         not known then
+  /// memory  what tasks give back is kept until their work is launched, at the latest when it is a gigabyte
+  template <class F>
+  void in_step(index_t count, F const& task) {
+    if (count < 2 || steps_.open() || capturing()) {
+      for (index_t i = 0; i < count; ++i) task(*this, i);
+      return;
+    }
+    gpu::step_section section(*this, steps_, memory_, *stream_);
+    for (index_t i = 0; i < count; ++i) {
+      section.next_member();
+      task(*this, i);
+    }
+    section.finish();
+  }
 
  private:
+  void launch_steps() const {
+    if (steps_.pending()) steps_.launch(const_cast<cuda&>(*this));  // const members hand out what works on the stream
+  }
+  /// Gives back the scratch that was added in its scope.
+  class passing_scratch {
+    memory_type& memory_;
+    memory_type::extent const before_;
+
+   public:
+    explicit passing_scratch(memory_type& memory) : memory_(memory), before_(memory.holding()) {}
+    ~passing_scratch() { memory_.shrink(before_, index_t{256} << 20); }
+    passing_scratch(passing_scratch const&) = delete;
+    passing_scratch& operator=(passing_scratch const&) = delete;
+  };
+
   void require_stream_of_solver() const {
     cudaStream_t current = nullptr;
     gpu::check(cusolverDnGetStream(solver_.get(), &current), "cusolverDnGetStream");
@@ -251,6 +352,7 @@ class cuda {
     if (c.rows == 0 || c.cols == 0) return;
     if (a.cols == 0) return beta == 0 ? fill(*this, c, 0) : axpby(*this, beta, c, 0.0, c);  // cuBLAS may leave c alone
     if constexpr (gpu::has_product<TA, TB, TC>) {
+      if (steps_.open()) return steps_.add_product(options_.products, alpha, a, b, beta, c);
       gpu::product_settings const settings(blas_, stream());
       gpu::multiply(blas(), options_.products, alpha, a, b, beta, c);
     } else {
@@ -288,10 +390,8 @@ class cuda {
       gpu::multiply_strided(blas(), options_.products, alpha, a, b, beta, c);
     } else {
       scratch<cuda> temporary(*this);
-      auto const list = [&](auto const& l) {
-        return gpu::addresses(*this, temporary, c.count, [&](index_t i) { return l[i].data; });
-      };
-      gpu::multiply_listed(blas(), options_.products, alpha, a[0], list(a), b[0], list(b), beta, c[0], list(c),
+      auto const lists = gpu::addresses(*this, temporary, c.count, a, b, c);
+      gpu::multiply_listed(blas(), options_.products, alpha, a[0], lists[0], b[0], lists[1], beta, c[0], lists[2],
                            c.count);
     }
   }

@@ -5,7 +5,9 @@
 
 #include <loraga/core/error.hpp>
 #include <memory>
+#include <new>
 #include <utility>
+#include <vector>
 
 // Everything CUDA gives that must be given back, each as an owner; and every status as an exception.
 
@@ -22,35 +24,28 @@ inline void check(cudaError_t e, char const* call) {
   (void)cudaGetLastError();  // the runtime would report it a second time, from an innocent call
   raise_status(call, e, cudaGetErrorString(e));
 }
+// What a library's call failed of is the runtime's last error as well, and the next launch would be blamed for it.
 inline void check(cublasStatus_t e, char const* call) {
-  if (e != CUBLAS_STATUS_SUCCESS) raise_status(call, e, cublasGetStatusString(e));
+  if (e == CUBLAS_STATUS_SUCCESS) return;
+  (void)cudaGetLastError();
+  raise_status(call, e, cublasGetStatusString(e));
 }
 inline void check(cusolverStatus_t e, char const* call) {
-  if (e != CUSOLVER_STATUS_SUCCESS) raise_status(call, e, "see cusolverStatus_t");
+  if (e == CUSOLVER_STATUS_SUCCESS) return;
+  (void)cudaGetLastError();
+  raise_status(call, e, "see cusolverStatus_t");
+}
+/// For destructors, which have nobody to tell: a failure, and only a failure, is taken back from the runtime.
+template <class S>
+void forget(S status) noexcept {
+  if (status != S{}) (void)cudaGetLastError();
 }
 
-/// A stream with the device it belongs to; shared with all memory that was taken on it, which is given back on it.
-class stream {
-  cudaStream_t stream_ = nullptr;
-  bool owned_;
-  int device_ = 0;
-
- public:
-  stream() : owned_(true) {
-    check(cudaGetDevice(&device_), "cudaGetDevice");
-    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-  }
-  explicit stream(cudaStream_t borrowed) : stream_(borrowed), owned_(false) {
-    check(cudaGetDevice(&device_), "cudaGetDevice");
-  }
-  ~stream() {
-    if (owned_) cudaStreamDestroy(stream_);
-  }
-  stream(stream const&) = delete;
-  stream& operator=(stream const&) = delete;
-  cudaStream_t get() const { return stream_; }
-  int device() const { return device_; }
-};
+inline int current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  return device;
+}
 
 /// Makes a device current, and the one before again at its end.
 class device_scope {
@@ -58,38 +53,83 @@ class device_scope {
 
  public:
   explicit device_scope(int device) noexcept {
-    if (cudaGetDevice(&before_) != cudaSuccess || before_ == device || cudaSetDevice(device) != cudaSuccess)
-      before_ = -1;
+    int now = -1;
+    cudaError_t failed = cudaGetDevice(&now);
+    if (failed == cudaSuccess && now != device) {
+      failed = cudaSetDevice(device);
+      if (failed == cudaSuccess) before_ = now;
+    }
+    forget(failed);
   }
   ~device_scope() {
-    if (before_ >= 0) cudaSetDevice(before_);
+    if (before_ >= 0) forget(cudaSetDevice(before_));
   }
   device_scope(device_scope const&) = delete;
   device_scope& operator=(device_scope const&) = delete;
 };
 
-struct free_on_stream {
-  std::shared_ptr<stream> on;
-  void operator()(void* p) const {
-    if (on->get()) {
-      cudaFreeAsync(p, on->get());
-    } else {
-      device_scope const here(on->device());  // the default stream is that of the current device
-      cudaFreeAsync(p, nullptr);
-    }
+/// A stream with the device it belongs to; shared with all memory that was taken on it, which is given back on it.
+class stream {
+  cudaStream_t stream_ = nullptr;
+  bool owned_;
+  int device_ = current_device();
+  bool keeps_ = false;
+  std::vector<void*> kept_;
+
+ public:
+  stream() : owned_(true) {
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  }
+  explicit stream(cudaStream_t borrowed) : stream_(borrowed), owned_(false) {}
+  ~stream() {
+    if (!owned_) return;
+    device_scope const here(device_);
+    forget(cudaStreamDestroy(stream_));
+  }
+  stream(stream const&) = delete;
+  stream& operator=(stream const&) = delete;
+  cudaStream_t get() const { return stream_; }
+  int device() const { return device_; }
+
+  /// Frees device memory in the order of the stream's work.
+  void give_back(void* p) noexcept {
+    if (keeps_) try {
+        return kept_.push_back(p);
+      } catch (std::bad_alloc const&) {
+        return;  // lost, because work that was not launched yet may need it
+      }
+    if (stream_) return forget(cudaFreeAsync(p, stream_));
+    device_scope const here(device_);  // the default stream is that of the current device
+    forget(cudaFreeAsync(p, nullptr));
+  }
+  /// While this is on, memory that is given back is kept: for work that is not launched yet.
+  void keep(bool on) noexcept {
+    keeps_ = on;
+    if (on) return;
+    for (void* const p : kept_) give_back(p);
+    kept_.clear();
   }
 };
+
+struct free_on_stream {
+  std::shared_ptr<stream> on;
+  void operator()(void* p) const { on->give_back(p); }
+};
 struct free_pinned {
-  void operator()(void* p) const { cudaFreeHost(p); }
+  void operator()(void* p) const { forget(cudaFreeHost(p)); }
 };
 
 /// A point in a stream's work.
 class event {
   cudaEvent_t event_ = nullptr;
+  int device_ = current_device();
 
  public:
   event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreateWithFlags"); }
-  ~event() { cudaEventDestroy(event_); }
+  ~event() {
+    device_scope const here(device_);
+    forget(cudaEventDestroy(event_));
+  }
   event(event const&) = delete;
   event& operator=(event const&) = delete;
   cudaEvent_t get() const { return event_; }
@@ -100,18 +140,21 @@ template <class H>
 class handle {
   H handle_ = nullptr;
   bool owned_ = false;
+  int device_ = -1;  // of an owned one
   static void create(cublasHandle_t* h) { check(cublasCreate(h), "cublasCreate"); }
   static void create(cusolverDnHandle_t* h) { check(cusolverDnCreate(h), "cusolverDnCreate"); }
   static void create(cusolverDnParams_t* h) { check(cusolverDnCreateParams(h), "cusolverDnCreateParams"); }
-  static void destroy(cublasHandle_t h) { cublasDestroy(h); }
-  static void destroy(cusolverDnHandle_t h) { cusolverDnDestroy(h); }
-  static void destroy(cusolverDnParams_t h) { cusolverDnDestroyParams(h); }
+  static void destroy(cublasHandle_t h) { forget(cublasDestroy(h)); }
+  static void destroy(cusolverDnHandle_t h) { forget(cusolverDnDestroy(h)); }
+  static void destroy(cusolverDnParams_t h) { forget(cusolverDnDestroyParams(h)); }
 
  public:
-  handle() : owned_(true) { create(&handle_); }
+  handle() : owned_(true), device_(current_device()) { create(&handle_); }
   explicit handle(H borrowed) : handle_(borrowed) {}
   ~handle() {
-    if (owned_) destroy(handle_);
+    if (!owned_) return;
+    device_scope const here(device_);
+    destroy(handle_);
   }
   handle(handle const&) = delete;
   handle& operator=(handle const&) = delete;

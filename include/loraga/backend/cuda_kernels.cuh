@@ -8,10 +8,12 @@
 #include <thrust/system/cuda/execution_policy.h>
 #endif
 
+#include <algorithm>
 #include <loraga/backend/cuda_handles.cuh>
 #include <loraga/backend/split_index.hpp>
 #include <loraga/core/workspace.hpp>
 #include <memory>
+#include <vector>
 
 // The two shapes of device work everything else is made of: one element at a time, and one column to one number. Both
 // run on any of Thrust's systems.
@@ -39,10 +41,15 @@ void launch(cudaStream_t stream, index_t n, F const& task) {
 #else
   auto whole = [=] { thrust::for_each_n(thrust::device, first, n, task); };
   using work = decltype(whole);
-  auto kept = std::make_unique<work>(whole);
   auto const run = [](void* p) { (*std::unique_ptr<work>(static_cast<work*>(p)))(); };
-  check(cudaLaunchHostFunc(stream, run, kept.get()), "cudaLaunchHostFunc");
-  (void)kept.release();
+  auto kept = std::make_unique<work>(whole);
+  auto* const given = kept.release();  // its own owner from here on, unless nobody takes it
+  cudaError_t const taken = cudaLaunchHostFunc(stream, run, given);
+  if (taken != cudaSuccess) kept.reset(given);
+  check(taken, "cudaLaunchHostFunc");
+  // Thrust takes what the runtime failed at last for its launch's failure, whoever left it there.
+  if (cudaError_t const left = cudaPeekAtLastError(); left != cudaSuccess)
+    throw thrust::system_error(left, thrust::generic_category(), cudaGetErrorString(left));
 #endif
 }
 
@@ -59,12 +66,28 @@ void for_each(cudaStream_t stream, index_t rows, index_t cols, F f) {
   }
 }
 
+/// The largest of as few and as equal pieces of n as at most `most` (at least one) go into.
+inline index_t equal_share(index_t n, index_t most) {
+  most = std::max<index_t>(most, 1);
+  index_t const pieces = std::max<index_t>((n + most - 1) / most, 1);
+  return std::max<index_t>((n + pieces - 1) / pieces, 1);
+}
+
+/// Whether functors of that type are put together. Each such type costs a kernel more to compile, so only those say
+/// `in_steps` of which a model's start has many.
+template <class F>
+inline constexpr bool is_put_together = [] {
+  if constexpr (requires { F::in_steps; }) return F::in_steps && std::is_trivially_copyable_v<F>;
+  else return false;
+}();
+
 /// Rows a thread combines before it hands on: fixed, because the order of sums is part of the result.
 inline constexpr index_t rows_per_thread = 32;
 
 /// part(p, j) = combination of map(i, j) over i = p, p + parts, ...: neighbouring threads read neighbouring rows.
 template <class F, class P>
 struct reduce_rows {
+  static constexpr bool in_steps = is_put_together<F>;
   F f;
   P part;
   index_t rows;
@@ -77,6 +100,7 @@ struct reduce_rows {
 /// The same over what another pass left.
 template <class F, class P>
 struct reduce_parts {
+  static constexpr bool in_steps = is_put_together<F>;
   P from, to;
   LORAGA_HD void operator()(index_t p, index_t j) const {
     auto sum = F::identity();
@@ -86,6 +110,7 @@ struct reduce_parts {
 };
 template <class F, class P>
 struct finish_parts {
+  static constexpr bool in_steps = is_put_together<F>;
   F f;
   P from;
   LORAGA_HD void operator()(index_t, index_t j) const {
@@ -96,6 +121,7 @@ struct finish_parts {
 };
 template <class F>
 struct reduce_short_column {
+  static constexpr bool in_steps = is_put_together<F>;
   F f;
   index_t rows;
   LORAGA_HD void operator()(index_t, index_t j) const {
@@ -125,25 +151,29 @@ void reduce_columns(B& be, index_t rows, index_t cols, F f) {
 }
 
 /// Addresses to device memory through a kernel's parameters: nothing on the host must outlive the call, so that it
-/// may be captured in a graph.
+/// may be captured in a graph. Thrust's kernels copy parameters to each thread's stack, so they are few.
 struct place_addresses {
-  static constexpr index_t most = 64;
+  static constexpr index_t most = 32;
   void* from[most];
   matrix_view<void*, device_space> to;  // n x 1
   LORAGA_HD void operator()(index_t i, index_t) const { to(i, 0) = from[i]; }
 };
 
-/// A device array of n addresses, address_of(i) on the host, in scratch memory.
-template <class B, class F>
-void** addresses(B& be, scratch<B>& temporary, index_t n, F const& address_of) {
-  auto const list = temporary.template matrix<void*>(n, 1);
-  for (index_t first = 0; first < n; first += place_addresses::most) {
-    index_t const now = std::min(place_addresses::most, n - first);
-    place_addresses some{{}, list.row_range(first, now)};
-    for (index_t i = 0; i < now; ++i) some.from[i] = const_cast<void*>(static_cast<void const*>(address_of(first + i)));
+/// Sends addresses to the device. Memory of the host's heap is taken over before the copy's call returns, but a graph
+/// would read it again.
+template <class B>
+void send_addresses(B& be, std::vector<void*> const& from, matrix_view<void*, device_space> to) {
+  if (from.empty()) return;
+  if (!be.capturing())
+    return check(
+        cudaMemcpyAsync(to.data, from.data(), from.size() * sizeof(void*), cudaMemcpyHostToDevice, be.stream()),
+        "cudaMemcpyAsync");
+  for (index_t first = 0; first < to.rows; first += place_addresses::most) {
+    index_t const now = std::min(place_addresses::most, to.rows - first);
+    place_addresses some{{}, to.row_range(first, now)};
+    std::copy_n(from.begin() + first, now, some.from);
     be.for_each(now, 1, some);
   }
-  return list.data;
 }
 
 }  // namespace loraga::gpu

@@ -1,10 +1,17 @@
 #pragma once
+#include <array>
 #include <loraga/backend/checks.hpp>
 #include <loraga/backend/cuda_handles.cuh>
 #include <loraga/backend/cuda_kernels.cuh>
 #include <loraga/concepts.hpp>
+#include <utility>
+#include <vector>
 
 // Matrix products through cuBLAS.
+//
+// A product of batches that are not all slabs needs an array of addresses on the device for each of the three. They are
+// made in scratch memory: slabs' by one launch, lists' by one copy. A list that several products take is prepared once
+// (cuda::prepared): its array stays, and only the slabs' are made for each product.
 
 namespace loraga {
 
@@ -68,8 +75,8 @@ class product_settings {
   }
   ~product_settings() {
     if (!borrowed_) return;
-    cublasSetPointerMode(blas_, pointers_);
-    cublasSetMathMode(blas_, math_);
+    forget(cublasSetPointerMode(blas_, pointers_));
+    forget(cublasSetMathMode(blas_, math_));
   }
   product_settings(product_settings const&) = delete;
   product_settings& operator=(product_settings const&) = delete;
@@ -124,6 +131,81 @@ template <class L>
 inline constexpr bool is_slab = requires(L const& l) {
   l.batch_stride;
 };
+
+/// The addresses of up to three slabs' members.
+struct place_slabs {
+  struct array {
+    void** to = nullptr;
+    std::byte* first = nullptr;
+    index_t step = 0;  // bytes
+    LORAGA_HD void place(index_t i) const { to[i] = first + i * step; }
+  };
+  array one, two, three;
+  LORAGA_HD void operator()(index_t i, index_t which) const {
+    if (which == 0) one.place(i);
+    else if (which == 1) two.place(i);
+    else three.place(i);
+  }
+};
+
+/// Device arrays of the first elements of up to three batches' members. All batches have one count.
+template <class B>
+class address_arrays {
+  B& be_;
+  scratch<B>& temporary_;
+  index_t const count_;
+  index_t slabs_ = 0;
+  place_slabs place_;
+  std::vector<void*> listed_;                          // addresses of lists, one list after the other
+  std::vector<std::pair<void***, index_t>> unplaced_;  // where a list's array is wanted, and where it begins
+
+  template <class P>
+  static void* untyped(P p) {
+    return const_cast<void*>(static_cast<void const*>(p));
+  }
+
+ public:
+  address_arrays(B& be, scratch<B>& temporary, index_t count) : be_(be), temporary_(temporary), count_(count) {}
+  /// `to` becomes the batch's array, when all was placed.
+  template <class L>
+  void add(L const& l, void**& to) {
+    if constexpr (is_slab<L>) {
+      to = temporary_.template matrix<void*>(count_, 1).data;
+      auto& array = slabs_ == 0 ? place_.one : slabs_ == 1 ? place_.two : place_.three;
+      array = {to, static_cast<std::byte*>(untyped(l.data)),
+               l.batch_stride * static_cast<index_t>(sizeof(typename L::value_type))};
+      ++slabs_;
+      return;
+    } else {
+      if constexpr (requires { l.addresses; })
+        if (l.addresses != nullptr) {
+          to = const_cast<void**>(reinterpret_cast<void const* const*>(l.addresses));
+          return;
+        }
+      unplaced_.push_back({&to, static_cast<index_t>(listed_.size())});
+      for (index_t i = 0; i < count_; ++i) listed_.push_back(untyped(l[i].data));
+    }
+  }
+  void place() {
+    auto const all = temporary_.template matrix<void*>(static_cast<index_t>(listed_.size()), 1);
+    for (auto const& [to, begin] : unplaced_) *to = all.data + begin;
+    send_addresses(be_, listed_, all);
+    if (slabs_ > 0) be_.for_each(count_, slabs_, place_);
+  }
+};
+
+/// Device arrays of the first elements of every batch's members, in scratch memory; all batches have one count. One
+/// launch for all slabs, one copy for all lists that were not prepared.
+template <class B, class... L>
+std::array<void**, sizeof...(L)> addresses(B& be, scratch<B>& temporary, index_t count, L const&... batches) {
+  static_assert(sizeof...(L) <= 3);
+  std::array<void**, sizeof...(L)> result{};
+  address_arrays<B> arrays(be, temporary, count);
+  std::size_t next = 0;
+  (arrays.add(batches, result[next++]), ...);
+  arrays.place();
+  return result;
+}
 
 /// True when every member of a batch has the strides of the first.
 template <class L>

@@ -7,10 +7,11 @@ namespace loraga {
 /// 70 instructions per element, more than the element's work.
 /// math    j = floor(e*m/2^64), m = ceil(2^64/rows): exact while rows^2*cols < 2^64; beyond that it divides
 class split_index {
-  index_t rows_;
+  index_t rows_ = 1;
   std::uint64_t multiplier_ = 0;  // 0: divide
 
  public:
+  split_index() = default;  ///< of one row
   split_index(index_t rows, index_t cols) : rows_(rows) {
     __extension__ using wide = unsigned __int128;
     auto const r = static_cast<wide>(rows);

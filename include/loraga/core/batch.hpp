@@ -54,6 +54,9 @@ struct view_list {
   matrix_view<T, Space> const* items = nullptr;  ///< one view per matrix, on the host
   index_t count = 0, rows = 0, cols = 0;
   bool flipped = false;  ///< whether every view counts as its transposed
+  /// The members' first elements as an array in memory of `Space`, while somebody keeps one there; else null. A GPU's
+  /// batched products need one, and make it anew for every product where it is missing.
+  T* const* addresses = nullptr;
 
   view_list() = default;
   view_list(matrix_view<T, Space> const* p, index_t n)
@@ -73,6 +76,7 @@ struct view_list {
     auto r = *this;
     r.items += first;
     r.count = n;
+    if (addresses) r.addresses += first;
     return r;
   }
 };

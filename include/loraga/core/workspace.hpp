@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <loraga/core/matrix.hpp>
 #include <utility>
@@ -8,8 +9,8 @@ namespace loraga {
 
 /// Scratch memory of one backend, handed out like a stack and kept: after its first time a step allocates nothing.
 /// `Buffer` is what the backend's allocate<std::byte> returns.
-/// While it grows it takes block after block. When all blocks are free they become one, a quarter larger than the most
-/// that was in use. What a graph captured on a GPU uses is never moved.
+/// While it grows it takes block after block. When all blocks are free they become one, larger than the most that was
+/// in use: by a quarter, and by 64 MB at most. What a graph captured on a GPU uses is never moved.
 template <class Buffer>
 class workspace {
   struct block {
@@ -21,11 +22,13 @@ class workspace {
   index_t used_ = 0;       // bytes taken of it
   index_t before_ = 0;     // bytes taken of those before it
   index_t peak_ = 0;       // most bytes taken at a time
-  bool captured_ = false;
+  // Blocks that a captured graph may work in. A captured step allocates nothing, so they are those of that time.
+  std::size_t captured_ = 0;
 
  public:
   static constexpr index_t alignment = 256;           ///< bytes: what CUDA's allocators give, enough for any CPU vector
   static constexpr index_t smallest_block = 1 << 16;  ///< bytes
+  static constexpr index_t most_reserve = 64 << 20;   ///< bytes a block is larger than what was in use, at most
   /// A position of the stack.
   struct mark {
     std::size_t block;     ///< the block in use
@@ -45,7 +48,7 @@ class workspace {
   [[gnu::noinline]] std::byte* take(B& be, index_t bytes) {
     bytes = (bytes + alignment - 1) / alignment * alignment;
     if constexpr (requires { be.capturing(); })
-      if (before_ + used_ == 0) captured_ = captured_ || be.capturing();
+      if (before_ + used_ == 0 && be.capturing()) captured_ = std::max(captured_, blocks_.size());
     while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size) {
       before_ += used_;
       ++block_;
@@ -63,22 +66,33 @@ class workspace {
     block_ = m.block;
     used_ = m.used;
     before_ = m.before;
-    if (before_ + used_ > 0 || blocks_.size() < 2 || captured_) return;
+    if (before_ + used_ > 0 || blocks_.size() < 2 || captured_ > 0) return;
     blocks_.clear();
     try {
-      add_block(be, peak_ + peak_ / 4);
+      add_block(be, peak_ + std::min(peak_ / 4, most_reserve));
     } catch (...) {  // then the next call that needs memory says so
     }
   }
   /// Gives back what is not in use, but for what a captured graph works in.
-  void trim() {
-    if (captured_) return;
-    std::size_t const in_use = block_ + (used_ > 0);
-    if (in_use < blocks_.size()) blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(in_use), blocks_.end());
-    peak_ = before_ + used_;
+  void trim() noexcept { keep_blocks(0); }
+
+  /// What is held before a piece of work that is not to decide what is kept.
+  struct extent {
+    std::size_t blocks;  ///< how many
+    index_t bytes, peak;
+  };
+  extent holding() const { return {blocks_.size(), held(), peak_}; }
+  /// Gives back what was added since and is not in use, if it is more than `kept` bytes.
+  void shrink(extent before, index_t kept) noexcept {
+    if (held() > before.bytes + kept) keep_blocks(before.blocks), peak_ = std::max(peak_, before.peak);
   }
 
  private:
+  void keep_blocks(std::size_t n) noexcept {
+    n = std::max({n, captured_, block_ + (used_ > 0)});
+    if (n < blocks_.size()) blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(n), blocks_.end());
+    peak_ = before_ + used_;
+  }
   template <class B>
   void add_block(B& be, index_t size) {
     blocks_.push_back(block{be.template allocate<std::byte>(size), size});

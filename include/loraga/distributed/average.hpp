@@ -1,8 +1,38 @@
 #pragma once
 #include <loraga/distributed/agreement.hpp>
 #include <loraga/linalg/elementwise.hpp>
+#include <loraga/linalg/grids.hpp>
 
 namespace loraga {
+
+namespace detail {
+
+/// A gradient and its place in the message.
+template <class V>
+struct gradient_place {
+  V gradient, here;
+};
+template <class V>
+struct pack_scaled {
+  compute_t<typename V::value_type> factor;
+  LORAGA_HD axpby<read_only_t<V>, V> operator()(gradient_place<V> const& r) const {
+    return {factor, r.gradient, 0, r.here};
+  }
+};
+struct pack_zero {
+  template <class V>
+  LORAGA_HD fill<V> operator()(gradient_place<V> const& r) const {
+    return {r.here, 0};
+  }
+};
+struct unpack {
+  template <class V>
+  LORAGA_HD copy<V, V> operator()(gradient_place<V> const& r) const {
+    return {r.here, r.gradient};
+  }
+};
+
+}  // namespace detail
 
 /// Averages the gradients of ranks that train one model on data of their own: one message per step for all adapters.
 /// The optimiser stays local; equal gradients keep the ranks' adapters equal. Give ranks different
@@ -10,7 +40,7 @@ namespace loraga {
 ///   gradient_average<cpu> average;
 ///   for (auto& ad : adapters) average.add(ad);
 ///   ... backward ...; average.run(be, comm, tokens); optimiser.step(be);
-/// cost    per step one pass over the gradients before and after, and one all_reduce of them
+/// cost    per step, in two launches on a GPU, one pass over the gradients before and after, and one all_reduce of them
 /// memory  the gradients once more
 template <class B, class T = float>
 class gradient_average {
@@ -23,6 +53,7 @@ class gradient_average {
   std::vector<entry> entries_;
   std::string lines_;  // what has to be the same on all ranks
   matrix<T, B> flat_;
+  grid_list<detail::gradient_place<view>, B> places_;  // in flat_
   index_t numbers_ = 0;
 
  public:
@@ -61,12 +92,10 @@ class gradient_average {
                            ", expected finite and above 0",
                        &comm);
     detail::move_data(comm, [&] {
-      each([&](view g, view here) {
-        if (weight == 0) fill(be, here, 0);
-        else axpby(be, weight / total, g, 0.0, here);
-      });
+      if (weight == 0) for_each_of(be, places_, detail::pack_zero{});
+      else for_each_of(be, places_, detail::pack_scaled<view>{static_cast<compute_t<T>>(weight / total)});
       comm.all_reduce(be, flat_.view().data, numbers_);
-      each([&](view g, view here) { be.copy(here, g); });
+      for_each_of(be, places_, detail::unpack{});
     });
     return total;
   }
@@ -85,7 +114,7 @@ class gradient_average {
       for (auto const& e : entries_)
         if (e.alive && !*e.alive)
           raise<state_error>("gradient_average::run", "an adapter", "gone", "adapters that outlive it, at one place");
-      if (flat_.rows() != numbers_) flat_ = {be, numbers_, 1};
+      if (flat_.rows() != numbers_) take_message(be);
     } catch (std::exception const& failure) {
       mine = {true, failure.what(), {}, {}};
     }
@@ -95,13 +124,18 @@ class gradient_average {
     for (auto const& m : all) weights.push_back(detail::unpacked<double>(m.brings).at(0));
     return weights;
   }
-  template <class F>
-  void each(F const& move) {
-    T* at = flat_.view().data;
+  void take_message(B& be) {
+    matrix<T, B> flat(be, numbers_, 1);
+    decltype(places_) places;
+    T* at = flat.view().data;
     for (auto const& e : entries_) {
-      move(e.gradient, view(at, e.gradient.rows, e.gradient.cols, 1, e.gradient.rows));
-      at += e.gradient.rows * e.gradient.cols;
+      index_t const rows = e.gradient.rows, cols = e.gradient.cols;
+      places.add(rows, cols, {e.gradient, view(at, rows, cols, 1, rows)});
+      at += rows * cols;
     }
+    make_ready(be, places);
+    flat_ = std::move(flat);
+    places_ = std::move(places);
   }
 };
 

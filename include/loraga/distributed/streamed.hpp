@@ -9,6 +9,7 @@ namespace detail {
 /// What a rank adds to products of an incremental update: all ranks' parts.
 template <class C>
 struct many_ranks {
+  static constexpr bool alone = false;
   C& comm;
   bucket_options options;
   bool holds_base;

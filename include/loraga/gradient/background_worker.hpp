@@ -1,11 +1,5 @@
 #pragma once
-#include <condition_variable>
-#include <deque>
-#include <exception>
-#include <functional>
-#include <loraga/concepts.hpp>
-#include <mutex>
-#include <thread>
+#include <loraga/gradient/host_panels.hpp>
 
 namespace loraga {
 
@@ -14,10 +8,11 @@ namespace loraga {
 /// memory. So the training may overwrite its buffers at once. The training's stream never waits; the host waits only
 /// where all slots are full. An exception of submitted work ends all of it: every later call throws
 /// it. It serves one training thread. It must outlive what it works for, and the training's stream must outlive it.
-/// Tasks must not call run or join, which would wait for themselves.
+/// Tasks must not call run or join, which would wait for themselves. What is to end in host memory goes there through
+/// two pinned buffers (submit_home): one is filled while threads of the host work on the other.
 /// cost    per call one copy of the data on the training's stream
-/// memory  slots * the largest data handed over in one call
-/// errors  value_error if slots < 1
+/// memory  slots * the largest data handed over in one call; pinned, twice the largest panel that went home
+/// errors  value_error if slots < 1 or host_threads < 0
 template <ForkableBackend B>
 class background_worker {
   struct slot {
@@ -28,8 +23,7 @@ class background_worker {
 
   std::unique_ptr<B> side_;
   std::vector<std::unique_ptr<slot>> slots_;
-  decltype(std::declval<B&>().template allocate_host<std::byte>(1)) pinned_{};
-  index_t pinned_bytes_ = 0;
+  host_panels<B> panels_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> tasks_;
@@ -38,8 +32,11 @@ class background_worker {
   std::thread thread_;
 
  public:
-  explicit background_worker(B const& be, int slots = 2) {
+  /// `host_threads` work on what went home; 0 means half of the machine's, at most 8. They start when first needed.
+  explicit background_worker(B const& be, int slots = 2, int host_threads = 0)
+      : panels_(host_threads > 0 ? host_threads : usual_threads()) {
     require_value(slots >= 1, slots, "background_worker", "slots", "at least 1");
+    require_value(host_threads >= 0, host_threads, "background_worker", "host_threads", "at least 0");
     side_ = be.fork();
     for (int i = 0; i < slots; ++i) slots_.push_back(std::make_unique<slot>());
     thread_ = std::thread([this] { serve(); });
@@ -60,31 +57,34 @@ class background_worker {
   /// slot is free.
   template <class Stage, class Task>
   void submit(B& be, index_t bytes, Stage const& stage, Task task) {
-    slot& s = free_slot();
-    if (s.memory.rows() < bytes) s.memory = matrix<std::byte, B>(be, bytes, 1);
-    std::byte* const p = s.memory.view().data;
-    stage(p);
-    be.record(s.filled);
-    push(
-        [this, &s, p, task] {
-          side_->wait(s.filled);
-          std::exception_ptr failure;
-          auto const attempt = [&](auto const& work) {
-            try {
-              work();
-            } catch (...) {
-              if (!failure) failure = std::current_exception();
-            }
-          };
-          attempt([&] { task(*side_, p); });
-          attempt([&] { side_->synchronize(); });  // whatever happened: now nobody reads the slot any more
-          {
-            std::lock_guard lock(mutex_);
-            s.busy = false;
-          }
-          if (failure) std::rethrow_exception(failure);
-        },
-        &s);
+    hand_over(be, bytes, stage, [this, task](slot& s) {
+      attempts once;
+      once([&] { task(*side_, s.memory.view().data); });
+      once([&] { side_->synchronize(); });  // whatever happened: now nobody reads the slot any more
+      free(s);
+      once.rethrow();
+    });
+  }
+
+  /// The same for what goes home: fetch(side, p, home) asks `side` for a copy from p to pinned memory of as many bytes.
+  /// work(home, part, parts) then does one of `parts` parts of what is left to do, on threads of the host; they must
+  /// share no results. Panels are worked on in the order they were given, while later ones are fetched.
+  template <class Stage, class Fetch, class Work>
+  void submit_home(B& be, index_t bytes, Stage const& stage, Fetch fetch, Work work) {
+    hand_over(be, bytes, stage, [this, bytes, fetch, work](slot& s) {
+      attempts once;
+      typename host_panels<B>::buffer* home = nullptr;
+      once([&] {
+        home = &panels_.take(*side_, bytes);
+        fetch(*side_, s.memory.view().data, home->memory.get());
+      });
+      once([&] { side_->synchronize(); });
+      free(s);
+      if (once.failed() && home) panels_.give_back(*home);
+      once.rethrow();
+      panels_.arrived(*side_, *home, bytes,
+                      [work, at = home->memory.get()](index_t part, index_t parts) { work(at, part, parts); });
+    });
   }
 
   /// Runs task(side) after everything that was given before, while the caller waits.
@@ -94,6 +94,7 @@ class background_worker {
     std::exception_ptr failure;
     push([this, &task, &failure] {
       try {
+        panels_.drain();
         task(*side_);
         side_->synchronize();
       } catch (...) {
@@ -104,24 +105,58 @@ class background_worker {
     if (failure) std::rethrow_exception(failure);
   }
 
-  /// Waits until nothing is left to do, on the thread and on its stream.
+  /// Waits until nothing is left to do, on the thread, on its stream and on the host's threads.
   /// errors  what a task threw
   void join() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return tasks_.empty() && !running_; });
     if (failure_) std::rethrow_exception(failure_);
-  }
-
-  /// Host memory that copies fast, for tasks only.
-  std::byte* pinned(index_t bytes) {
-    if (pinned_bytes_ < bytes) {
-      pinned_ = side_->template allocate_host<std::byte>(bytes);
-      pinned_bytes_ = bytes;
-    }
-    return pinned_.get();
+    lock.unlock();
+    panels_.drain();
   }
 
  private:
+  /// Runs one thing after the other, whether or not those before failed, and keeps the first exception.
+  class attempts {
+    std::exception_ptr failure_;
+
+   public:
+    template <class Work>
+    void operator()(Work const& work) {
+      try {
+        work();
+      } catch (...) {
+        if (!failure_) failure_ = std::current_exception();
+      }
+    }
+    bool failed() const { return failure_ != nullptr; }
+    void rethrow() const {
+      if (failure_) std::rethrow_exception(failure_);
+    }
+  };
+
+  static int usual_threads() { return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 2, 1, 8); }
+  /// stage(p) on the caller's backend, then then(slot) on the worker's thread, which frees the slot.
+  template <class Stage, class Then>
+  void hand_over(B& be, index_t bytes, Stage const& stage, Then then) {
+    slot& s = free_slot();
+    if (s.memory.rows() < bytes) s.memory = matrix<std::byte, B>(be, bytes, 1);
+    stage(s.memory.view().data);
+    be.record(s.filled);
+    push(
+        [this, &s, then] {
+          side_->wait(s.filled);
+          then(s);
+        },
+        &s);
+  }
+  void free(slot& s) {
+    {
+      std::lock_guard lock(mutex_);
+      s.busy = false;
+    }
+    changed_.notify_all();
+  }
   slot& free_slot() {
     std::unique_lock lock(mutex_);
     slot* found = nullptr;

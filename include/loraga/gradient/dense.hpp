@@ -50,6 +50,7 @@ class dense_gradient {
  public:
   using value_type = T;
   using space = typename B::space;
+  static constexpr bool takes_unread = true;  ///< `top` hands on what the method gives, flags unseen
   dense_gradient(B& be, index_t out, index_t in, gradient_options const& = {}) : sum_(be, out, in) {
     require_value(out >= 1 && in >= 1, static_cast<double>(std::min(out, in)), "dense_gradient", "out or in",
                   "at least 1");
@@ -126,12 +127,13 @@ class dense_gradient {
     std::vector<matrix_view<T const, space>> sums;
     for (auto const* g : batch) sums.push_back(g->sum());
     auto result = svd.top(be, view_list(sums.data(), static_cast<index_t>(sums.size())), k);
-    for (std::size_t i = 0; i < batch.size(); ++i) {
+    detail::in_step(be, result.count(), [&](B& one, index_t b) {
+      auto const i = static_cast<std::size_t>(b);
       double const w = batch[i]->weight_;
-      auto const s = result[static_cast<index_t>(i)].s;
-      axpby(be, 1 / w, s, 0.0, s);
+      auto const s = result[b].s;
+      axpby(one, 1 / w, s, 0.0, s);
       result.energy[i] /= w * w;
-    }
+    });
     return result;
   }
   template <class Svd>

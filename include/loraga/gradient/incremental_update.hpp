@@ -1,6 +1,5 @@
 #pragma once
-#include <loraga/gradient/first_look.hpp>
-#include <loraga/svd/subspace.hpp>
+#include <loraga/gradient/incremental_batch.hpp>
 #include <optional>
 #include <span>
 #include <vector>
@@ -14,6 +13,7 @@ namespace detail {
 
 /// What a process that works alone adds to products, and to what it finds: nothing.
 struct one_process {
+  static constexpr bool alone = true;       ///< no other process takes part
   static constexpr bool holds_base = true;  ///< whether what came before is added here
   template <class B, class V>
   void sum(B&, std::vector<V> const&) const {}
@@ -22,9 +22,12 @@ struct one_process {
 };
 
 /// A micro-batch on its way into an incremental_gradient, or the part of it that one of several ranks saw. Updates of
-/// many layers go in step, so that ranks add up their products together.
+/// many layers go in step, so that ranks add up their products together. Where looking at results means to wait, they
+/// go the way of incremental_batch, which does not look.
 template <class B, class T, class Op>
 class incremental_update {
+  template <class>
+  friend class incremental_batch;
   using space = typename B::space;
   using view = matrix_view<T, space>;
   using slabs = slab_view<T, space>;
@@ -43,6 +46,10 @@ class incremental_update {
   bool gave_up_ = false;
 
  public:
+  using backend = B;
+  using value_type = T;
+  using operator_type = Op;
+
   /// The operator's base is set by `run`. `tokens` are those of all ranks, where there are others.
   incremental_update(incremental_gradient<B, T>& into, Op const& op, std::optional<index_t> tokens = {})
       : into_(&into), op_{op, 1}, tokens_(tokens.value_or(tokens_of(op))) {}
@@ -56,16 +63,73 @@ class incremental_update {
   ///   sum(be, views)          every view becomes the sum of all ranks'
   ///   join_flags(be, flags)   every number becomes all ranks' together
   ///   holds_base              whether this rank's operators carry what came before; exactly one does
+  ///   alone                   whether there are no other ranks
   template <class Ranks>
   static void run(B& be, std::span<incremental_update> all, Ranks const& ranks) {
     [[maybe_unused]] auto const precise = be.full_precision();
-    scratch<B> temporary(be);
+    if constexpr (!Ranks::alone) settle(be, all);  // or ranks might not agree on what is poisoned
+    if constexpr (!finishes_at_once<B>) {
+      run_batches<incremental_update>(be, all, ranks);
+      if constexpr (!Ranks::alone) join_batches(be, all, ranks);
+    }
     list open;
     for (auto& u : all)
-      if (u.into_->flags_ == svd_usable) {  // else poisoned
-        u.prepare(be, temporary, ranks.holds_base);
-        open.push_back(&u);
-      }
+      if (!u.goes_in_batches() && !u.poisoned(be)) open.push_back(&u);
+    if (!open.empty()) run_looking(be, open, ranks);
+  }
+
+  /// Whether its update goes without looking. Two power steps multiply twice without orthonormal columns in between,
+  /// which needs a scale that is known. Where triplets are as many as fill much of a side, random columns in the place of
+  /// missing ones are not orthonormal to the others.
+  bool goes_in_batches() const {
+    auto const& g = *into_;
+    bool const crowded = 4 * g.width_ > std::min(g.rows_, g.cols_);
+    return !finishes_at_once<B> && !crowded && g.options_.power_steps < 2;
+  }
+  /// Whether a batch is to take it: it goes there, and is not known to be poisoned.
+  bool wanted() const { return goes_in_batches() && into_->flags_ == svd_usable; }
+  /// Whether a batch may take both: what decides is the same on all ranks.
+  bool goes_with(incremental_update const& o) const {
+    auto const &a = *into_, &b = *o.into_;
+    return a.rows_ == b.rows_ && a.cols_ == b.cols_ && a.width_ == b.width_ && a.any_ == b.any_ &&
+           a.options_.rank == b.options_.rank && a.options_.power_steps == b.options_.power_steps &&
+           wanted_columns() == o.wanted_columns();
+  }
+  /// How many like this one a batch may have.
+  index_t most_together() const {
+    return incremental_batch<incremental_update>::most(into_->rows_, into_->cols_, wanted_columns());
+  }
+
+ private:
+  using list = std::vector<incremental_update*>;
+
+  static void settle(B& be, std::span<incremental_update const> all) {
+    std::vector<incremental_gradient<B, T> const*> into;
+    for (auto const& u : all) into.push_back(u.into_);
+    incremental_gradient<B, T>::settle(be, into);
+  }
+  /// What one rank's device found out, all know.
+  template <class Ranks>
+  static void join_batches(B& be, std::span<incremental_update> all, Ranks const& ranks) {
+    settle(be, all);
+    std::vector<int> flags;
+    for (auto const& u : all)
+      if (u.goes_in_batches()) flags.push_back(u.into_->flags_);
+    if (flags.empty()) return;
+    ranks.join_flags(be, flags);
+    std::size_t at = 0;
+    for (auto& u : all)
+      if (u.goes_in_batches()) u.into_->flags_ = flags[at++];
+  }
+  bool poisoned(B& be) const {
+    settle(be, std::span(this, 1));
+    return into_->flags_ != svd_usable;
+  }
+  /// The updates in step, each with a look at what came out.
+  template <class Ranks>
+  static void run_looking(B& be, list open, Ranks const& ranks) {
+    scratch<B> temporary(be);
+    for (auto* u : open) u->prepare(be, temporary, ranks.holds_base);
     first_pass_of(be, open, ranks);
     scale(be, open, ranks);
     factor(be, open, ranks, caution::optimistic);
@@ -78,16 +142,16 @@ class incremental_update {
     }
     for (auto* u : open) u->commit(be);
   }
-
- private:
-  using list = std::vector<incremental_update*>;
   random_stream stream() const { return {into_->options_.seed, static_cast<std::uint64_t>(into_->count_)}; }
 
+  index_t wanted_columns() const {
+    auto const& g = *into_;  // tokens bring no more directions
+    return std::min(columns(g), g.any_ ? g.width_ + tokens_ : std::max(g.width_, tokens_));
+  }
   void prepare(B& be, scratch<B>& temporary, bool base) {
     auto const& g = *into_;
     if (g.any_ && base) op_.op.base = g.state();
-    index_t l = columns(g);
-    l = std::min(l, g.any_ ? g.width_ + tokens_ : std::max(g.width_, tokens_));  // tokens bring no more directions
+    index_t const l = wanted_columns();
     // Nothing is known before the first micro-batch: look three times.
     steps_ = g.any_ ? g.options_.power_steps : std::max(1, g.options_.power_steps);
     from_left_ = steps_ % 2 == 1;

@@ -10,12 +10,12 @@ struct offloaded_options {
 };
 
 /// The mean gradient summed in host memory, for models whose gradients do not fit on the device together. Each
-/// micro-batch's gradient leaves in panels of columns. A background_worker copies and adds them while the training goes
-/// on. With add_outer the device holds only the panels on their way.
+/// micro-batch's gradient leaves in panels of columns. A background_worker copies them while the training goes on, and
+/// its threads add one while the next is copied. With add_outer the device holds only the panels on their way.
 /// math    G = sum_i weight_i*dW_i / sum_i weight_i, in T on the host; T is float or double
 /// memory  out*in numbers of (pinned) host memory; on the device the worker's slots, one panel each, and during top
 ///         one layer's matrix
-/// cost    per micro-batch out*in numbers over the bus and through one host thread
+/// cost    per micro-batch out*in numbers over the bus, added by several host threads; the sum does not depend on how many
 template <class B, class T = float>
 class offloaded_gradient {
   struct sum {
@@ -169,13 +169,14 @@ class offloaded_gradient {
     for (index_t first = 0; first < cols(); first += width) {
       index_t const n = std::min(width, cols() - first), out = rows();
       auto const panel = [out, n](std::byte* p) { return col_major<space>(reinterpret_cast<T*>(p), out, n); };
-      worker_->submit(
+      worker_->submit_home(
           be, n * column, [&](std::byte* p) { fill(first, n, panel(p)); },
-          [worker = worker_, to = sum_, panel, first, out, n, column](B& side, std::byte* p) {
-            auto* const home = reinterpret_cast<T*>(worker->pinned(n * column));
-            side.copy(panel(p), col_major(home, out, n));
-            side.synchronize();
-            add_to(to->memory.get() + first * out, home, out * n);
+          [panel, out, n](B& side, std::byte* p, std::byte* home) {
+            side.copy(panel(p), col_major(reinterpret_cast<T*>(home), out, n));
+          },
+          [to = sum_, first, out, n](std::byte* home, index_t part, index_t parts) {
+            index_t const from = out * n * part / parts, until = out * n * (part + 1) / parts;
+            add_to(to->memory.get() + first * out + from, reinterpret_cast<T const*>(home) + from, until - from);
           });
       sum_->whole = first + n == cols();
     }

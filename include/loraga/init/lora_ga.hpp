@@ -32,6 +32,7 @@ namespace detail {
 /// Columns first, first+step, ... of src times one factor (and each its sigma, if given) to the columns of dst.
 template <class Src, class Sigma, class Factor, class Dst>
 struct place_columns {
+  static constexpr bool in_steps = true;
   Src src;
   Sigma sigma;  // k x 1, or empty
   Factor factor;
@@ -72,6 +73,7 @@ struct peft_weight_ratio {  // sigma_1(W)/sigma_first(G)
 /// becomes NaN, which `initialise` refuses.
 template <class Cell, class Y>
 struct clip_root {
+  static constexpr bool in_steps = true;
   Cell limit, value;
   Y y;
   LORAGA_HD void operator()(index_t i, index_t j) const {
@@ -105,6 +107,7 @@ struct lora_ga_init {
   std::uint64_t seed = 0;  ///< of ga_directions::random
 
   static constexpr start_kind starts = start_kind::offset;
+  static constexpr bool in_steps = true;           ///< all of make is work for the backend
   static constexpr bool disjoint_triplets = true;  ///< A and B take different triplets: lora_sb would not train
   std::tuple<gradient_triplets, optional_weight_triplets, optional_weight> needs(layer_facts const& of) const {
     index_t const of_weight = scale == ga_scale::weight_svd ? of.rank : scale == ga_scale::peft_weight_svd ? 1 : 0;
@@ -125,8 +128,8 @@ struct lora_ga_init {
   void make(B& be, layer_facts const& at, F const& gradient, FW const& weight, W w, V a, V b) const {
     scratch<B> temporary(be);
     auto const both = temporary.template matrix<double>(1, 1), one = temporary.template matrix<double>(1, 1);
-    fill(be, one, 1);
     bool const peft = scale == ga_scale::peft_stable || scale == ga_scale::peft_weight_svd;
+    if (peft) fill(be, one, 1);
     auto const split = columns(at.rank, at.number);
     set_factor(be, at, gradient.s, weight.s, both, split.b[0]);
     auto const sigma = peft ? gradient.s : decltype(gradient.s){};

@@ -2,7 +2,7 @@
 #include <loraga/concepts.hpp>
 
 // Elementwise operations over any backend's for_each. Each is a named functor, so that the same text runs as a CUDA
-// kernel, under Thrust, and on the CPU.
+// kernel, under Thrust, and on the CPU. `in_steps` lets a backend launch many of a type as one (see in_step).
 
 namespace loraga {
 
@@ -10,6 +10,7 @@ namespace detail {
 
 template <class Y>
 struct fill {
+  static constexpr bool in_steps = true;
   Y y;
   compute_t<typename Y::value_type> value;
   LORAGA_HD void operator()(index_t i, index_t j) const { y(i, j) = static_cast<typename Y::value_type>(value); }
@@ -18,6 +19,7 @@ struct fill {
 /// y = a*x + b*y in compute_t of y; b = 0 never reads y.
 template <class X, class Y>
 struct axpby {
+  static constexpr bool in_steps = true;
   using C = compute_t<typename Y::value_type>;
   C a;
   X x;
@@ -31,6 +33,7 @@ struct axpby {
 
 template <class X, class Y>
 struct copy {
+  static constexpr bool in_steps = true;
   X x;
   Y y;
   LORAGA_HD void operator()(index_t i, index_t j) const { y(i, j) = x(i, j); }
@@ -38,6 +41,7 @@ struct copy {
 
 template <class X, class Y>
 struct convert {
+  static constexpr bool in_steps = true;
   X x;
   Y y;
   LORAGA_HD void operator()(index_t i, index_t j) const {
@@ -49,6 +53,7 @@ struct convert {
 /// Column j of y times d(j, 0).
 template <class D, class Y>
 struct scale_columns {
+  static constexpr bool in_steps = true;
   D d;
   Y y;
   LORAGA_HD void operator()(index_t i, index_t j) const {

@@ -10,6 +10,7 @@ namespace loraga {
 namespace detail {
 
 struct sum_of_doubles {
+  static constexpr bool in_steps = true;
   using value_type = double;
   LORAGA_HD static double identity() { return 0; }
   LORAGA_HD static double combine(double a, double b) { return a + b; }
@@ -44,6 +45,7 @@ struct total : sum_of_doubles {
 /// Largest |x|; NaN wins over everything, so that it cannot hide.
 template <class X, class D>
 struct max_abs {
+  static constexpr bool in_steps = true;
   using value_type = double;
   X x;
   D d;

@@ -1,80 +1,19 @@
 #pragma once
 #include <algorithm>
-#include <loraga/linalg/elementwise.hpp>
+#include <loraga/optim/adamw_step.hpp>
+#include <loraga/optim/clip.hpp>
 #include <loraga/optim/schedule.hpp>
 #include <vector>
 
 namespace loraga {
 
-/// Settings that the parameters of one group share. Weight decay follows the rate, as in PyTorch.
-struct adamw_group {
-  double learning_rate = 1e-3;  ///< the group's rate is learning_rate*ratio*schedule
-  double ratio = 1;             ///< LoRA+'s, 1 for all but B
-  double beta1 = 0.9;           ///< decay of the first moment
-  double beta2 = 0.999;         ///< decay of the second moment
-  double epsilon = 1e-8;        ///< added to the root of the second moment
-  double weight_decay = 0;      ///< a share of the value per step, times the rate
-
-  bool operator==(adamw_group const&) const = default;
-};
-
-namespace detail {
-
-/// What one step needs of a group, computed on the device so that a captured step can be replayed.
-struct adamw_constants {
-  double step_size, root_correction, beta1, beta2, epsilon, keep;
-};
-
-template <class S, class Clock, class Out>
-struct adamw_prepare {
-  adamw_group group;
-  S schedule;
-  Clock clock;  // steps done
-  Out out;
-  LORAGA_HD void operator()(index_t, index_t) const {
-    double const t = static_cast<double>(clock(0, 0) + 1);
-    double const rate = group.learning_rate * group.ratio * schedule.factor(clock(0, 0));
-    out(0, 0) = {
-        rate / (1 - pow(group.beta1, t)), sqrt(1 - pow(group.beta2, t)), group.beta1, group.beta2, group.epsilon,
-        1 - rate * group.weight_decay};
-  }
-};
-
-template <class Clock>
-struct tick {
-  Clock clock;
-  LORAGA_HD void operator()(index_t, index_t) const { ++clock(0, 0); }
-};
-
-/// One AdamW step of one element. `master` is the value itself unless values are stored in 16 bit.
-template <class Constants, class V, class M, class G>
-struct adamw_step {
-  Constants constants;
-  V value;
-  M master;
-  G gradient, first, second;
-  LORAGA_HD void operator()(index_t i, index_t j) const {
-    using C = typename G::value_type;
-    auto const& k = constants(0, 0);
-    C const g = gradient(i, j);
-    C const m = static_cast<C>(k.beta1) * first(i, j) + static_cast<C>(1 - k.beta1) * g;
-    C const v = static_cast<C>(k.beta2) * second(i, j) + static_cast<C>(1 - k.beta2) * g * g;
-    first(i, j) = m;
-    second(i, j) = v;
-    C const denominator = std::sqrt(v) / static_cast<C>(k.root_correction) + static_cast<C>(k.epsilon);
-    C const x = static_cast<C>(master(i, j)) * static_cast<C>(k.keep) - static_cast<C>(k.step_size) * m / denominator;
-    master(i, j) = x;
-    value(i, j) = static_cast<typename V::value_type>(x);
-  }
-};
-
-}  // namespace detail
-
 /// AdamW with parameter groups. Moments and master copies are kept in compute_t<T>. Weight decay on an anchored adapter
 /// pulls towards W - s*B0*A0, not towards W, so the default is 0.
 /// math    m <- b1*m + (1-b1)*g; v <- b2*v + (1-b2)*g^2; w <- w*(1 - lr*wd) - lr*(m/(1-b1^t))/(sqrt(v/(1-b2^t)) + eps)
-/// cost    a step is one pass over the parameters; it allocates nothing and waits for nothing
-/// memory  two numbers per parameter
+/// cost    a step is one pass over the parameters; it waits for nothing and allocates nothing, but for the first one
+///         after `add` on a GPU. There it is two launches for up to 16 groups and any number of parameters (a third
+///         where some have gaps between their columns)
+/// memory  two numbers per trained number
 /// source  Loshchilov, Hutter, arXiv:1711.05101; LoRA+ is arXiv:2402.12354
 template <Element T, class B, Schedule S = constant_schedule>
 class adamw {
@@ -85,11 +24,22 @@ class adamw {
     std::size_t group;
     matrix<compute, B> first, second;
   };
+  using cell = matrix_view<double, space>;
+  template <class U>
+  using gapless = detail::gapless<U>;
+  template <class U>
+  using strided = matrix_view<U, space>;
+
   S schedule_;
   std::vector<adamw_group> groups_;
   std::vector<entry> entries_;
-  std::vector<matrix<detail::adamw_constants, B>> constants_;
+  detail::footprints values_;
+  std::vector<matrix<detail::adamw_constants<compute>, B>> constants_;
   matrix<index_t, B> clock_;
+  gradient_list<B, compute> gradients_;
+  // Every parameter is in one of these, with what a step needs of it.
+  grid_list<detail::adamw_record<gapless<T>, gapless<compute>>, B> without_gaps_;
+  grid_list<detail::adamw_record<strided<T>, strided<compute>>, B> with_gaps_;
 
  public:
   using parameter_type = parameter<T, space>;  ///< what add takes
@@ -144,8 +94,8 @@ class adamw {
     require_matrix(p.value, "adamw::add", "value");
     require_matrix(p.gradient, "adamw::add", "gradient");
     if constexpr (is_16bit<T>) require_matrix(p.master, "adamw::add", "master");
-    for (auto const& e : entries_)
-      if (overlap(e.p.value, p.value)) raise<state_error>("adamw::add", "value", "added already", "a new parameter");
+    auto const where = detail::footprint::of(p.value);
+    if (values_.overlaps(where)) raise<state_error>("adamw::add", "value", "added already", "a new parameter");
     if (runs_by_rows(p.value)) {  // so that steps run along memory
       p.value = p.value.transposed();
       p.gradient = p.gradient.transposed();
@@ -155,6 +105,9 @@ class adamw {
     entries_.push_back({p, group, {be, rows, cols}, {be, rows, cols}});
     fill(be, entries_.back().first.view(), 0);
     fill(be, entries_.back().second.view(), 0);
+    gradients_.add(p.gradient);
+    values_.add(where);
+    add_record(entries_.back());
   }
 
   template <class C>
@@ -181,34 +134,68 @@ class adamw {
     c("steps", clock_.view());
   }
 
+  /// All parameters' gradients become 0: one launch on a GPU. As the adapters' own zero_gradient for each.
+  /// errors  as step
+  void zero_gradients(B& be) {
+    require_parameters("adamw::zero_gradients");
+    gradients_.zero(be);
+  }
+
   /// Steps every parameter by its gradient; gradients are left as they are.
   /// errors  state_error without parameters, or if the adapter a parameter belongs to is gone; nothing changes then
   void step(B& be) {
-    if (entries_.empty()) raise<state_error>("adamw::step", "optimiser", "without parameters", "add_adapter before it");
-    for (auto const& e : entries_)
-      if (e.p.alive && !*e.p.alive)
-        raise<state_error>("adamw::step", e.p.name, "of an adapter that is gone",
-                           "adapters that outlive the optimiser, at one place");
-    auto const clock = clock_.view();
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-      auto const out = constants_[g].view();
-      be.for_each(1, 1, detail::adamw_prepare<S, decltype(clock), decltype(out)>{groups_[g], schedule_, clock, out});
-    }
-    be.for_each(1, 1, detail::tick<decltype(clock)>{clock});
-    for (auto& e : entries_) {
-      matrix_view<detail::adamw_constants const, space> const k = constants_[e.group].view();
-      auto const& p = e.p;
-      auto const run = [&](auto master) {
-        be.for_each(p.value.rows, p.value.cols,
-                    detail::adamw_step<decltype(k), decltype(p.value), decltype(master), decltype(p.gradient)>{
-                        k, p.value, master, p.gradient, e.first.view(), e.second.view()});
-      };
-      if constexpr (is_16bit<T>) run(p.master);
-      else run(p.value);
-    }
+    require_parameters("adamw::step");
+    advance(be, {}, 0, false);
+  }
+  /// The same with gradients scaled together to a joint 2-norm of at most `limit`, in passing: what is in their memory
+  /// stays. The norm they had goes to `norm` (1x1, in the backend's memory). Three launches more on a GPU.
+  /// errors  also value_error unless limit > 0; shape_error unless norm is 1x1
+  void step(B& be, double limit, matrix_view<double, space> norm) {
+    require_parameters("adamw::step");
+    detail::check_clip(limit, norm.rows, norm.cols, "adamw::step");
+    gradients_.joint_norm(be, norm);
+    advance(be, norm, limit, true);
   }
 
  private:
+  void require_parameters(char const* where) const {
+    if (entries_.empty()) raise<state_error>(where, "optimiser", "without parameters", "add_adapter before it");
+    for (auto const& e : entries_)
+      if (e.p.alive && !*e.p.alive)
+        raise<state_error>(where, e.p.name, "of an adapter that is gone",
+                           "adapters that outlive the optimiser, at one place");
+  }
+  void add_record(entry& e) {
+    auto const& p = e.p;
+    auto const master = [&] {
+      if constexpr (is_16bit<T>) return p.master;
+      else return p.value;
+    }();
+    auto* const constants = constants_[e.group].view().data;
+    auto const first = e.first.view(), second = e.second.view();
+    if (gapless<T>::fits(p.value) && gapless<T>::fits(p.gradient) && gapless<T>::fits(master))
+      without_gaps_.add(p.value.rows * p.value.cols, 1,
+                        {constants, {p.value.data}, {master.data}, {p.gradient.data}, {first.data}, {second.data}});
+    else with_gaps_.add(p.value.rows, p.value.cols, {constants, p.value, master, p.gradient, first, second});
+  }
+  void advance(B& be, cell norm, double limit, bool clips) {
+    make_ready(be, without_gaps_);  // before the clock ticks
+    make_ready(be, with_gaps_);
+    using prepare = detail::adamw_prepare<compute, S, matrix_view<index_t, space>, cell>;
+    auto const count = static_cast<index_t>(groups_.size());
+    for (index_t from = 0; from < count; from += prepare::most) {
+      index_t const now = std::min(prepare::most, count - from);
+      prepare some{schedule_, clock_.view(), norm, limit, clips, from + now == count, now, {}, {}};
+      for (index_t k = 0; k < now; ++k) {
+        auto const g = static_cast<std::size_t>(from + k);
+        some.group[k] = groups_[g];
+        some.out[k] = constants_[g].view().data;
+      }
+      be.for_each(1, 1, some);
+    }
+    for_each_of(be, without_gaps_, detail::adamw_step{});
+    if (!with_gaps_.empty()) for_each_of(be, with_gaps_, detail::adamw_step{});
+  }
   adamw_group const& checked(std::size_t group, std::string_view where) const {
     require_value(group < groups_.size(), static_cast<double>(group), where, "group", "one that add_group returned");
     return groups_[group];
@@ -216,7 +203,7 @@ class adamw {
 };
 
 /// Adds an adapter's parameters to the group of these settings, B to one whose ratio is the LoRA+ ratio. A ratio of 1
-/// gives LoRA, bit for bit. Adapters of equal settings share groups, because a step launches a kernel for each group.
+/// gives LoRA, bit for bit. Adapters of equal settings share groups.
 /// errors  as adamw::add_group and adamw::add
 template <class Optimiser, Backend B, class A>
 void add_adapter(B& be, Optimiser& optimiser, A& adapter, adamw_group settings, double lora_plus_ratio = 1) {

@@ -12,7 +12,7 @@ namespace loraga {
 /// memory  a copy of A0 and B0
 /// loss    in 16 bit about 0.25 % of rms(W) remains, by the rounding of W
 struct in_place_anchor {
-  static constexpr bool changes_weight = true;
+  static constexpr bool changes_weight = true, in_steps = true;
   template <Backend B, class A, MutableViewIn<typename B::space> W, class F>
   void apply(B& be, A& adapter, W w, F a, F b) const {
     adapter.subtract_start(be, w, a, b);
@@ -25,7 +25,7 @@ struct in_place_anchor {
 /// cost    two more thin products per pass
 /// memory  a copy of A0 and B0
 struct frozen_pair_anchor {
-  static constexpr bool changes_weight = false;
+  static constexpr bool changes_weight = false, in_steps = true;
   template <Backend B, class A, class W, class F>
   void apply(B& be, A& adapter, W, F a, F b) const {
     adapter.freeze_start(be, a, b);
@@ -36,7 +36,7 @@ struct frozen_pair_anchor {
 /// LoRA-SB. Others refuse it.
 /// cost    nothing
 struct no_anchor {
-  static constexpr bool changes_weight = false;
+  static constexpr bool changes_weight = false, in_steps = true;
   template <Backend B, class A, class W, class F>
   void apply(B&, A&, W, F, F) const {}
 };

@@ -55,7 +55,7 @@ auto const& pick(D const& otherwise, First const& first, Rest const&... rest) {
 }
 
 struct anchor_not_given {
-  static constexpr bool changes_weight = false;
+  static constexpr bool changes_weight = false, in_steps = true;
 };
 
 /// What an initialiser needs, as a tuple.
@@ -81,6 +81,12 @@ struct all_needs;
 template <class... N, class B, class L, class Svd>
 struct all_needs<std::tuple<N...>, B, L, Svd> {
   static constexpr bool met = (N::template met<B, L, Svd> && ...);
+  /// Whether values of all layers last side by side, and whether their flags may be read later.
+  static constexpr bool last = (goes_in_step<N> && ...);
+  static constexpr bool take_unread = [] {
+    if constexpr (requires { (N::template takes_unread<L>, ...); }) return (N::template takes_unread<L> && ...);
+    else return false;
+  }();
   static constexpr void explain() { (N::template explain<B, L, Svd>(), ...); }
 };
 

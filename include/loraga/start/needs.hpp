@@ -50,7 +50,15 @@ auto sources_of(std::span<L const* const> layers) {
 /// errors  value_error, state_error for a source that is null or empty; shape_error for one of another shape, or one
 ///         that keeps fewer triplets
 struct gradient_triplets {
+  static constexpr bool in_steps = true;
   index_t count = 1;
+
+  /// Whether what is measured depends on no flag, so that flags may be read later.
+  template <class L>
+  static constexpr bool takes_unread = [] {
+    if constexpr (requires { layer_source<L>::takes_unread; }) return layer_source<L>::takes_unread;
+    else return false;
+  }();
 
   template <class B, class L, class Svd>
   static constexpr bool met = GradientAccumulator<layer_source<L>, B>&& SvdMethod<Svd, B>;
@@ -134,7 +142,11 @@ namespace detail {
 /// The leading triplets of W, as svd_factors; `count` 0 for none. With Always a call without W does not compile.
 template <bool Always>
 struct triplets_of_weight {
+  static constexpr bool in_steps = true;
   index_t count = 0;
+
+  template <class>
+  static constexpr bool takes_unread = true;
 
   template <class B, class L, class Svd>
   static constexpr bool met = !Always || (layer_parts<L>::has_weight && SvdMethod<Svd, B>);
@@ -165,7 +177,11 @@ struct triplets_of_weight {
 /// W itself, as a const view; without Always empty where it is not at hand or not `wanted`.
 template <bool Always>
 struct view_of_weight {
+  static constexpr bool in_steps = true;
   bool wanted = true;
+
+  template <class>
+  static constexpr bool takes_unread = true;
 
   template <class B, class L, class Svd>
   static constexpr bool met = !Always || layer_parts<L>::has_weight;
@@ -207,6 +223,7 @@ using optional_weight = detail::view_of_weight<false>;
 /// input_statistics and an SvdMethod.
 /// errors  value_error, state_error for a source that is null, empty or by_peak; shape_error for one of another size
 struct input_directions {
+  static constexpr bool in_steps = true;
   index_t count = 1;
 
   /// Whether S is like input_statistics.

@@ -11,7 +11,14 @@ enum class svd_quality {
   tight      ///< at most about 1e-4: as good as torch.svd_lowrank(q = 2k, niter = 4)
 };
 
-/// Chooses a method by shape and number of triplets. To override it, pass another method in its place.
+/// What a method's cost is made of.
+enum class svd_cost {
+  columns,  ///< arithmetic: few columns, as a CPU has it
+  passes    ///< reads of the matrix and small kernels: few passes, wide blocks, as a GPU has it
+};
+
+/// Chooses a method by shape, number of triplets, and what the backend's cost is made of. To override it, pass another
+/// method in its place.
 /// loss    see svd_quality; exact where the smaller side is at most 64, or the basis would be as large as half of it
 /// errors  as the chosen method's
 /// cost    as the chosen method's
@@ -19,13 +26,16 @@ struct automatic_svd {
   svd_quality quality = svd_quality::balanced;  ///< how much energy it may miss
   std::uint64_t seed = 0;
 
-  /// A choice: exact through the Gram matrix, or block Krylov.
+  /// A choice: exact through the Gram matrix, block Krylov, or subspace iteration.
   struct plan {
-    bool exact;           ///< by `gram`
-    block_krylov krylov;  ///< else by this
+    bool exact;               ///< by `gram`
+    block_krylov krylov;      ///< else by this
+    bool iterates = false;    ///< or by the next one
+    subspace iteration = {};  ///< of few passes
   };
   /// The choice for a shape, to look at or to start from.
-  plan choose(index_t rows, index_t cols, index_t k) const {
+  plan choose(index_t rows, index_t cols, index_t k, svd_cost cost = svd_cost::columns) const {
+    if (cost == svd_cost::passes) return choose_wide(rows, cols, k);
     index_t const small = std::min(rows, cols), large = std::max(rows, cols);
     index_t const r = (k + 1) / 2;
     bool const tight = quality == svd_quality::tight;
@@ -38,11 +48,26 @@ struct automatic_svd {
     return {false, {r / 2, tight ? 12 : 10, seed}};
   }
 
-  template <Backend B, class T>
-  auto top(B& be, view_list<T, typename B::space> a, index_t k) const {
-    auto const choice = choose(a.rows, a.cols, k);
-    if (choice.exact) return gram{}.top(be, a, k);
-    return choice.krylov.top(be, a, k);
+  /// With `unread`, flags are left there (see unread_flags).
+  template <Backend B, class T, class... Unread>
+  auto top(B& be, view_list<T, typename B::space> a, index_t k, Unread&... unread) const {
+    auto const choice = choose(a.rows, a.cols, k, detail::runs_ahead<B> ? svd_cost::passes : svd_cost::columns);
+    if (choice.exact) return gram{}.top(be, a, k, unread...);
+    if (choice.iterates) return choice.iteration.top(be, a, k, unread...);
+    return choice.krylov.top(be, a, k, unread...);
+  }
+
+ private:
+  /// Few passes of wide blocks; the eigenproblem has the block's width.
+  plan choose_wide(index_t rows, index_t cols, index_t k) const {
+    index_t const small = std::min(rows, cols), large = std::max(rows, cols);
+    bool const tight = quality == svd_quality::tight;
+    // Measured on the spectra of bench/cuda_passes.
+    index_t const width = std::max<index_t>(k <= 64 ? (tight ? 4 : 3) * k : k + k / 2, 32);
+    bool const half = 2 * width >= small;  // then the exact answer costs no more, while it is affordable
+    if (small <= 64 || (half && (small <= 1024 || large >= 2 * small))) return {true, {}};
+    int const iterations = k <= 32 ? 2 : k <= 64 ? (tight ? 3 : 2) : tight ? 6 : 4;
+    return {false, {}, true, {width, iterations, seed}};
   }
 };
 

@@ -36,15 +36,23 @@ struct block_krylov {
 
   index_t width(index_t k) const { return (block ? block : k) * depth; }
 
-  template <Backend B, class T>
-  auto top(B& be, view_list<T, typename B::space> a, index_t k) const {
+  static constexpr bool takes_noise = true;
+  /// Numbers of scratch for each matrix: basis, image, blocks; Gram matrices in double.
+  index_t scratch_numbers(index_t rows, index_t cols, index_t k) const {
+    index_t const b = std::max(block, k), l = width(k);
+    return (rows + cols) * (l + b) + 2 * std::min(rows, cols) * b + 4 * l * (l + b);
+  }
+
+  /// With `unread`, flags are left there (see unread_flags).
+  template <Backend B, class T, class... Unread>
+  auto top(B& be, view_list<T, typename B::space> a, index_t k, Unread&... unread) const {
     require_value(depth >= 1, static_cast<double>(depth), "block_krylov::top", "depth", "at least 1");
     require_value(block >= 0, static_cast<double>(block), "block_krylov::top", "block", "at least 0");
-    if (a.count > 0 && k >= 1 && width(k) >= std::min(a.rows, a.cols)) return gram{}.top(be, a, k);
+    if (a.count > 0 && k >= 1 && width(k) >= std::min(a.rows, a.cols)) return gram{}.top(be, a, k, unread...);
     if (width(k) < k)
       raise<shape_error>("block_krylov::top", "block*depth", std::to_string(width(k)),
                          "at least k = " + std::to_string(k));
-    return factor_batch(be, *this, a, k, {seed, 0}, "block_krylov::top");
+    return factor_batch(be, *this, a, k, {seed, 0}, "block_krylov::top", unread...);
   }
 
   /// One attempt at the triplets of an operator, for factor_batch.
@@ -53,7 +61,7 @@ struct block_krylov {
            caution how) const {
     if (op.rows() > op.cols()) return run(be, op.transposed(), out.transposed(), flags, how);
     index_t const k = out.s.rows, m = op.rows(), n = op.cols(), count = op.count();
-    index_t const b = how == caution::safe ? std::max(block, k) : block ? block : k;
+    index_t const b = how != caution::optimistic ? std::max(block, k) : block ? block : k;
     if (b * depth >= m) return gram{}.run(be, op, out, flags, how);
     scratch<B> temporary(be);
     auto const basis = temporary.template slab<T>(count, m, b * depth),
@@ -61,12 +69,12 @@ struct block_krylov {
     auto const y = temporary.template slab<T>(count, m, b), t = temporary.template slab<T>(count, m, b);
     auto const omega = temporary.template slab<T>(1, n, b);
     fill_test_matrix(be, omega[0], {seed, 0});
-    op.apply(be, subspace::repeated(omega, count), y);
+    subspace::pass(be, op, subspace::repeated(omega, count), y);
     for (index_t j = 0; j < depth; ++j) {
       auto const q = basis.columns(j * b, b), z = image.columns(j * b, b);
       extend(be, basis, j * b, y, t, how, {seed, static_cast<std::uint64_t>(j) + 1}, flags);
-      op.apply_transposed(be, q, z);
-      if (j + 1 < depth) op.apply(be, z, y);
+      op.apply_transposed(be, q, z);  // never rounded: the answer is made of the image
+      if (j + 1 < depth) subspace::pass(be, op, z, y);
     }
     auto const s = temporary.template slab<double>(count, b * depth, b * depth);
     be.gram_batched(image, s);
@@ -94,6 +102,7 @@ struct block_krylov {
       }
       return;
     }
+    if (how == caution::noisy) add_noise(be, y, derive(stream, 1));
     // Twice: the first round leaves rounding of the size of y, which its normalisation then blows up.
     remove(be, before, y);
     orthonormal_pass(be, y, t, first_pass(y.cols), how, stream, flags);

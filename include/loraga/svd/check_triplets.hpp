@@ -5,17 +5,17 @@ namespace loraga {
 
 namespace detail {
 
-template <class D>
-struct subtract_one {
-  D diagonals;  // k x count
-  LORAGA_HD void operator()(index_t i, index_t b) const { diagonals(i, b) -= 1; }
-};
-
-/// Raises `flag` for matrix b where an |x| of column b is above `limit`, or NaN.
+/// Raises `flag` for matrix b where an entry of it minus the identity is above `limit`, or NaN; its columns of n are
+/// one column b of x.
 template <class X, class F>
-struct flag_large_columns : max_abs<X, F> {
+struct flag_not_identity : max_abs<X, F> {
+  index_t n;
   double limit;
   int flag;
+  LORAGA_HD double map(index_t i, index_t b) const {
+    double const entry = as_double(this->x(i, b));
+    return std::fabs(i % (n + 1) == 0 ? entry - 1 : entry);
+  }
   LORAGA_HD void finish(index_t b, double worst) const {
     if (!(worst <= limit)) this->d(0, b) |= flag;
   }
@@ -65,12 +65,11 @@ void check_triplets(B& be, triplet_slabs<T, typename B::space> const& t,
               detail::check_values<V, decltype(energy), I>{t.s.side_by_side(), energy, flag_row, scale, flag});
   scratch<B> temporary(be);
   auto const gram = temporary.template slab<double>(count, k, k);
-  S const columns(gram.data, k * k, count, 1, k * k), diagonals(gram.data, k, count, k + 1, k * k);
+  S const columns(gram.data, k * k, count, 1, k * k);
   double const limit = std::is_same_v<T, double> ? 1e-12 : 1e-5;
   auto const look_at = [&](slab_view<T, typename B::space> q) {
     be.gram_batched(q, gram);
-    be.for_each(k, count, detail::subtract_one<S>{diagonals});
-    be.reduce_columns(k * k, count, detail::flag_large_columns<S, I>{{columns, flag_row}, limit, flag});
+    be.reduce_columns(k * k, count, detail::flag_not_identity<S, I>{{columns, flag_row}, k, limit, flag});
   };
   look_at(t.u);
   look_at(t.v);

@@ -10,9 +10,17 @@ namespace loraga {
 /// errors  shape_error for k outside 1..min(m, n); numeric faults are flags of the result
 /// cost    2*m^2*n operations in double and an m x m eigenproblem (about 10*m^3): for small sides, up to about 1024
 struct gram {
-  template <Backend B, class T>
-  auto top(B& be, view_list<T, typename B::space> a, index_t k) const {
-    return factor_batch(be, *this, a, k, random_stream{}, "gram::top");
+  static constexpr bool takes_noise = true;
+  /// Numbers of scratch for each matrix: the Gram matrix twice in double, V twice.
+  index_t scratch_numbers(index_t rows, index_t cols, index_t k) const {
+    index_t const small = std::min(rows, cols), large = std::max(rows, cols);
+    return 2 * 2 * small * small + large * 2 * k;
+  }
+
+  /// With `unread`, flags are left there (see unread_flags).
+  template <Backend B, class T, class... Unread>
+  auto top(B& be, view_list<T, typename B::space> a, index_t k, Unread&... unread) const {
+    return factor_batch(be, *this, a, k, random_stream{}, "gram::top", unread...);
   }
 
   /// One attempt at the triplets of an operator, for factor_batch.

@@ -15,6 +15,9 @@ inline double safe_scale(double energy) {
   return std::abs(exponent) <= 40 ? 1.0 : std::ldexp(1.0, std::clamp(-exponent, -126, 126));
 }
 
+/// Squared norms between which safe_scale is 1 for any type.
+inline constexpr double least_plain_energy = 0x1p-81, most_plain_energy = 0x1p81;
+
 /// scale*A*x by calls multiply(x', alpha), which store alpha*A*x'. Half of the scale goes to x, half to alpha: all of
 /// it in one place would leave the type's range.
 template <class B, class X, class F>
@@ -23,7 +26,7 @@ void scaled_product(B& be, double scale, X const& x, F const& multiply) {
   double const before = std::ldexp(1.0, std::ilogb(scale) / 2);
   scratch<B> temporary(be);
   auto const scaled = temporary.template slab<typename X::value_type>(x.count, x.rows, x.cols);
-  for (index_t b = 0; b < x.count; ++b) axpby(be, before, x[b], 0.0, scaled[b]);
+  detail::in_step(be, x.count, [&](B& w, index_t b) { axpby(w, before, x[b], 0.0, scaled[b]); });
   multiply(scaled, scale / before);
 }
 

@@ -14,15 +14,16 @@ struct triplet_slabs {
   }
 };
 
-/// How a method orthonormalises. `optimistic`: the whole batch at once, leaving flags. `safe`: one matrix, which a flag
-/// made the method repeat, with a look at each outcome.
-enum class caution { optimistic, safe };
+/// How a method orthonormalises. `optimistic`: the whole batch at once, leaving flags. `noisy`: the same once more for
+/// those with a flag, with a little noise in every block, so that no rank is missing; where looks cost more than work.
+/// `safe`: one matrix, which a flag made the method repeat, with a look at each outcome.
+enum class caution { optimistic, noisy, safe };
 
 /// One orthonormalisation pass from y to q: CholeskyQR, or column by column.
 template <Backend B, class T>
 void orthonormal_pass(B& be, slab_view<T, typename B::space> y, slab_view<T, typename B::space> q, pivot_limits limits,
                       caution how, random_stream stream, slab_view<int, typename B::space> flags) {
-  if (how == caution::optimistic) return cholesky_qr(be, y, q, limits, flags);
+  if (how != caution::safe) return cholesky_qr(be, y, q, limits, flags);
   for (index_t b = 0; b < y.count; ++b) {
     be.copy(y[b], q[b]);
     orthonormalize_columns(be, q[b], 0, stream);
@@ -30,6 +31,31 @@ void orthonormal_pass(B& be, slab_view<T, typename B::space> y, slab_view<T, typ
 }
 
 namespace detail {
+
+template <class Y, class D>
+struct column_lengths : sum_of_doubles {
+  Y y;
+  D d;  // cols x 1
+  LORAGA_HD double map(index_t i, index_t j) const { return as_double(y(i, j)) * as_double(y(i, j)); }
+  LORAGA_HD void finish(index_t j, double sum) const { d(j, 0) = sqrt(sum); }
+};
+
+/// Columns to unit length, plus noise of length `size`; a column of 0 becomes noise alone, one that is not finite
+/// stays.
+template <class Y, class D>
+struct mix_noise {
+  Y y;
+  D length;
+  double size;
+  random_stream stream;
+  LORAGA_HD void operator()(index_t i, index_t j) const {
+    using T = typename Y::value_type;
+    double const unit = size / sqrt(static_cast<double>(y.rows) / 3.0);  // of numbers in [-1, 1]
+    double const noise = unit * (2 * random_uniform(stream, static_cast<std::uint64_t>(j * y.rows + i)) - 1);
+    double const here = length(j, 0) > 0 ? static_cast<double>(y(i, j)) / length(j, 0) : static_cast<double>(y(i, j));
+    y(i, j) = static_cast<T>(here + noise);
+  }
+};
 
 /// Singular values from eigenvalues of the Gram matrix, for `k` columns per matrix; those below rounding become 0.
 template <class V, class S, class I>
@@ -75,7 +101,7 @@ void raw_ritz(B& be, slab_view<double, typename B::space> gram, triplet_slabs<T,
   auto const values = temporary.template slab<double>(count, l, 1);
   be.eigh_batched(gram, k, values, flags);
   auto const w = temporary.template slab<T>(count, l, k);
-  for (index_t b = 0; b < count; ++b) convert(be, gram[b].columns(0, k), w[b]);
+  detail::in_step(be, count, [&](B& one, index_t b) { convert(one, gram[b].columns(0, k), w[b]); });
   left(w, out.u);
   right(w, out.v);
 
@@ -86,6 +112,19 @@ void raw_ritz(B& be, slab_view<double, typename B::space> gram, triplet_slabs<T,
                   values.side_by_side(), out.s.side_by_side(), inverse, k,
                   static_cast<double>(std::numeric_limits<T>::epsilon())});
   be.for_each(n, k * count, detail::normalise_ritz_vectors<V, V>{out.v.side_by_side(), inverse, derive(stream, 1)});
+}
+
+/// Mixes noise into a block, so that its columns are independent whatever they were: a factorisation of their Gram
+/// matrix in double then stands (pivots are above 1e-11). What they spanned is moved by 4e-6, its energy by 2e-11.
+template <Backend B, class T>
+void add_noise(B& be, slab_view<T, typename B::space> y, random_stream stream) {
+  scratch<B> temporary(be);
+  using Y = matrix_view<T, typename B::space>;
+  using D = matrix_view<double, typename B::space>;
+  Y const all = y.side_by_side();
+  D const length = temporary.template matrix<double>(all.cols, 1);
+  be.reduce_columns(all.rows, all.cols, detail::column_lengths<Y, D>{{}, all, length});
+  be.for_each(all.rows, all.cols, detail::mix_noise<Y, D>{all, length, 4e-6, stream});
 }
 
 /// The triplets of A within a subspace, from the Gram matrix of its image.
@@ -99,6 +138,11 @@ void rayleigh_ritz(B& be, slab_view<double, typename B::space> gram, triplet_sla
   scratch<B> temporary(be);
   auto const raw = temporary.template slab<T>(gram.count, out.v.rows, out.s.rows);
   raw_ritz(be, gram, triplet_slabs<T, typename B::space>{out.u, out.s, raw}, stream, flags, left, right);
+  if (how == caution::noisy) {
+    auto const once = temporary.template slab<T>(gram.count, out.v.rows, out.s.rows);
+    orthonormal_pass(be, raw, once, first_pass(raw.cols), how, derive(stream, 2), flags);
+    return orthonormal_pass(be, once, out.v, repeated_pass(), how, derive(stream, 2), flags);
+  }
   // Nearly orthonormal already, unless many columns were completed: one pass is enough, and says if it was not.
   orthonormal_pass(be, raw, out.v, repeated_pass(), how, derive(stream, 2), flags);
 }

@@ -19,13 +19,22 @@ struct subspace {
   /// The columns it takes for k triplets.
   index_t columns(index_t k, index_t small_side) const { return std::min(width ? width : 2 * k, small_side); }
 
-  template <Backend B, class T>
-  auto top(B& be, view_list<T, typename B::space> a, index_t k) const {
+  static constexpr bool takes_noise = true;
+  /// Numbers of scratch for each matrix: blocks, raw V; Gram matrices in double.
+  index_t scratch_numbers(index_t rows, index_t cols, index_t k) const {
+    index_t const l = columns(k, std::min(rows, cols));
+    return (rows + cols) * (l + k) + std::min(rows, cols) * l + 4 * l * (l + k);
+  }
+
+  /// With `unread`, flags are left there (see unread_flags).
+  template <Backend B, class T, class... Unread>
+  auto top(B& be, view_list<T, typename B::space> a, index_t k, Unread&... unread) const {
     if (width != 0 && width < k)
       raise<shape_error>("subspace::top", "width", std::to_string(width), "at least k = " + std::to_string(k));
     require_value(iterations >= 0, iterations, "subspace::top", "iterations", "at least 0");
-    if (a.count > 0 && columns(k, std::min(a.rows, a.cols)) == std::min(a.rows, a.cols)) return gram{}.top(be, a, k);
-    return factor_batch(be, *this, a, k, {seed, 0}, "subspace::top");
+    if (a.count > 0 && columns(k, std::min(a.rows, a.cols)) == std::min(a.rows, a.cols))
+      return gram{}.top(be, a, k, unread...);
+    return factor_batch(be, *this, a, k, {seed, 0}, "subspace::top", unread...);
   }
 
   /// One attempt at the triplets of an operator, for factor_batch.
@@ -39,12 +48,14 @@ struct subspace {
     auto const z = temporary.template slab<T>(count, n, l);
     auto const omega = temporary.template slab<T>(1, n, l);
     fill_test_matrix(be, omega[0], {seed, 0});
-    op.apply(be, repeated(omega, count), y);
+    pass(be, op, repeated(omega, count), y);
     for (int i = 0; i < iterations; ++i) {
+      if (how == caution::noisy) add_noise(be, y, {seed, 3});
       orthonormal_pass(be, y, q, first_pass(l), how, {seed, 1}, flags);
-      op.apply_transposed(be, q, z);
-      op.apply(be, z, y);
+      pass(be, op.transposed(), q, z);
+      pass(be, op, z, y);
     }
+    if (how == caution::noisy) add_noise(be, y, {seed, 3});
     project(be, op, y, q, z, out, how, {seed, 2}, flags);
   }
 
@@ -81,6 +92,14 @@ struct subspace {
     within(be, y, z, [&](auto const& s, auto const& left, auto const& right) {
       raw_ritz(be, s, out, stream, flags, left, right);
     });
+  }
+
+  /// y = A*x on the way to a basis, which rounding of operands does not disturb.
+  template <Backend B, class Op, class X, class Y>
+  static void pass(B& be, Op const& op, X const& x, Y const& y) {
+    if (op.rows() % 4 != 0 || op.cols() % 4 != 0) return op.apply(be, x, y);  // tensor cores take columns of 16 bytes
+    [[maybe_unused]] auto const rough = detail::pass_precision(be);
+    op.apply(be, x, y);
   }
 
   /// One matrix shown `count` times.
