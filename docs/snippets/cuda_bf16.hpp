@@ -15,17 +15,15 @@ struct adapted_linear {
   adapter& lora;
   adapter::tape tape = {};  // what backward needs; keep it from step to step
 
-  auto weight() const {
-    return loraga::row_major<loraga::device_space>(reinterpret_cast<loraga::bf16*>(w), out, in);
-  }
+  auto weight() const { return loraga::row_major<loraga::device_space>(reinterpret_cast<loraga::bf16*>(w), out, in); }
   auto seen(__nv_bfloat16* p, int features) const {
     return loraga::activations<loraga::device_space>(reinterpret_cast<loraga::bf16*>(p), tokens, features);
   }
 
   void forward(loraga::cuda& be, cublasHandle_t blas) {
     float const one = 1, zero = 0;
-    cublasGemmEx(blas, CUBLAS_OP_T, CUBLAS_OP_N, out, tokens, in, &one, w, CUDA_R_16BF, in, x, CUDA_R_16BF, in, &zero, y,
-                 CUDA_R_16BF, out, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    cublasGemmEx(blas, CUBLAS_OP_T, CUBLAS_OP_N, out, tokens, in, &one, w, CUDA_R_16BF, in, x, CUDA_R_16BF, in, &zero,
+                 y, CUDA_R_16BF, out, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
     lora.forward(be, weight(), seen(x, in), seen(y, out), tape);  // Y += s*B*A*X
   }
   /// The adapter's share of dX first; then the base's is added to it.

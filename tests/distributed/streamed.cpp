@@ -85,7 +85,9 @@ TEST_CASE("a streamed estimate is that of one process on all ranks' micro-batche
         double const sent = values.back(), messages = values[values.size() - 2];
         values.resize(values.size() - 2);
         CHECK(test::largest_difference(values, expected) < 2e-5);
-        if (bytes > 1) CHECK(messages == 3 * streamed_batches + 1);
+        // two of the three layers are narrow: on a device these are looked at, and the third goes without
+        int const ways = std::is_same_v<backend::space, host_space> ? 1 : 2;
+        if (bytes > 1) CHECK(messages == ways * (3 * streamed_batches + 1));
         CHECK(sent == Approx(2 * (1 - 1.0 / n) * 4 * numbers));
       }
     }

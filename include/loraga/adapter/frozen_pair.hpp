@@ -6,7 +6,8 @@ namespace loraga {
 /// The factors of a product left*right, wherever they lie.
 template <class T, class Space>
 struct product_sides {
-  matrix_view<T const, Space> left, right;
+  matrix_view<T const, Space> left;   ///< the left one
+  matrix_view<T const, Space> right;  ///< the right one
 };
 
 /// How frozen_pair stacks an adapter's factors with those of its start.

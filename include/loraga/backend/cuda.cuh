@@ -44,6 +44,7 @@ class cuda {
  public:
   using space = device_space;
   using event = gpu::event;
+  /// The host runs ahead: a look at a result costs more than work that may be for nothing.
   static constexpr bool runs_ahead = true;
 
   /// A stream of its own.

@@ -17,7 +17,7 @@ class grid_list {
   /// A record and the size of its grid.
   struct grid {
     index_t rows, cols;
-    R record;
+    R record;  ///< what the list's owner keeps of it
   };
 
  private:

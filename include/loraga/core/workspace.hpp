@@ -79,8 +79,10 @@ class workspace {
   /// What is held before a piece of work that is not to decide what is kept.
   struct extent {
     std::size_t blocks;  ///< how many
-    index_t bytes, peak;
+    index_t bytes;       ///< in all of them
+    index_t peak;        ///< most bytes taken at a time
   };
+  /// What is held now.
   extent holding() const { return {blocks_.size(), held(), peak_}; }
   /// Gives back what was added since and is not in use, if it is more than `kept` bytes.
   void shrink(extent before, index_t kept) noexcept {

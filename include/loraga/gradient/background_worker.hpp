@@ -23,7 +23,7 @@ class background_worker {
 
   std::unique_ptr<B> side_;
   std::vector<std::unique_ptr<slot>> slots_;
-  host_panels<B> panels_;
+  detail::host_panels<B> panels_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> tasks_;
@@ -73,7 +73,7 @@ class background_worker {
   void submit_home(B& be, index_t bytes, Stage const& stage, Fetch fetch, Work work) {
     hand_over(be, bytes, stage, [this, bytes, fetch, work](slot& s) {
       attempts once;
-      typename host_panels<B>::buffer* home = nullptr;
+      typename detail::host_panels<B>::buffer* home = nullptr;
       once([&] {
         home = &panels_.take(*side_, bytes);
         fetch(*side_, s.memory.view().data, home->memory.get());

@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-namespace loraga {
+namespace loraga::detail {
 
 /// Two buffers of host memory that copies fast, and threads that work on what arrived in them: while one is worked on,
 /// the other can be filled. Panels are worked on one after the other, each cut into parts that share no results, so
@@ -135,4 +135,4 @@ class host_panels {
   }
 };
 
-}  // namespace loraga
+}  // namespace loraga::detail

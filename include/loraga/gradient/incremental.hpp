@@ -15,8 +15,8 @@ namespace loraga {
 ///         the micro-batches changes the result by as much
 /// cost    per add_outer (4 + 2*power_steps)*l*(out + in)*tokens operations, l = width + max(16, 3*width/16), and about
 ///         5*l^2*(out + in) for orthonormal vectors, twice that on a GPU. There nothing waits up to power_steps = 1
-///         where 4*width is at most the smaller side: what an update finds out is read by top, estimate, merge, usable, turn and
-///         visit_state
+///         where 4*width is at most the smaller side: what an update finds out is read by top, estimate, merge, usable,
+///         turn and visit_state
 /// memory  width*(out + in) numbers between calls
 /// source  incremental SVD after Brand 2002, with the range finder of Halko, Martinsson, Tropp 2011 warm-started at V
 template <class B, class T>

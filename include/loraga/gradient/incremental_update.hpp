@@ -79,8 +79,8 @@ class incremental_update {
   }
 
   /// Whether its update goes without looking. Two power steps multiply twice without orthonormal columns in between,
-  /// which needs a scale that is known. Where triplets are as many as fill much of a side, random columns in the place of
-  /// missing ones are not orthonormal to the others.
+  /// which needs a scale that is known. Where triplets are as many as fill much of a side, random columns in the place
+  /// of missing ones are not orthonormal to the others.
   bool goes_in_batches() const {
     auto const& g = *into_;
     bool const crowded = 4 * g.width_ > std::min(g.rows_, g.cols_);

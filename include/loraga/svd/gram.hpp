@@ -14,7 +14,7 @@ struct gram {
   /// Numbers of scratch for each matrix: the Gram matrix twice in double, V twice.
   index_t scratch_numbers(index_t rows, index_t cols, index_t k) const {
     index_t const small = std::min(rows, cols), large = std::max(rows, cols);
-    return 2 * 2 * small * small + large * 2 * k;
+    return 4 * small * small + 2 * large * k;
   }
 
   /// With `unread`, flags are left there (see unread_flags).

@@ -22,6 +22,8 @@ class unread_flags {
   std::vector<matrix<int, B>> const& batches() const { return batches_; }
 };
 
+namespace detail {
+
 /// A method whose flags are read later: an SvdMethod for those who hand on what it gives.
 template <class Svd, class B>
 struct unread_svd {
@@ -33,8 +35,6 @@ struct unread_svd {
     return method.top(be, a, k, unread);
   }
 };
-
-namespace detail {
 
 /// Whether a method can leave its flags unread.
 template <class Svd, class B>
