@@ -88,26 +88,12 @@ class alike_operators<outer_operator<L, R, T, Space>> {
   void end_look(B& be, bool flipped, index_t known, slabs y) const {
     index_t const fresh = inner_.cols - known;
     be.for_each(inner_.rows, fresh * inner_.count,
-                emphasise_layers{inner_.side_by_side(), weights_, total_, inner_.cols, known});
+                emphasise_layers<V, D>{inner_.side_by_side(), weights_, total_, inner_.cols, known});
     if (flipped) be.gemm_batched(weight_, right_.list, inner_, 0.0, y);
     else be.gemm_batched(weight_, left_.list, inner_, 0.0, y);
   }
 
  private:
-  /// Row i of the new columns times its token's weight over the mean weight, kept within 1/4 ... 4.
-  struct emphasise_layers {
-    V inner;
-    D weights;
-    V total;
-    index_t columns, known;
-    LORAGA_HD void operator()(index_t i, index_t k) const {
-      index_t const fresh = columns - known, b = k / fresh, j = b * columns + known + (k - b * fresh);
-      double const mean = as_double(total(0, b)) / as_double(total(1, b));
-      if (!(mean > 0)) return;  // all too small to be told apart
-      double const ratio = weights(i, b) / mean, factor = ratio < 0.25 ? 0.25 : ratio > 4 ? 4.0 : ratio;
-      inner(i, j) = static_cast<T>(inner(i, j) * factor);
-    }
-  };
   template <class B, class Left, class Right>
   void product(B& be, Left const& left, Right const& right, slabs x, slabs y) const {
     scratch<B> temporary(be);

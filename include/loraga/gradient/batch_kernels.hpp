@@ -265,4 +265,21 @@ struct take_triplets {
   }
 };
 
+/// Row i of the new columns times its token's weight over the mean weight, kept within 1/4 ... 4.
+template <class V, class D>
+struct emphasise_layers {
+  V inner;
+  D weights;
+  V total;
+  index_t columns, known;
+  LORAGA_HD void operator()(index_t i, index_t k) const {
+    using T = typename V::value_type;
+    index_t const fresh = columns - known, b = k / fresh, j = b * columns + known + (k - b * fresh);
+    double const mean = as_double(total(0, b)) / as_double(total(1, b));
+    if (!(mean > 0)) return;  // all too small to be told apart
+    double const ratio = weights(i, b) / mean, factor = ratio < 0.25 ? 0.25 : ratio > 4 ? 4.0 : ratio;
+    inner(i, j) = static_cast<T>(inner(i, j) * factor);
+  }
+};
+
 }  // namespace loraga::detail
