@@ -31,13 +31,30 @@ struct on_grid {
   }
 };
 
+#ifdef __CUDACC__
+/// Thrust's kernels copy a functor, and arrays in it that are indexed at run time then lie on the stack of every
+/// thread: kilobytes, read and written through memory. Here it stays among the kernel's parameters.
+template <class F>
+__global__ void run_large(index_t n, __grid_constant__ F const task) {
+  index_t const e = static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (e < n) task(e);
+}
+#endif
+
 /// task(e) for e < n on a stream, asynchronously. A program compiled for Thrust's CPP or OMP system runs the same
 /// functors on the host, as a host function of the stream: so they are tested where there is no GPU.
 template <class F>
 void launch(cudaStream_t stream, index_t n, F const& task) {
   thrust::counting_iterator<index_t> const first(0);
 #if THRUST_DEVICE_SYSTEM == THRUST_DEVICE_SYSTEM_CUDA
-  thrust::for_each_n(thrust::cuda::par_nosync.on(stream), first, n, task);
+  if constexpr (sizeof(F) > 256) {
+    constexpr unsigned threads = 256;
+    run_large<<<static_cast<unsigned>((n + threads - 1) / threads), threads, 0, stream>>>(n, task);
+    if (cudaError_t const failed = cudaPeekAtLastError(); failed != cudaSuccess)
+      throw thrust::system_error(failed, thrust::cuda_category(), "run_large");
+  } else {
+    thrust::for_each_n(thrust::cuda::par_nosync.on(stream), first, n, task);
+  }
 #else
   auto whole = [=] { thrust::for_each_n(thrust::device, first, n, task); };
   using work = decltype(whole);
