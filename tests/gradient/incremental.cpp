@@ -114,6 +114,25 @@ TEST_CASE("micro-batches of few tokens, none, or the same again keep what was ex
   }
 }
 
+TEST_CASE("a micro-batch without a token changes nothing, also as the first one", "[gradient]") {
+  auto be = test::make_backend();
+  auto const batch = test::sample(60, 50, 5, 1)[0];
+  auto const dy = test::upload<float>(be, batch.dy), x = test::upload<float>(be, batch.x);
+  for (int const power_steps : {0, 1, 2}) {
+    INFO(power_steps << " power steps");
+    loraga::incremental_gradient<test::backend, float> g(be, 60, 50, {.rank = 2, .power_steps = power_steps});
+    g.add_outer(be, dy.view().columns(0, 0), x.view().columns(0, 0));
+    CHECK(g.usable());
+    CHECK(g.top(be, loraga::gram{}, 4).flags[0] == loraga::svd_zero);
+    g.add_outer(be, dy.view(), x.view());
+    g.add_outer(be, dy.view().columns(0, 0), x.view().columns(0, 0));
+    CHECK(g.usable());
+    auto const found = g.top(be, loraga::gram{}, 4);
+    CHECK(found.flags[0] == loraga::svd_usable);
+    test::check_top(1.0 / 3 * (batch.dy * test::transpose(batch.x)), test::download_triplets(be, found), 4, 1e-5);
+  }
+}
+
 TEST_CASE("new directions are found by their tokens' weight", "[gradient]") {
   auto be = test::make_backend();
   loraga::index_t const n = 120, tokens = 90;

@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <loraga/core/factors.hpp>
 #include <loraga/gradient/batch_kernels.hpp>
@@ -119,7 +120,7 @@ class alike_operators<outer_operator<L, R, T, Space>> {
     else be.for_each(parts.rows, tokens * layers, squares);
     be.for_each(tokens, layers,
                 token_weights<V, D>{parts, inner_.side_by_side(), weights_, start.cols, known, weight_});
-    auto const each = static_cast<index_t>(std::sqrt(static_cast<double>(tokens)));
+    auto const each = std::max<index_t>(1, static_cast<index_t>(std::sqrt(static_cast<double>(tokens))));
     D const sums = more.template matrix<double>(2 * ((tokens + each - 1) / each), layers);
     be.for_each(sums.rows / 2, layers, weight_parts<D>{weights_, sums});
     be.for_each(2, layers, weight_totals<D, V>{sums, total_});
