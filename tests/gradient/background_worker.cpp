@@ -166,6 +166,7 @@ TEST_CASE("what fetching or working on a panel throws reaches the caller, and fr
             },
             [&worked, fetching, i](std::byte*, index_t, index_t) {
               if (!fetching && i == 1) throw numeric_error("there");
+              std::this_thread::sleep_for(std::chrono::milliseconds(30));  // join waits for it, though fetching failed
               ++worked;
             });
       } catch (numeric_error const&) {

@@ -108,11 +108,16 @@ class background_worker {
   /// Waits until nothing is left to do, on the thread, on its stream and on the host's threads.
   /// errors  what a task threw
   void join() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return tasks_.empty() && !running_; });
-    if (failure_) std::rethrow_exception(failure_);
-    lock.unlock();
-    panels_.drain();
+    std::exception_ptr failure;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return tasks_.empty() && !running_; });
+      failure = failure_;
+    }
+    attempts once;
+    once([&] { panels_.drain(); });  // also after a failure: what arrived before it is still worked on
+    if (failure) std::rethrow_exception(failure);
+    once.rethrow();
   }
 
  private:
