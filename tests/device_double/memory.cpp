@@ -24,6 +24,7 @@ using blocks = std::map<std::uintptr_t, block>;
 struct all_memory {
   std::mutex mutex;
   blocks device, pinned, retired_device, retired_pinned;
+  std::map<cudaMemPool_t, std::size_t> pool_bytes;  // of device memory, null: the default pool
   std::size_t device_bytes = 0, peak = 0, limit = whole_device;
   blocks& of(where space) { return space == where::device ? device : pinned; }
   blocks& retired(where space) { return space == where::device ? retired_device : retired_pinned; }
@@ -92,7 +93,10 @@ void* take(where space, std::size_t bytes, cudaMemPool_t pool) {
   void* const p = reserved ? reserve(space, bytes) : take_now(bytes);
   if (p == nullptr) return nullptr;
   all.of(space)[address(p)] = {bytes, reserved, pool};
-  if (on_device) all.peak = std::max(all.peak, all.device_bytes += bytes);
+  if (on_device) {
+    all.pool_bytes[pool] += bytes;
+    all.peak = std::max(all.peak, all.device_bytes += bytes);
+  }
   return p;
 }
 bool retire(where space, void* p) {
@@ -100,7 +104,10 @@ bool retire(where space, void* p) {
   auto& list = memory().of(space);
   auto const found = list.find(address(p));
   if (found == list.end()) return false;
-  if (space == where::device) memory().device_bytes -= found->second.bytes;
+  if (space == where::device) {
+    memory().device_bytes -= found->second.bytes;
+    memory().pool_bytes[found->second.pool] -= found->second.bytes;
+  }
   memory().retired(space).insert(list.extract(found));
   return true;
 }
@@ -137,9 +144,7 @@ bool touches_device(void const* p, std::size_t bytes) {
 }
 std::size_t bytes_of(cudaMemPool_t pool) {
   memory_lock const guard(memory().mutex);
-  std::size_t sum = 0;
-  for (auto const& entry : memory().device) sum += entry.second.pool == pool ? entry.second.bytes : 0;
-  return sum;
+  return memory().pool_bytes[pool];
 }
 
 }  // namespace device_double
