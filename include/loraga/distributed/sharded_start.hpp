@@ -122,21 +122,13 @@ class sharded_start {
 
  private:
   void check_distinct(bool changes) const {
-    std::map<A const*, std::size_t> seen;
-    owned_views<W> weights;
+    distinct_layers distinct("initialise_sharded", [this](std::size_t i) { return layers_[i].label(i); });
+    std::vector<owned_memory> weights;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-      auto const [at, fresh] = seen.emplace(layers_[i].adapter, i);
-      if (!fresh)
-        raise<state_error>(where(i), "adapter", "that of " + layers_[at->second].label(at->second),
-                           "each adapter once");
-      weights.emplace_back(layers_[i].weight, i);
+      distinct.add(layers_[i].adapter, i);
+      if constexpr (!std::is_same_v<W, no_weight>) weights.push_back({footprint::of(layers_[i].weight), i});
     }
-    if constexpr (!std::is_same_v<W, no_weight>)
-      if (changes)
-        find_shared(std::move(weights), [&](std::size_t i, std::size_t j) {
-          raise<alias_error>(where(i), "W", "overlapping that of " + layers_[j].label(j),
-                             "a W that no other layer has, or a frozen pair");
-        });
+    if (changes) distinct.check(std::move(weights), "W", distinct_layers::own_weight);
   }
   /// Throws what can be known before any work, and adds what has to be the same on all ranks.
   template <class I, bool Changes>

@@ -1,7 +1,9 @@
 #pragma once
 #include <algorithm>
+#include <functional>
 #include <loraga/start/arguments.hpp>
 #include <map>
+#include <optional>
 #include <vector>
 
 namespace loraga {
@@ -26,27 +28,50 @@ void check_layer(L const& l, std::string const& where, I const& init, X const&, 
   std::apply([&](auto const&... need) { (need.check(l, where, sampled), ...); }, needs_of(init, facts));
 }
 
-/// Views of layers, and which layer each is of.
-template <class V>
-using owned_views = std::vector<std::pair<V, std::size_t>>;
+/// Memory, and the layer that it belongs to.
+struct owned_memory {
+  footprint place;
+  std::size_t layer;
+};
 
-/// Calls found(i, j), i > j, for one pair of layers whose views share memory, if there is one. Views are met in the
-/// order of their addresses, so that only neighbours are compared: 40,000 layers are no more than a sort.
-template <class V, class F>
-void find_shared(owned_views<V> views, F const& found) {
-  std::erase_if(views, [](auto const& v) { return v.first.rows * v.first.cols == 0; });
-  auto const reach = [](V const& v) { return footprint::of(v).end(); };
-  std::sort(views.begin(), views.end(), [](auto const& x, auto const& y) { return x.first.data < y.first.data; });
-  owned_views<V> open;  // those that reach further than the view at hand begins
-  for (auto const& now : views) {
-    auto const begins = footprint::of(now.first).data;
-    std::erase_if(open, [&](auto const& v) { return reach(v.first) <= begins; });
+/// Two layers (the later first) that share memory, if there are any. Views are met in the order of their addresses, so
+/// that only neighbours are compared: 40,000 layers are no more than a sort.
+inline std::optional<std::pair<std::size_t, std::size_t>> sharing_layers(std::vector<owned_memory> all) {
+  std::erase_if(all, [](auto const& m) { return m.place.rows * m.place.cols == 0; });
+  std::sort(all.begin(), all.end(), [](auto const& x, auto const& y) { return x.place.data < y.place.data; });
+  std::vector<owned_memory> open;  // what reaches further than the memory at hand begins
+  for (auto const& now : all) {
+    std::erase_if(open, [&](auto const& m) { return m.place.end() <= now.place.data; });
     for (auto const& other : open)
-      if (other.second != now.second && overlap(footprint::of(other.first), footprint::of(now.first)))
-        return found(std::max(other.second, now.second), std::min(other.second, now.second));
+      if (other.layer != now.layer && overlap(other.place, now.place))
+        return std::pair{std::max(other.layer, now.layer), std::min(other.layer, now.layer)};
     open.push_back(now);
   }
+  return {};
 }
+
+/// What layers may not share, and what they are called. No template: every combination of types that starts would
+/// otherwise compile it again, which was a third of what `initialise` costs.
+class distinct_layers {
+  using naming = std::function<std::string(std::size_t)>;
+  std::string where_;
+  naming label_;
+  std::map<void const*, std::size_t> adapters_;
+
+ public:
+  distinct_layers(char const* where, naming label) : where_(where), label_(std::move(label)) {}
+
+  std::string where(std::size_t i) const { return where_ + "(" + label_(i) + ")"; }
+  void add(void const* adapter, std::size_t i) {
+    auto const [at, fresh] = adapters_.emplace(adapter, i);
+    if (!fresh) raise<state_error>(where(i), "adapter", "that of " + label_(at->second), "each adapter once");
+  }
+  void check(std::vector<owned_memory> all, char const* what, char const* expected) const {
+    if (auto const two = sharing_layers(std::move(all)))
+      raise<alias_error>(where(two->first), what, "overlapping that of " + label_(two->second), expected);
+  }
+  static constexpr char const* own_weight = "a W that no other layer has, or a frozen pair";
+};
 
 }  // namespace detail
 
@@ -58,30 +83,19 @@ template <detail::LayerRange R, class I, Anchor X>
 void check_layers(R const& layers, I const& init, X const& anchor, bool sampled = true) {
   using L = element_of<R const>;
   auto const all = elements_of(layers);
-  auto const where = [&](std::size_t i) { return "initialise(" + all[i].label(i) + ")"; };
-  using A = typename detail::layer_parts<L>::adapter;
-  std::map<A const*, std::size_t> seen;
-  detail::owned_views<decltype(std::declval<A const&>().a())> a, b;
+  detail::distinct_layers distinct("initialise", [&all](std::size_t i) { return all[i].label(i); });
+  std::vector<detail::owned_memory> a, b, weights;
   for (std::size_t i = 0; i < all.size(); ++i) {
-    detail::check_layer(all[i], where(i), init, anchor, sampled);
-    auto const [at, fresh] = seen.emplace(all[i].adapter, i);
-    if (!fresh)
-      raise<state_error>(where(i), "adapter", "that of " + all[at->second].label(at->second), "each adapter once");
-    a.emplace_back(std::as_const(*all[i].adapter).a(), i);
-    b.emplace_back(std::as_const(*all[i].adapter).b(), i);
+    detail::check_layer(all[i], distinct.where(i), init, anchor, sampled);
+    distinct.add(all[i].adapter, i);
+    a.push_back({detail::footprint::of(std::as_const(*all[i].adapter).a()), i});
+    b.push_back({detail::footprint::of(std::as_const(*all[i].adapter).b()), i});
+    if constexpr (X::changes_weight && I::starts != start_kind::at_zero && detail::layer_parts<L>::has_weight)
+      weights.push_back({detail::footprint::of(all[i].weight), i});
   }
-  auto const refuse = [&](char const* what, char const* expected) {
-    return [&all, &where, what, expected](std::size_t i, std::size_t j) {
-      raise<alias_error>(where(i), what, "overlapping that of " + all[j].label(j), expected);
-    };
-  };
-  detail::find_shared(std::move(a), refuse("A", "memory of its own"));
-  detail::find_shared(std::move(b), refuse("B", "memory of its own"));
-  if constexpr (X::changes_weight && I::starts != start_kind::at_zero && detail::layer_parts<L>::has_weight) {
-    detail::owned_views<decltype(all[0].weight)> weights;
-    for (std::size_t i = 0; i < all.size(); ++i) weights.emplace_back(all[i].weight, i);
-    detail::find_shared(std::move(weights), refuse("W", "a W that no other layer has, or a frozen pair"));
-  }
+  distinct.check(std::move(a), "A", "memory of its own");
+  distinct.check(std::move(b), "B", "memory of its own");
+  distinct.check(std::move(weights), "W", detail::distinct_layers::own_weight);
 }
 
 }  // namespace loraga
