@@ -28,16 +28,19 @@ struct step_cost {
 };
 
 /// What a step may cost; numbers read and written by products that are not fused: X for H and dA, dY for dH and dB, Y
-/// read and written, dX written. DoRA reads W and X for W*X, which it writes, and W for its norms.
+/// read and written, dX written. DoRA's products also read W and X for W*X, and W for its norms; it has a matrix of Y's
+/// size written twice instead of one that is read and written.
 constexpr double floor_of_lora = 2 * x_numbers + 2 * y_numbers + 2 * y_numbers + x_numbers;
-constexpr double floor_of_dora = floor_of_lora + 2 * w_numbers + x_numbers + y_numbers;
+constexpr double floor_of_dora = floor_of_lora + 2 * w_numbers + x_numbers;
 
+/// Of adapter A around W, X, Y in T.
 template <class A, class T>
 step_cost cost_of(bool paired, double dropout, double beta) {
+  using V = typename A::value_type;
   auto be = test::make_backend();
   A ad(be, counted_out, counted_in, counted_rank, classic_scaling{8}, {.dropout = dropout, .seed = 3});
-  test::upload_to<T>(be, test::random(counted_rank, counted_in, 1, 0.3), ad.a());
-  test::upload_to<T>(be, test::random(counted_out, counted_rank, 2, 0.3), ad.b());
+  test::upload_to<V>(be, test::random(counted_rank, counted_in, 1, 0.3), ad.a());
+  test::upload_to<V>(be, test::random(counted_out, counted_rank, 2, 0.3), ad.b());
   ad.values_changed(be);
   if (paired) test::freeze(be, ad);
   auto const w = upload<T>(be, host(counted_out, counted_in, 1.0)),
@@ -62,11 +65,11 @@ step_cost cost_of(bool paired, double dropout, double beta) {
 
 /// At most so many launches and so much scratch, and bytes near the floor.
 template <class A, class T>
-void check_cost(bool paired, double dropout, long launches, double floor, double scratch) {
+void check_cost(bool paired, double dropout, long launches, double floor, double scratch, double bytes = 1.1) {
   auto const cost = cost_of<A, T>(paired, dropout, 0);
   CAPTURE(paired, dropout, sizeof(T), cost.launches, cost.bytes / floor, cost.scratch / x_numbers);
   CHECK(cost.launches <= launches);
-  CHECK(cost.bytes <= 1.3 * floor);
+  CHECK(cost.bytes <= bytes * floor);
   CHECK(cost.scratch <= scratch);
 }
 template <class T>
@@ -75,16 +78,16 @@ void check_costs() {
   double const thin = 0.5 * x_numbers, copy = 1.25 * (x_numbers + 0.1 * x_numbers);
   using B = test::backend;
   check_cost<lora<T, B>, T>(false, 0, 6, floor_of_lora, thin);
-  check_cost<lora<T, B>, T>(true, 0, 9, floor_of_lora, thin);
+  check_cost<lora<T, B>, T>(true, 0, 7, floor_of_lora, thin);
   check_cost<lora<T, B>, T>(false, 0.1, 10, floor_of_lora, 2 * copy);
-  check_cost<lora<T, B>, T>(true, 0.1, 14, floor_of_lora + 2 * x_numbers,
-                            2 * copy);  // the start sees X, and so dX, too
+  check_cost<lora<T, B>, T>(true, 0.1, 13, floor_of_lora + 2 * x_numbers, 2 * copy,
+                            1.2);  // the start sees X, and so dX, too
   check_cost<adalora<T, B>, T>(false, 0, 13, floor_of_lora, thin);
-  check_cost<adalora<T, B>, T>(true, 0, 16, floor_of_lora, thin);
+  check_cost<adalora<T, B>, T>(true, 0, 13, floor_of_lora, thin);
   check_cost<lora_sb<T, B>, T>(false, 0, 7, floor_of_lora, thin);
-  check_cost<lora_sb<T, B>, T>(true, 0, 10, floor_of_lora, thin);
-  check_cost<dora<T, B>, T>(false, 0, 20, floor_of_dora, 2 * copy);
-  check_cost<dora<T, B>, T>(true, 0, 26, floor_of_dora + w_numbers, 2 * copy);
+  check_cost<lora_sb<T, B>, T>(true, 0, 7, floor_of_lora, thin);
+  check_cost<dora<T, B>, T>(false, 0, 14, floor_of_dora, 2 * copy);
+  check_cost<dora<T, B>, T>(true, 0, 15, floor_of_dora, 2 * copy);
 }
 
 }  // namespace
@@ -101,7 +104,14 @@ TEST_CASE("dX that is added to is read and written once more, and nothing else",
   CHECK(cost.bytes <= 1.1 * (floor_of_lora + x_numbers));
 }
 
-TEST_CASE("DoRA's row norms take at most four products, whatever W's type and size", "[adapter]") {
+TEST_CASE("float adapters around bf16 make no float copy of an activation", "[adapter]") {
+  // three times thin operands and results; parts, sums and stacks of one product at a time
+  double const thin = 0.5 * x_numbers;
+  check_cost<lora<float, test::backend>, bf16>(false, 0, 16, floor_of_lora, thin, 1.2);
+  check_cost<lora<float, test::backend>, bf16>(true, 0, 17, floor_of_lora, 2 * thin, 1.3);
+}
+
+TEST_CASE("DoRA's row norms take two products, whatever W's type and size", "[adapter]") {
   auto be = test::make_backend();
   auto const count = [&]<class W, class T>(W, T, index_t rows, index_t cols) {
     auto const w = upload<W>(be, host(rows, cols, 1.0));
@@ -111,12 +121,12 @@ TEST_CASE("DoRA's row norms take at most four products, whatever W's type and si
     row_squares(be, w.view(), squares.view());
     using view = matrix_view<T const, test::space>;
     auto const before = device_double::counted();
-    row_norms(be, w.view(), squares.view(), 1.0, view(a.view()), view(b.view()), view{}, view{}, norm.view());
+    rescaling_of(be, w.view(), read_only(squares.view()), 1.0, view(b.view()), view(a.view()), norm.view());
     return (device_double::counted() - before).products;
   };
-  CHECK(count(bf16(), bf16(), 5000, 16) == 3);
-  CHECK(count(float(), bf16(), 5000, 16) == 3);
-  CHECK(count(bf16(), float(), 5000, 16) == 3);
-  CHECK(count(fp16(), bf16(), 700, 40) == 3);
+  CHECK(count(bf16(), bf16(), 5000, 16) == 2);
+  CHECK(count(float(), bf16(), 5000, 16) == 2);
+  CHECK(count(bf16(), float(), 5000, 16) == 2);
+  CHECK(count(fp16(), bf16(), 700, 40) == 2);
 }
 #endif

@@ -10,6 +10,15 @@ using test::upload;
 
 namespace {
 
+void check_norms(host const& v, host const& n, double tolerance) {
+  for (index_t j = 0; j < v.rows; ++j) {
+    double sum = 0;
+    for (index_t k = 0; k < v.cols; ++k) sum += v(j, k) * v(j, k);
+    CAPTURE(j);
+    CHECK(std::abs(n(j, 0) - std::sqrt(sum)) <= tolerance * std::sqrt(sum));
+  }
+}
+
 /// The norms in type N, from matrices of element type T, against rows formed one by one.
 template <class T, class N = double>
 void compare(host const& w, host const& b, host const& a, host const& b0, host const& a0, double scale,
@@ -26,13 +35,27 @@ void compare(host const& w, host const& b, host const& a, host const& b0, host c
             pair ? view(db0.view()) : view{}, norm.view());
   host v = download(be, dw.view()) + scale * (download(be, db.view()) * download(be, da.view()));
   if (pair) v = v - scale * (download(be, db0.view()) * download(be, da0.view()));
-  host const n = download(be, norm.view());
-  for (index_t j = 0; j < v.rows; ++j) {
-    double sum = 0;
-    for (index_t k = 0; k < v.cols; ++k) sum += v(j, k) * v(j, k);
-    CAPTURE(j);
-    CHECK(std::abs(n(j, 0) - std::sqrt(sum)) <= tolerance * std::sqrt(sum));
-  }
+  check_norms(v, download(be, norm.view()), tolerance);
+}
+
+/// The same by one pair of factors, and g/norm.
+template <class T, class N = double>
+void compare_rescaling(host const& w, host const& b, host const& a, double scale, double tolerance) {
+  auto be = test::make_backend();
+  auto dw = upload<T>(be, w), db = upload<T>(be, b), da = upload<T>(be, a);
+  host const g = test::random(w.rows, 1, 9);
+  auto dg = upload<N>(be, g);
+  matrix<double, test::backend> squares(be, w.rows, 1);
+  matrix<N, test::backend> norm(be, w.rows, 1), ratio(be, w.rows, 1);
+  row_squares(be, dw.view(), squares.view());
+  rescaling_of(be, dw.view(), read_only(squares.view()), scale, db.view(), da.view(), norm.view(), read_only(dg.view()),
+               ratio.view());
+  host const n = download(be, norm.view()), r = download(be, ratio.view());
+  check_norms(download(be, dw.view()) + scale * (download(be, db.view()) * download(be, da.view())), n, tolerance);
+  for (index_t j = 0; j < w.rows; ++j) CHECK(r(j, 0) == Approx(n(j, 0) > 0 ? g(j, 0) / n(j, 0) : 1));
+  fill(be, norm.view(), 0);
+  rescaling_of(be, dw.view(), read_only(squares.view()), scale, db.view(), da.view(), norm.view());
+  CHECK(test::distance(download(be, norm.view()), n) == 0);
 }
 
 }  // namespace
@@ -62,6 +85,18 @@ TEST_CASE("row norms in float are as good as float", "[adapter]") {
   // what cancels is formed: rows of W lie in A's span, and e*W is left of them
   host const inside = b * a;
   for (double const e : {0.5, 1e-1, 1e-2, 1e-3}) compare<float, float>(inside, (-1 + e) * b, a, {}, {}, 1, 1e-5);
+}
+
+TEST_CASE("norms and ratios by one pair of factors agree with the naive form, and survive cancellation", "[adapter]") {
+  host const w = test::random(300, 200, 1, 0.2), a = test::random(3, 200, 2), b = test::random(300, 3, 3);
+  compare_rescaling<double>(w, b, a, 0.7, 1e-12);
+  compare_rescaling<float, float>(w, b, a, 0.7, 3e-7);
+  compare_rescaling<bf16, float>(w, b, a, 0.7, 3e-7);
+  host const inside = b * a;
+  for (double const e : {1e-1, 1e-3, 1e-6}) compare_rescaling<double>(inside, (-1 + e) * b, a, 1, 1e-8);
+  for (double const e : {0.5, 1e-1, 1e-2, 1e-3}) compare_rescaling<float, float>(inside, (-1 + e) * b, a, 1, 1e-5);
+  compare_rescaling<double>(host(5, 8), host(5, 1), test::random(1, 8, 1), 1,
+                            0);  // nothing at all: 0, and a ratio of 1
 }
 
 TEST_CASE("columns fold into their sum", "[adapter]") {

@@ -73,6 +73,21 @@ void compare_lora(bool paired, double unit) {
                ad.scale() * (dy * transpose(a * x))},
               unit);
 }
+/// A float LoRA around activations in T against the formulas in double: gradients as in float, Y and dX rounded once.
+template <class T>
+void compare_float_lora(bool paired, double unit) {
+  auto be = test::make_backend();
+  lora<float, test::backend> ad(be, out_size, in_size, rank_used, classic_scaling{8});
+  set_factors<float>(be, ad, paired);
+  host const x = as_held<T>(be, test::random(in_size, tokens_seen, 4)),
+             dy = as_held<T>(be, test::random(out_size, tokens_seen, 5));
+  host const change = test::change_of(be, ad), a = download(be, ad.a()), b = download(be, ad.b());
+  auto const found = pass_of<T>(be, ad, x, dy);
+  CHECK(relative_error(found.y, change * x) < unit);
+  CHECK(relative_error(found.dx, transpose(change) * dy) < unit);
+  CHECK(relative_error(found.da, ad.scale() * (transpose(b) * dy * transpose(x))) < 2e-6);
+  CHECK(relative_error(found.db, ad.scale() * (dy * transpose(a * x))) < 2e-6);
+}
 /// DoRA in T against DoRA in double, whose gradients tests/adapter/dora.cpp holds against differences.
 void compare_dora(bool paired) {
   auto be = test::make_backend();
@@ -105,6 +120,14 @@ TEST_CASE("16-bit passes and gradients differ from double by a rounding or two",
     CAPTURE(paired);
     compare_lora<bf16>(paired, 0x1p-9);
     compare_lora<fp16>(paired, 0x1p-12);
+  }
+}
+
+TEST_CASE("float adapters around 16-bit activations have gradients as exact as float's", "[adapter]") {
+  for (bool const paired : {false, true}) {
+    CAPTURE(paired);
+    compare_float_lora<bf16>(paired, 0x1p-9);
+    compare_float_lora<fp16>(paired, 0x1p-12);
   }
 }
 

@@ -87,7 +87,9 @@ class adalora : public folded_lora<adalora<T, B>, T, B> {
     auto const dots = temporary.template matrix<double>(this->rank(), 1);
     this->check_backward(x, dy, t, dx);
     fill(be, d, 0);
-    this->backward_through(be, this->folded(be, temporary), d, x, dy, t, beta, dx);
+    matrix_view<T const, space> folded;
+    if (!this->keeps_sides(t)) folded = this->folded(be, temporary);
+    this->backward_through(be, folded, d, x, dy, t, beta, dx);
     auto const db = this->factors_.db;
     be.for_each(this->out(), this->rank(),
                 detail::unfold_gradient<decltype(d), decltype(e()), decltype(db)>{d, e(), db});
@@ -139,7 +141,9 @@ class adalora : public folded_lora<adalora<T, B>, T, B> {
   }
 
  private:
+  using factor = matrix_view<T const, space>;
   static matrix_view<T, space> diagonal(matrix_view<T, space> numbers, index_t) { return numbers; }
+  static factor gradient_side(factor, factor folded) { return folded; }
   template <class Bv, class E, class O>
   static void fold(B& be, Bv b, E e, O to) {
     be.for_each(b.rows, b.cols, detail::fold_columns<Bv, E, O>{b, e, to});

@@ -13,7 +13,7 @@ namespace loraga {
 ///         y = W*x + (g/N - 1)*W*drop(x) + (g/N)*s*B*A*drop(x)
 /// shapes  as lora; magnitude out x 1
 /// errors  as lora
-/// cost    beside lora: row_norms per pass, and one more product W*X unless the caller hands in the one it has
+/// cost    beside lora: row_norms (on a device rescaling_of) per pass, and one more product W*X unless the caller hands in the one it has
 /// memory  beside lora: one out x tokens matrix per tape; two if the tape is kept, or with dropout
 /// source  arXiv:2402.09353
 template <Element T, class B>
@@ -29,7 +29,8 @@ class dora : public lora_passes<T, B> {
   struct tape {
     bool keep = false;             ///< let backward go through one pass more than once (the gradients add up)
     typename base::tape low_rank;  ///< LoRA's
-    matrix<inner, B> rows;   ///< W*X + s*B*A*X, in its place the dY that backward returns: out x (at least tokens)
+    matrix<inner, B>
+        rows;  ///< W*X + s*B*A*X, on a device W*X; later the dY that backward returns: out x (at least tokens)
     matrix<inner, B> dy;     ///< that dY where rows are needed once more, or backward has returned them untouched
     bool rows_gone = false;  ///< whether backward has written over rows
   };
@@ -71,7 +72,7 @@ class dora : public lora_passes<T, B> {
     if (!knows_weight_) row_squares(be, w, squares_.view());
     knows_weight_ = true;
     if (has_magnitude_) return;
-    measure(be, w, squares_.view(), norm_.view());
+    measure<T>(be, w, squares_.view(), norm_.view());
     if constexpr (is_16bit<T>) convert(be, norm_.view(), this->rest_of(this->masters_.view()));
     convert(be, norm_.view(), magnitude());
     has_magnitude_ = true;
@@ -148,17 +149,11 @@ class dora : public lora_passes<T, B> {
     }
     reserve(be, t.rows, x.cols);
     t.rows_gone = false;
-    auto const u = t.rows.view().columns(0, x.cols);
-    if (this->merged()) return this->forward_through(be, this->b(), x, u, t.low_rank);  // adds nothing
+    if (this->merged())  // adds nothing
+      return this->forward_through(be, this->b(), x, t.rows.view().columns(0, x.cols), t.low_rank);
     prepare(be, w);
-    measure(be, w, squares_.view(), norm_.view());
-    set_ratio(be, norm_.view(), ratio_.view());
-    if (this->training_ && this->dropout_.active()) return forward_dropped(be, w, x, y, t);
-    if (given) return forward_beside(be, x, product, y, t);
-    scratch<B> temporary(be);
-    auto const wx = temporary.template matrix<inner>(this->out(), x.cols);
-    be.gemm(1.0, w, x, 0.0, wx);
-    forward_beside(be, x, wx, y, t);
+    if constexpr (on_device<B>) forward_at_once(be, w, x, product, y, t);
+    else forward_by_blocks(be, w, x, product, y, t);
   }
 
   /// math    D = (g/N)*dY; dg += sum over tokens of dY*(W + s*B*A)*X/N; dB, dA, dX as lora's with D in dY's place
@@ -180,25 +175,13 @@ class dora : public lora_passes<T, B> {
     auto const returned = t.rows_gone ? u : t.dy.view().columns(0, x.cols);
     scratch<B> temporary(be);
     auto const scaled = dropped ? temporary.template matrix<inner>(this->out(), x.cols) : returned;
-    index_t const block = base::token_block(this->out(), x.cols);
-    index_t const blocks = on_device<B> ? 1 : std::max<index_t>(1, (x.cols + 15) / 16);
-    auto const sums = temporary.template matrix<compute>(this->out(), blocks);
-    fill(be, sums, 0);
-    auto const ratio = ratio_.view(), n = norm_.view();
-    using V = decltype(ratio_.view());
-    using S = matrix_view<inner, space>;
-    this->backward_through(be, this->b(), this->factors_.db, x, scaled, t.low_rank, beta, dx,
-                           [&](B& worker, index_t first, index_t count) {
-                             rescale_gradient(worker, ratio, dy.columns(first, count), u.columns(first, count),
-                                              scaled.columns(first, count), sums.columns(first / block, 1));
-                           });
-    fold_columns(be, sums);
-    auto const dg = this->rest_of(this->gradients_.view());
-    be.for_each(this->out(), 1, detail::magnitude_gradient<V, V, V>{sums, n, dg});
+    if constexpr (on_device<B>) backward_at_once(be, x, dy, u, scaled, t, beta, dx);
+    else backward_by_blocks(be, x, dy, u, scaled, t, beta, dx);
     if (!dropped) return returned;
     convert(be, dy, returned);
     if (dx.rows * dx.cols == 0) return returned;
-    be.for_each(this->out(), x.cols, detail::scaled_rows<V, Y, S>{ratio, dy, scaled, 1});
+    using V = decltype(ratio_.view());
+    be.for_each(this->out(), x.cols, detail::scaled_rows<V, Y, rows_view>{ratio_.view(), dy, scaled, 1});
     auto const through = temporary.template matrix<inner>(this->in(), x.cols);
     be.gemm(1.0, w.transposed(), scaled, 0.0, through);
     this->dropout_.apply(be, through, 1.0, dx, t.low_rank.pass);
@@ -249,6 +232,8 @@ class dora : public lora_passes<T, B> {
   }
 
  private:
+  using rows_view = matrix_view<inner, space>;
+
   matrix<double, B> squares_;        // ||W_j||^2
   matrix<compute, B> norm_, ratio_;  // N and g/N of the last pass
   matrix<compute, B> merged_ratio_;
@@ -258,6 +243,18 @@ class dora : public lora_passes<T, B> {
   /// Makes room for out x (at least tokens).
   void reserve(B& be, matrix<inner, B>& m, index_t tokens) const {
     if (m.rows() != this->out() || m.cols() < tokens) m = matrix<inner, B>(be, this->out(), tokens);
+  }
+  /// A pass on a CPU, whose sweeps go along with products.
+  template <class W, class X, class P, class Y>
+  void forward_by_blocks(B& be, W w, X x, P product, Y y, tape& t) {
+    measure<T>(be, w, squares_.view(), norm_.view());
+    set_ratio(be, norm_.view(), ratio_.view());
+    if (this->training_ && this->dropout_.active()) return forward_dropped(be, w, x, y, t);
+    if (product.data != nullptr) return forward_beside(be, x, product, y, t);
+    scratch<B> temporary(be);
+    auto const wx = temporary.template matrix<inner>(this->out(), x.cols);
+    be.gemm(1.0, w, x, 0.0, wx);
+    forward_beside(be, x, wx, y, t);
   }
   /// A pass without dropout, where W*X is at hand.
   template <class X, class P, class Y>
@@ -277,17 +274,78 @@ class dora : public lora_passes<T, B> {
     be.gemm(1.0, w, this->dropped(be, temporary, x, t.low_rank), 0.0, wx);
     rescale_rows(be, ratio_.view(), u, wx, y);
   }
+  /// A pass on a device, of all tokens: W*X is kept, if nobody has it made, and v = s*B*A*drop(X) only added.
+  template <class W, class X, class P, class Y>
+  void forward_at_once(B& be, W w, X x, P product, Y y, tape& t) {
+    scratch<B> temporary(be);
+    auto const v = temporary.template matrix<inner>(this->out(), x.cols);
+    this->forward_through(be, this->b(), x, v, t.low_rank, 0.0);
+    auto const [left, right] = this->sides(be, temporary, this->b(), t.low_rank);
+    rescaling_of(be, w, matrix_view<double const, space>(squares_.view()), this->scale_, left, right, norm_.view(),
+                 full_magnitude(), ratio_.view());
+    auto const kept = t.rows.view().columns(0, x.cols);
+    if (product.data != nullptr && !t.low_rank.dropped) return rescale_product(be, ratio_.view(), v, product, kept, y);
+    if (t.low_rank.dropped) be.gemm(1.0, w, this->dropped(be, temporary, x, t.low_rank), 0.0, kept);
+    else be.gemm(1.0, w, x, 0.0, kept);
+    rescale_product(be, ratio_.view(), v, kept, kept, y);
+  }
+  /// Gradients on a CPU: D, dg's sums and dH block by block.
+  template <class X, class Y, class D>
+  void backward_by_blocks(B& be, X x, Y dy, rows_view u, rows_view scaled, tape& t, double beta, D dx) {
+    scratch<B> temporary(be);
+    index_t const block = base::token_block(this->out(), x.cols);
+    auto const sums = temporary.template matrix<compute>(this->out(), std::max<index_t>(1, (x.cols + 15) / 16));
+    fill(be, sums, 0);
+    auto const ratio = ratio_.view(), n = norm_.view();
+    using V = decltype(ratio_.view());
+    this->backward_through(be, this->b(), this->factors_.db, x, scaled, t.low_rank, beta, dx,
+                           [&](B& worker, index_t first, index_t count) {
+                             rescale_gradient(worker, ratio, dy.columns(first, count), u.columns(first, count),
+                                              scaled.columns(first, count), sums.columns(first / block, 1));
+                           });
+    fold_columns(be, sums);
+    auto const dg = this->rest_of(this->gradients_.view());
+    be.for_each(this->out(), 1, detail::magnitude_gradient<V, V, V>{sums, n, dg});
+  }
+  /// Gradients on a device. dY*HT gives dB, and what v adds to dg.
+  template <class X, class Y, class D>
+  void backward_at_once(B& be, X x, Y dy, rows_view wx, rows_view scaled, tape& t, double beta, D dx) {
+    scratch<B> temporary(be);
+    auto const part = temporary.template matrix<double>(this->out(), gradient_runs(x.cols));
+    auto const ratio = ratio_.view(), n = norm_.view();
+    rescale_gradient_by_runs(be, ratio, dy, wx, scaled, part);
+    auto const [left, right] = this->sides(be, temporary, this->b(), t.low_rank);
+    auto const dg = this->rest_of(this->gradients_.view()), db = this->factors_.db;
+    auto const gradients = [&, side = left](auto h) {
+      auto const d = temporary.template matrix<compute>(this->out(), h.rows);
+      be.gemm(this->scale_, dy, h.transposed(), 0.0, d);
+      using F = decltype(side);
+      using V = decltype(ratio);
+      be.for_each(this->out(), this->rank() + 1,
+                  detail::gradients_of_rows<decltype(part), F, V, V, V, V>{part, side, d, ratio, n, dg, db});
+    };
+    this->backward_with(be, this->b(), gradients, x, scaled, t.low_rank, beta, dx);
+  }
   template <class W>
   void check_weight(W const& w, char const* where) const {
     require_shape(w, this->out(), this->in(), where, "W");
     require_matrix(w, where, "W");
   }
-  template <class W>
+  /// N for A and B as they are; on a device a frozen pair is stacked in S.
+  template <Element S, class W>
   void measure(B& be, W w, matrix_view<double const, space> squares, matrix_view<compute, space> norm) const {
     using view = matrix_view<T const, space>;
     bool const pair = this->paired();
-    row_norms(be, w, squares, this->scale_, this->a(), this->b(), pair ? this->start_a() : view{},
-              pair ? this->start_b() : view{}, norm);
+    double const s = this->scale_;
+    view const a = this->a(), b = this->b();
+    if constexpr (on_device<B>) {
+      if (!pair) return rescaling_of(be, w, squares, s, b, a, norm);
+      scratch<B> temporary(be);
+      auto const [left, right] = frozen_pair<S>(be, temporary, b, a, this->start_b(), this->start_a());
+      rescaling_of(be, w, squares, s, left, right, norm);
+    } else {
+      row_norms(be, w, squares, s, a, b, pair ? this->start_a() : view{}, pair ? this->start_b() : view{}, norm);
+    }
   }
   void set_ratio(B& be, matrix_view<compute, space> norm, matrix_view<compute, space> ratio) const {
     auto const g = full_magnitude();
@@ -308,7 +366,7 @@ class dora : public lora_passes<T, B> {
     auto const squares = temporary.template matrix<double>(this->out(), 1);
     auto const norm = temporary.template matrix<compute>(this->out(), 1);
     row_squares(be, w, squares);
-    measure(be, w, squares, norm);
+    measure<compute>(be, w, squares, norm);
     set_ratio(be, norm, ratio);
     return change;
   }

@@ -36,7 +36,7 @@ struct unit_columns {
 /// A new adapter has A, B ~ N(0, 0.02^2), drawn by the options' seed, and zeros between them. A start by an initialiser
 /// is split: A's rows and B's columns get length 1, and their lengths go to the diagonal of what lies between. A row or
 /// column of length 0 gets random values, and 0 on the diagonal. Self, the derived class, has fold(be, B, numbers, B')
-/// and diagonal(numbers, r), which of the numbers the diagonal is.
+/// diagonal(numbers, r), which of the numbers the diagonal is, and gradient_side(B, B'), by which its gradients see dY.
 /// math    y = W*x + s*B'*A*drop(x); diagonal_i = |a_i|*|b_i| for a start
 /// cost    as lora; a pass forms B'
 template <class Self, Element T, class B>
@@ -78,7 +78,8 @@ class folded_lora : public lora_passes<T, B> {
   template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>
   void forward(B& be, W const&, X x, Y y, tape& t) {
     scratch<B> temporary(be);
-    this->forward_through(be, folded(be, temporary), x, y, t);
+    matrix_view<T const, space> const now = folded(be, temporary);
+    this->forward_through(be, now, x, y, t, 1, {}, Self::gradient_side(this->b(), now));
   }
   /// The same for evaluation, without dropout and without a tape.
   template <ViewIn<space> W, ViewIn<space> X, MutableViewIn<space> Y>

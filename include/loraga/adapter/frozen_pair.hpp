@@ -18,11 +18,12 @@ enum class pair_form {
 
 namespace detail {
 
-/// Column j of AT, A0T, B and B0 becomes column j and r + j of PT and Q.
+/// Column j of AT, A0T, B and B0 becomes column j and r + j of PT and Q; where Q has 3r columns, `seen` is its last
+/// third.
 template <class A, class Bv, class S>
 struct frozen_pair {
   A at, at0;
-  Bv b, b0;
+  Bv b, b0, seen;
   S pt, q;
   pair_form form;
   LORAGA_HD void operator()(index_t i, index_t j) const {
@@ -39,6 +40,7 @@ struct frozen_pair {
       C const now = value_as<C>(b(i, j)), start = value_as<C>(b0(i, j));
       q(i, j) = static_cast<T>(apart ? now : now - start);
       q(i, r + j) = static_cast<T>(apart ? -start : start);
+      if (q.cols > 2 * r) q(i, 2 * r + j) = static_cast<T>(value_as<C>(seen(i, j)));
     }
   }
 };
@@ -56,6 +58,16 @@ struct sum_of_halves {
 
 }  // namespace detail
 
+/// The stacks of `frozen_pair` below in given memory. A left one of 3r columns gets `seen` as the last r: one product
+/// with dY then gives G and seenT*dY.
+/// shapes  b, b0, seen out x r; a, a0 r x in; q out x 2r or 3r; pt in x 2r
+/// cost    one sweep over q and pt
+template <Backend B, class Bv, class A, class S>
+void stack_pair(B& be, Bv b, A a, Bv b0, A a0, Bv seen, S q, S pt, pair_form form) {
+  be.for_each(std::max(a.cols, b.rows), a.rows,
+              detail::frozen_pair<A, Bv, S>{a.transposed(), a0.transposed(), b, b0, seen, pt, q, form});
+}
+
 /// B*A - B0*A0 as one product of depth 2r, in scratch memory.
 /// math    left*right = (B - B0)*A + B0*(A - A0). While B = B0 and A = A0 it has a factor 0 in every term: left*(right*x)
 ///         and rightT*(leftT*y) are then exactly 0 for finite operands, in whatever order a product sums
@@ -68,8 +80,7 @@ product_sides<T, typename B::space> frozen_pair(B& be, scratch<B>& temporary, Bv
                                                 pair_form form = pair_form::by_difference) {
   auto const pt = temporary.template matrix<T>(a.cols, 2 * a.rows),
              q = temporary.template matrix<T>(b.rows, 2 * a.rows);
-  be.for_each(std::max(a.cols, b.rows), a.rows,
-              detail::frozen_pair<A, Bv, decltype(q)>{a.transposed(), a0.transposed(), b, b0, pt, q, form});
+  stack_pair(be, b, a, b0, a0, b, q, pt, form);
   return {q, pt.transposed()};
 }
 

@@ -10,8 +10,8 @@ namespace loraga {
 /// errors  shape_error, alias_error, state_error from passes, before anything changes
 /// cost    per token 2*r*(in + out) operations forward, twice that backward; after the first step of a shape nothing is
 ///         allocated
-/// memory  r*(in + out) numbers for values and for gradients, in 16 bit for master copies, too; r*tokens per tape, twice
-///         that and scratch of 2*r*(in + out) with a frozen pair
+/// memory  r*(in + out) numbers for values and for gradients, in 16 bit for master copies, too; r*tokens per tape. With a
+///         frozen pair twice that, and 2*r*(in + out) of scratch, or r*(2*in + 3*out) of a device's tape
 /// source  arXiv:2106.09685
 template <Element T, class B>
 class lora : public lora_passes<T, B> {

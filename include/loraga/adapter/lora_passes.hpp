@@ -9,7 +9,7 @@ namespace loraga {
 /// be called as another one through its base.
 /// A frozen start makes every product one of depth 2r (frozen_pair): H = P*X, y += s*Q*H; G = s*QT*dY, dX += PT*G,
 /// whose halves add up to dH. So it costs no matrix of the size of an activation, and is exactly 0 as long as nothing
-/// moved.
+/// moved. A device, where launches cost, keeps P and Q in the tape for backward, and B beside Q: so G has dH in it.
 /// math    forward_through and backward_through are lora's passes, minus the frozen start where there is one
 template <Element T, class B>
 class lora_passes : public low_rank_factors<T, B> {
@@ -24,11 +24,14 @@ class lora_passes : public low_rank_factors<T, B> {
   struct tape {
     bool keep = false;  ///< let backward go through one pass more than once (the gradients add up)
 
-    matrix<inner, B> h;    ///< A*drop(X), r x (at least tokens); with a frozen pair r more rows, for backward unused
-    index_t tokens = 0;    ///< of the pass; -1: the adapter was merged
-    bool dropped = false;  ///< whether the pass had dropout
-    bool training = true;  ///< whether it was a pass of the training
-    bool used = false;     ///< whether backward has gone through it
+    matrix<inner, B> h;             ///< A*drop(X), r x (at least tokens); with a frozen pair r more rows
+    matrix<T, B> left;              ///< on a device, with a frozen pair: [Q, B], out x 3r
+    matrix<T, B> right;             ///< the same: PT, in x 2r
+    index_t tokens = 0;             ///< of the pass; -1: the adapter was merged
+    bool dropped = false;           ///< whether the pass had dropout
+    bool paired = false;            ///< whether the pass subtracted a frozen start
+    bool training = true;           ///< whether it was a pass of the training
+    bool used = false;              ///< whether backward has gone through it
     void const* adapter = nullptr;  ///< that filled it; no other one may use it
     void const* x = nullptr;        ///< where forward's X lay
     matrix<std::uint64_t, B> pass;  ///< number of the dropout mask, 1x1
@@ -76,8 +79,10 @@ class lora_passes : public low_rank_factors<T, B> {
 
   /// forward with this B: y = beta*y + s*B*A*drop(X), minus the frozen start where there is one; then
   /// after(backend, first, n) for blocks of tokens, while their y is in a CPU's caches. A merged adapter does neither.
+  /// `seen` is what backward multiplies dY by beside Q, where the tape keeps that: B unless given.
   template <class F, class X, class Y, class After = nothing>
-  void forward_through(B& be, F b, X x, Y y, tape& t, double beta = 1, After const& after = {}) {
+  void forward_through(B& be, F b, X x, Y y, tape& t, double beta = 1, After const& after = {},
+                       matrix_view<T const, space> seen = {}) {
     this->check_activations(x, y, "adapter::forward", "Y");
     this->require_started("adapter::forward");
     begin(be, t, x);
@@ -85,7 +90,7 @@ class lora_passes : public low_rank_factors<T, B> {
     if (t.dropped) this->dropout_.count(be, t.pass);
     auto const h = t.h.view().columns(0, t.tokens);
     scratch<B> temporary(be);
-    auto const [left, right] = sides(be, temporary, b, t.dropped);
+    auto const [left, right] = forward_sides(be, temporary, b, seen.data ? seen : b, t);
     if (t.dropped) inner_of_dropped(be, right, x, h, t);
     else be.gemm(1.0, right, x, 0.0, h);
     double const s = this->scale_;
@@ -104,9 +109,15 @@ class lora_passes : public low_rank_factors<T, B> {
   template <class F, class G, class X, class Y, class D, class Before = nothing>
   void backward_through(B& be, F b, G db, X x, Y dy, tape& t, double beta, D dx, Before const& before = {}) {
     check_backward(x, dy, t, dx);
+    auto const add_to_b = [&](auto h) { be.gemm(this->scale_, dy, upper(h).transposed(), 1.0, db); };
+    backward_with(be, b, add_to_b, x, dy, t, beta, dx, before);
+  }
+  /// The same where add_to_b(H) is what gives B its gradient. For a tape and shapes that were checked.
+  template <class F, class G, class X, class Y, class D, class Before = nothing>
+  void backward_with(B& be, F b, G const& add_to_b, X x, Y dy, tape& t, double beta, D dx, Before const& before = {}) {
     double const s = this->scale_;
     scratch<B> temporary(be);
-    auto const [left, right] = sides(be, temporary, b, t.dropped);
+    auto const [left, right] = sides(be, temporary, b, t);
     auto const g = temporary.template matrix<inner>(left.cols, x.cols);
     if constexpr (std::is_same_v<Before, nothing>) {
       be.gemm(s, left.transposed(), dy, 0.0, g);
@@ -116,12 +127,12 @@ class lora_passes : public low_rank_factors<T, B> {
         worker.gemm(s, wide.transposed(), dy.columns(first, n), 0.0, g.columns(first, n));
       });
     }
-    be.gemm(s, dy, upper(t.h.view().columns(0, t.tokens)).transposed(), 1.0, db);
+    add_to_b(t.h.view().columns(0, t.tokens));
     auto const dh = gradient_of_h(be, temporary, g, t);
     auto const add_to_a = [&](auto input) { be.gemm(1.0, dh, input.transposed(), 1.0, this->factors_.da); };
     if (t.dropped) add_to_a(dropped(be, temporary, x, t));
     else add_to_a(x);
-    backward_inputs(be, right, g, t, beta, dx);
+    backward_inputs(be, right, g.row_range(0, right.rows), t, beta, dx);
     t.used = true;
   }
 
@@ -135,17 +146,20 @@ class lora_passes : public low_rank_factors<T, B> {
     auto const through = temporary.template matrix<through_t>(this->in(), g.cols);
     be.gemm(1.0, upper(right).transposed(), upper(g), 0.0, through);
     this->dropout_.apply(be, through, beta, dx, t.pass);
-    if (this->paired()) be.gemm(1.0, lower(right).transposed(), lower(g), 1.0, dx);
+    if (t.paired) be.gemm(1.0, lower(right).transposed(), lower(g), 1.0, dx);
   }
 
-  /// What a pass multiplies by: this B and A, or with a frozen start both pairs as one. The start sees X without
-  /// dropout: then the two are side by side, for each its input.
+  /// Whether the tape has what backward multiplies by.
+  static bool keeps_sides(tape const& t) { return on_device<B> && t.paired; }
+  /// What backward multiplies by: this B and A, or with a frozen start both pairs as one. The start sees X without
+  /// dropout: then the two are side by side, for each its input. Where the tape keeps them, the left one has `seen`
+  /// too.
   template <class F>
-  product_sides<T, space> sides(B& be, scratch<B>& temporary, F b, bool dropped) const {
+  product_sides<T, space> sides(B& be, scratch<B>& temporary, F b, tape const& t) const {
     matrix_view<T const, space> const now = b;
-    if (!this->paired()) return {now, this->a()};
-    return frozen_pair<T>(be, temporary, now, this->a(), this->start_b(), this->start_a(),
-                          dropped ? pair_form::apart : pair_form::by_difference);
+    if (!t.paired) return {now, this->a()};
+    if (keeps_sides(t)) return {t.left.view(), read_only(t.right.view().transposed())};
+    return frozen_pair<T>(be, temporary, now, this->a(), this->start_b(), this->start_a(), form_of(t));
   }
   /// The rows that belong to A, of what has r rows or 2r; and those that belong to the frozen start.
   template <class V>
@@ -181,6 +195,9 @@ class lora_passes : public low_rank_factors<T, B> {
     if (t.tokens != tokens)
       refuse(t.tokens < 0 ? "of a merged pass" : "of " + std::to_string(t.tokens) + " tokens",
              "the one forward filled for these " + std::to_string(tokens));
+    if (t.paired != this->paired())
+      refuse(t.paired ? "of a pass with a frozen start" : "of a pass without the frozen start",
+             "filled by a forward since the last start");
     if (t.training != this->training_)
       refuse(t.training ? "of a training pass" : "of an evaluation pass",
              "of a pass since train(" + std::string(this->training_ ? "true" : "false") + ")");
@@ -216,7 +233,8 @@ class lora_passes : public low_rank_factors<T, B> {
   /// The tape is this pass's.
   template <class X>
   void begin(B& be, tape& t, X x) const {
-    index_t const rows = this->paired() ? 2 * this->rank() : this->rank();
+    t.paired = this->paired();
+    index_t const rows = t.paired ? 2 * this->rank() : this->rank();
     if (t.h.rows() != rows || t.h.cols() < x.cols) t.h = matrix<inner, B>(be, rows, x.cols);
     t.adapter = this->lifetime_.identity();
     t.x = x.data;
@@ -225,17 +243,34 @@ class lora_passes : public low_rank_factors<T, B> {
     t.training = this->training_;
     t.used = false;
   }
+  static pair_form form_of(tape const& t) { return t.dropped ? pair_form::apart : pair_form::by_difference; }
+  /// What forward multiplies by, as `sides`, whose memory it fills.
+  template <class F>
+  product_sides<T, space> forward_sides(B& be, scratch<B>& temporary, F b, matrix_view<T const, space> seen,
+                                        tape& t) const {
+    if (!keeps_sides(t)) return sides(be, temporary, b, t);
+    auto const make = [&](matrix<T, B>& m, index_t rows, index_t cols) {
+      if (m.rows() != rows || m.cols() != cols) m = matrix<T, B>(be, rows, cols);
+    };
+    index_t const r = this->rank();
+    make(t.left, this->out(), 3 * r);
+    make(t.right, this->in(), 2 * r);
+    matrix_view<T const, space> const now = b;
+    stack_pair(be, now, this->a(), this->start_b(), this->start_a(), seen, t.left.view(), t.right.view(), form_of(t));
+    return {t.left.view().columns(0, 2 * r), t.right.view().transposed()};
+  }
   /// H of a pass with dropout: A*drop(X), and A0*X below.
   template <class P, class X, class H>
   void inner_of_dropped(B& be, P right, X x, H h, tape const& t) const {
     scratch<B> temporary(be);
     be.gemm(1.0, upper(right), dropped(be, temporary, x, t), 0.0, upper(h));
-    if (this->paired()) be.gemm(1.0, lower(right), x, 0.0, lower(h));
+    if (t.paired) be.gemm(1.0, lower(right), x, 0.0, lower(h));
   }
-  /// dH = s*BT*dY from G: the sum of its halves, where they are those of differences.
+  /// dH = s*BT*dY from G: its last rows where the tape kept B beside Q, else the sum of halves that are differences'.
   template <class G>
   G gradient_of_h(B& be, scratch<B>& temporary, G g, tape const& t) const {
-    if (!this->paired() || t.dropped) return upper(g);
+    if (keeps_sides(t)) return g.row_range(2 * this->rank(), this->rank());
+    if (!t.paired || t.dropped) return upper(g);
     auto const dh = temporary.template matrix<inner>(this->rank(), g.cols);
     be.for_each(dh.rows, dh.cols, detail::sum_of_halves<G>{g, dh});
     return dh;

@@ -49,23 +49,35 @@ class lora_sb : public folded_lora<lora_sb<T, B>, T, B> {
     this->check_backward(x, dy, t, dx);
     double const s = this->scale_;
     scratch<B> temporary(be);
-    auto const q = temporary.template matrix<inner>(this->rank(), x.cols);
+    index_t const r = this->rank();
     auto const h = this->upper(t.h.view().columns(0, t.tokens));
-    be.gemm(s, this->b().transposed(), dy, 0.0, q);
-    be.gemm(1.0, q, h.transposed(), 1.0, square(this->gradients_.view(), this->rank()));
+    auto const add_to_r = [&](auto q) { be.gemm(1.0, q, h.transposed(), 1.0, square(this->gradients_.view(), r)); };
     t.used = true;
+    if (this->keeps_sides(t)) {  // one product gives the start's share, dX's and Q
+      auto const [left, right] = this->sides(be, temporary, this->b(), t);
+      auto const g = temporary.template matrix<inner>(3 * r, x.cols);
+      be.gemm(s, left.transposed(), dy, 0.0, g);
+      add_to_r(g.row_range(2 * r, r));
+      this->backward_inputs(be, right, g.row_range(0, 2 * r), t, beta, dx);
+      return dy;
+    }
+    auto const q = temporary.template matrix<inner>(r, x.cols);
+    be.gemm(s, this->b().transposed(), dy, 0.0, q);
+    add_to_r(q);
     if (dx.rows * dx.cols == 0) return dy;
     // a frozen pair by the rounded B*R of forward, so that the start's share is 0 where forward's was
-    auto const folded = this->paired() ? this->folded(be, temporary) : this->b();
-    auto const [left, right] = this->sides(be, temporary, folded, t.dropped);
+    auto const folded = t.paired ? this->folded(be, temporary) : this->b();
+    auto const [left, right] = this->sides(be, temporary, folded, t);
     auto const g = temporary.template matrix<inner>(left.cols, x.cols);
-    if (this->paired()) be.gemm(s, left.transposed(), dy, 0.0, g);
-    else be.gemm(1.0, r().transposed(), q, 0.0, g);
+    if (t.paired) be.gemm(s, left.transposed(), dy, 0.0, g);
+    else be.gemm(1.0, this->r().transposed(), q, 0.0, g);
     this->backward_inputs(be, right, g, t, beta, dx);
     return dy;
   }
 
  private:
+  using factor = matrix_view<T const, space>;
+  static factor gradient_side(factor b, factor) { return b; }
   /// Of a rank that has yet to be checked.
   static index_t squared(index_t r) { return r >= 1 && r <= index_t{1} << 31 ? r * r : 0; }
   template <class U>

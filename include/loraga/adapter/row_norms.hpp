@@ -49,9 +49,7 @@ struct row_norm {
   N norm;
   LORAGA_HD void operator()(index_t j, index_t) const {
     double const whole = squares(j, 0);
-    double added = change(j, 0);
-    for (index_t i = 1; i < change.cols; ++i) added += change(j, i);
-    double sum = whole + added;
+    double sum = whole + change(j, 0);
     if (!(sum > least * whole)) {
       sum = 0;
       for (index_t k = 0; k < w.cols; ++k) {
@@ -64,32 +62,65 @@ struct row_norm {
   }
 };
 
-/// Rows of W that are converted at a time: on a CPU what its caches hold; on a device 64 MB, for it wants few products.
-template <class B, class T>
-index_t converted_rows(index_t cols) {
-  constexpr index_t least = 256, bytes = index_t{64} << 20;
-  if constexpr (!on_device<B>) return least;
-  return std::max(least, bytes / (static_cast<index_t>(sizeof(T)) * cols));
-}
+/// terms = s*left*(2*cross + s*left*gram), entry by entry: their row sums are what s*left*right adds to ||W_j||^2
+template <class F, class C, class M>
+struct change_terms {
+  F left;
+  C cross, gram;
+  M terms;
+  double scale;
+  LORAGA_HD void operator()(index_t j, index_t i) const {
+    double sum = 2 * as_double(cross(j, i));
+    for (index_t k = 0; k < gram.rows; ++k) sum += scale * as_double(left(j, k)) * as_double(gram(k, i));
+    terms(j, i) = scale * as_double(left(j, i)) * sum;
+  }
+};
 
-/// cross = W*[A; A0]T in cross's type. A device multiplies W and A as they are where it can; else a W of another type
-/// than cross is converted piece by piece.
+/// n(j) = sqrt(||W_j||^2 + the sum of row j of terms), or, where too much of that has cancelled, ||row j of W +
+/// s*left*right|| entry by entry; and g/n(j), where there is a g: 1 where a row is zero and has no direction to rescale
+template <class W, class F, class P, class M, class G, class N>
+struct norm_and_ratio {
+  W w;
+  F left;
+  P right;
+  M squares, terms;
+  double scale;
+  double least;  // share of ||W_j||^2 that must be left
+  G magnitude;
+  N norm, ratio;
+  LORAGA_HD void operator()(index_t j, index_t) const {
+    using T = typename N::value_type;
+    double const whole = squares(j, 0);
+    double sum = whole;
+    for (index_t i = 0; i < terms.cols; ++i) sum += terms(j, i);
+    if (!(sum > least * whole)) {
+      sum = 0;
+      for (index_t k = 0; k < w.cols; ++k) {
+        double entry = as_double(w(j, k));
+        for (index_t i = 0; i < right.rows; ++i) entry += scale * as_double(left(j, i)) * as_double(right(i, k));
+        sum += entry * entry;
+      }
+    }
+    T const n = static_cast<T>(sqrt(sum));
+    norm(j, 0) = n;
+    if (magnitude.rows > 0) ratio(j, 0) = n > T(0) ? static_cast<T>(magnitude(j, 0)) / n : T(1);
+  }
+};
+
+/// cross = W*[A; A0]T in cross's type, full precision. A CPU converts a W of another type piece by piece, as many rows
+/// as its caches hold; a device's products know what to do with them.
 template <class B, class W, class A, class C>
 void cross_products(B& be, W w, A a, A start_a, C cross) {
   using T = typename C::value_type;
-  using TW = typename W::value_type;
-  using TA = typename A::value_type;
-  constexpr bool on_tensor_cores = on_device<B> && is_16bit<TW> && std::is_same_v<TW, TA> && std::is_same_v<T, float>;
-  constexpr bool as_it_is = std::is_same_v<TW, T> || on_tensor_cores;
   [[maybe_unused]] auto const precise = be.full_precision();
   auto const multiply = [&](auto rows, auto to) {
     be.gemm(1.0, rows, a.transposed(), 0.0, to.columns(0, a.rows));
     if (start_a.rows > 0) be.gemm(1.0, rows, start_a.transposed(), 0.0, to.columns(a.rows, start_a.rows));
   };
-  if constexpr (as_it_is) {
+  if constexpr (on_device<B> || std::is_same_v<typename W::value_type, T>) {
     multiply(w, cross);
   } else {
-    index_t const most = converted_rows<B, T>(w.cols);
+    constexpr index_t most = 256;
     for (index_t first = 0; first < w.rows; first += most) {
       index_t const n = std::min(most, w.rows - first);
       scratch<B> piece(be);
@@ -108,8 +139,7 @@ void cross_products(B& be, W w, A a, A start_a, C cross) {
 ///         rows in which more than 99.99 % cancels (98 % in float) are formed instead
 /// shapes  squares out x 1, as row_squares gives it; norm out x 1; start_a, start_b may be empty
 /// cost    2*out*in*r operations; in double also 2*(in + out)*r^2
-/// memory  scratch for W*AT, in double for A, two copies of B and, if W is of another type than norm, 256 rows of W, on a
-///         device 64 MB of them (none where W and A are of one 16-bit type)
+/// memory  scratch for W*AT, in double for A, two copies of B and, if W is of another type than norm, 256 rows of W
 template <Backend B, class W, class A, class F, MutableViewIn<typename B::space> N>
 void row_norms(B& be, W w, matrix_view<double const, typename B::space> squares, double scale, A a, F b, A start_a,
                F start_b, N norm) {
@@ -130,11 +160,39 @@ void row_norms(B& be, W w, matrix_view<double const, typename B::space> squares,
   be.gemm(1.0, at.transposed(), at, 0.0, gram);
   be.gemm(1.0, f, gram, 0.0, terms);
   be.for_each(w.rows, r, detail::norm_terms<decltype(f), decltype(cross), decltype(terms)>{f, cross, terms});
-  if constexpr (!on_device<B>) fold_columns(be, terms);
-  auto const change = on_device<B> ? terms : terms.columns(0, 1);
+  fold_columns(be, terms);
+  auto const change = terms.columns(0, 1);
   constexpr bool precise = sizeof(typename N::value_type) == sizeof(double);
   using M = matrix_view<double const, typename B::space>;
   be.for_each(w.rows, 1, detail::row_norm<W, M, N>{w, at, f, squares, change, precise ? 1e-4 : 0.02, norm});
+}
+
+/// The row norms of W + s*left*right, and g/norm: what a device does in two products and two kernels. Products are in
+/// norm's type, right*rightT too: it errs by a share of ||s*left*right||^2 as W*rightT does. The rest is in double.
+/// With a frozen start, left and right are frozen_pair's.
+/// math    norm_j^2 = ||W_j||^2 + 2s*(W_j*rightT)*left_j + s^2*left_j*(right*rightT)*left_jT; ratio_j = g_j/norm_j, 1
+///         where norm_j = 0; rows in which more than 99.99 % cancels (98 % in float) are formed instead
+/// shapes  squares, norm, magnitude, ratio out x 1; left out x k, right k x in; no ratio where there is no magnitude
+/// cost    2*in*k*(out + k) operations, and out*k^2
+/// memory  scratch for W*rightT and the same in double
+template <Backend B, class W, class F, class P, class N,
+          class G = matrix_view<typename N::value_type const, typename B::space>>
+void rescaling_of(B& be, W w, matrix_view<double const, typename B::space> squares, double scale, F left, P right,
+                  N norm, G magnitude = {}, N ratio = {}) {
+  using C = compute_t<typename N::value_type>;
+  index_t const k = right.rows;
+  scratch<B> temporary(be);
+  auto const cross = temporary.template matrix<C>(w.rows, k), gram = temporary.template matrix<C>(k, k);
+  auto const terms = temporary.template matrix<double>(w.rows, k);
+  [[maybe_unused]] auto const precise = be.full_precision();
+  detail::cross_products(be, w, right, P{}, cross);
+  be.gemm(1.0, right, right.transposed(), 0.0, gram);
+  be.for_each(w.rows, k, detail::change_terms<F, decltype(cross), decltype(terms)>{left, cross, gram, terms, scale});
+  double const least = sizeof(C) == sizeof(double) ? 1e-4 : 0.02;
+  using M = matrix_view<double const, typename B::space>;
+  be.for_each(
+      w.rows, 1,
+      detail::norm_and_ratio<W, F, P, M, G, N>{w, left, right, squares, terms, scale, least, magnitude, norm, ratio});
 }
 
 /// squares_j = ||W_j||^2, in double.

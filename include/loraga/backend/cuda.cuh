@@ -7,6 +7,7 @@
 #include <loraga/backend/cuda_kernels.cuh>
 #include <loraga/backend/cuda_pool.cuh>
 #include <loraga/backend/cuda_products.cuh>
+#include <loraga/backend/cuda_split.cuh>
 #include <loraga/backend/cuda_steps.cuh>
 #include <loraga/backend/cuda_transfer.cuh>
 #include <loraga/linalg/elementwise.hpp>
@@ -217,7 +218,8 @@ class cuda {
 
   /// math    c = alpha*a*b + beta*c, sums in compute_t of c's type, rounded to it once
   /// errors  shape_error for shapes that do not fit or views without a unit stride; alias_error if c overlaps a or b
-  /// cost    2*rows*cols*depth operations; scratch for operands of types cuBLAS does not take together
+  /// cost    2*rows*cols*depth operations; where cuBLAS does not take the types together, scratch: a few times the thin
+  ///         float operands of bf16 ones, else wider copies of at most 64 MB each
   template <ViewIn<space> A, ViewIn<space> Bv, MutableViewIn<space> C>
   void gemm(double alpha, A a, Bv b, double beta, C c) {
     product<typename A::value_type, typename Bv::value_type, typename C::value_type>(alpha, a, b, beta, c);
@@ -357,17 +359,54 @@ class cuda {
       gpu::product_settings const settings(blas_, stream());
       gpu::multiply(blas(), options_.products, alpha, a, b, beta, c);
     } else {
-      using T = compute_t<TC>;
-      scratch<cuda> temporary(*this);
-      auto const wide_a = widened<T, TA>(temporary, a);
-      auto const wide_b = widened<T, TB>(temporary, b);
-      if constexpr (std::is_same_v<T, TC>) {
-        product<T, T, T>(alpha, wide_a, wide_b, beta, c);
-      } else {
-        auto const sum = temporary.template matrix<T>(c.rows, c.cols);
-        product<T, T, T>(alpha, wide_a, wide_b, 0.0, sum);
-        axpby(*this, 1.0, sum, beta, c);
+      if constexpr (gpu::has_thin_product<TA, TB, TC>) {
+        if constexpr (std::is_same_v<TA, float>) {
+          if (gpu::is_thin(c.rows, c.cols, a.cols)) return gpu::multiply_thin(*this, alpha, a, b, beta, c);
+        } else if (gpu::is_thin(c.cols, c.rows, a.cols)) {
+          return gpu::multiply_thin(*this, alpha, b.transposed(), a.transposed(), beta, c.transposed());
+        }
+      } else if constexpr (gpu::has_outer_product<TA, TB, TC>) {
+        if (gpu::is_thin(a.cols, c.rows, c.cols)) return gpu::multiply_outer(*this, alpha, a, b, beta, c);
       }
+      product_of_widened(alpha, a, b, beta, c);
+    }
+  }
+
+  /// By float copies of what is not float (or double of what is not double), of at most 64 MB: larger products are
+  /// halved, a sum only where it needs no rounding in between.
+  template <class TA, class TB, class TC>
+  void product_of_widened(double alpha, matrix_view<TA const, space> a, matrix_view<TB const, space> b, double beta,
+                          matrix_view<TC, space> c) {
+    using T = compute_t<TC>;
+    index_t const most = gpu::widened_bytes / static_cast<index_t>(sizeof(T));
+    index_t const of_a = std::is_same_v<T, TA> ? 0 : a.rows * a.cols,
+                  of_b = std::is_same_v<T, TB> ? 0 : b.rows * b.cols,
+                  of_c = std::is_same_v<T, TC> ? 0 : c.rows * c.cols;
+    bool const cuts_depth = of_c == 0 && a.cols > std::max(of_a >= of_b ? a.rows : 0, of_b >= of_a ? b.cols : 0);
+    bool const cuts_columns = of_c >= std::max(of_a, of_b) ? c.cols > c.rows : of_b > of_a;
+    index_t const n = (cuts_depth ? a.cols : cuts_columns ? c.cols : c.rows) / 2;
+    if (std::max({of_a, of_b, of_c}) > most && n > 0) {
+      if (cuts_depth) {
+        product_of_widened(alpha, a.columns(0, n), b.row_range(0, n), beta, c);
+        product_of_widened(alpha, a.columns(n, a.cols - n), b.row_range(n, a.cols - n), 1.0, c);
+      } else if (cuts_columns) {
+        product_of_widened(alpha, a, b.columns(0, n), beta, c.columns(0, n));
+        product_of_widened(alpha, a, b.columns(n, c.cols - n), beta, c.columns(n, c.cols - n));
+      } else {
+        product_of_widened(alpha, a.row_range(0, n), b, beta, c.row_range(0, n));
+        product_of_widened(alpha, a.row_range(n, c.rows - n), b, beta, c.row_range(n, c.rows - n));
+      }
+      return;
+    }
+    scratch<cuda> temporary(*this);
+    auto const wide_a = widened<T, TA>(temporary, a);
+    auto const wide_b = widened<T, TB>(temporary, b);
+    if constexpr (std::is_same_v<T, TC>) {
+      product<T, T, T>(alpha, wide_a, wide_b, beta, c);
+    } else {
+      auto const sum = temporary.template matrix<T>(c.rows, c.cols);
+      product<T, T, T>(alpha, wide_a, wide_b, 0.0, sum);
+      axpby(*this, 1.0, sum, beta, c);
     }
   }
 
