@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # check.sh INCLUDE_FOLDER COMPILER FLAG...
-# Every header compiles alone; third-party headers appear in the wing only, JSON in io; includes go down the floors and never in a
-# circle; no header brings MPI or NCCL to those who did not ask. With the folder of a CUDA toolkit in LORAGA_TOOLKIT, its
-# wing compiles alone too, and as CUDA with all of loraga.hpp. LORAGA_MPI_INCLUDE and LORAGA_NCCL_INCLUDE: where their
-# headers are.
+# Every header compiles alone; third-party headers appear in the wing only, JSON in io, a system's own in io/file_*.hpp and
+# backend/pages.hpp; includes go down the floors and never in a circle; no header brings MPI or NCCL to those who did not
+# ask. With the folder of a CUDA toolkit in LORAGA_TOOLKIT, its wing compiles alone too, and as CUDA with all of loraga.hpp.
+# LORAGA_MPI_INCLUDE and LORAGA_NCCL_INCLUDE: where their headers are.
 set -u
 include=$1
 shift
@@ -12,8 +12,9 @@ fail=0
 
 floor_of() {
   case $1 in
+    loraga/torch/*) echo 8 ;;
     loraga/cpu.hpp|loraga/cuda.cuh|loraga/loraga.hpp|loraga/distributed.hpp) echo 7 ;;
-    loraga/backend/*|loraga/svd/eigen.hpp|loraga/svd/cusolver.cuh|loraga/distributed/mpi.hpp|loraga/distributed/nccl.cuh) echo 6 ;;
+    loraga/backend/*|loraga/svd/eigen.hpp|loraga/svd/cusolver.cuh|loraga/distributed/mpi.hpp|loraga/distributed/nccl.cuh|loraga/ggml/*) echo 6 ;;
     loraga/initialise.hpp|loraga/distributed/*|loraga/io/*) echo 5 ;;
     loraga/adapter/*|loraga/optim/*|loraga/diagnostics/*) echo 4 ;;
     loraga/svd/*|loraga/gradient/*|loraga/init/*|loraga/start/*) echo 3 ;;
@@ -48,7 +49,11 @@ for header in "${headers[@]}"; do
      grep -nE '#include *[<"](mpi|nccl)' "$header"; then
     echo "$header: MPI or NCCL outside of the header that is theirs"; fail=1
   fi
-  if [[ $header != loraga/io/* ]] && grep -nE '#include *[<"](nlohmann|loraga/io/)' "$header"; then
+  if [[ $header != loraga/io/file_posix.hpp && $header != loraga/io/file_windows.hpp && $header != loraga/backend/pages.hpp ]] &&
+     grep -nE '#include *<(sys/|unistd|fcntl|dirent|pthread|signal|io\.h|windows)' "$header"; then
+    echo "$header: a system's own header, outside of the files that keep these apart"; fail=1
+  fi
+  if [[ $header != loraga/io/* && $header != loraga/ggml/* && $header != loraga/torch/* ]] && grep -nE '#include *[<"](nlohmann|loraga/io/)' "$header"; then
     echo "$header: includes io, or JSON outside io"; fail=1
   fi
 done
@@ -68,7 +73,7 @@ found() {
   return 1
 }
 flags=("$@")
-printf '%s\n' "${headers[@]}" | grep 'hpp$' | grep -vx loraga/distributed/mpi.hpp > "$edges"
+printf '%s\n' "${headers[@]}" | grep 'hpp$' | grep -vx loraga/distributed/mpi.hpp | grep -Ev '^loraga/(ggml|torch)/' > "$edges"  # tests/libtorch compiles torch/
 all_alone "$@" < "$edges"
 if found MPI mpi.h "${LORAGA_MPI_INCLUDE:-}"; then
   all_alone "$@" "${more[@]}" <<< loraga/distributed/mpi.hpp
@@ -78,7 +83,7 @@ toolkit=${LORAGA_TOOLKIT:-}
 if [[ -n $toolkit ]]; then
   flags=("$@" -isystem "$toolkit/include" -isystem "$toolkit/include/cccl" -DTHRUST_HOST_SYSTEM=THRUST_HOST_SYSTEM_CPP
     -DTHRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP)
-  printf '%s\n' "${headers[@]}" | grep 'cuh$' | grep -vx loraga/distributed/nccl.cuh > "$edges"
+  printf '%s\n' "${headers[@]}" | grep 'cuh$' | grep -vx -e loraga/distributed/nccl.cuh -e loraga/torch/cuda.cuh > "$edges"
   all_alone "${flags[@]}" < "$edges"
   roofs=(loraga/cuda.cuh loraga/distributed.hpp)
   if found NCCL nccl.h "${LORAGA_NCCL_INCLUDE:-}"; then

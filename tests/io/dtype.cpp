@@ -27,5 +27,8 @@ TEST_CASE("element counts do not overflow", "[io]") {
   CHECK(element_count(none, "test") == 1);
   CHECK(element_count(zero, "test") == 0);
   CHECK_THROWS_AS(element_count(huge, "test"), value_error);
+  CHECK(element_count(std::vector{index_t{1} << 30, index_t{1} << 29}, "test") == index_t{1} << 59);
+  CHECK_THROWS_AS(element_count(std::vector{(index_t{1} << 59) + 1}, "test"), value_error);
+  CHECK_THROWS_AS(element_count(std::vector{index_t{1} << 32, index_t{1} << 32}, "test"), value_error);  // 2^64 is 0
   CHECK_THROWS_AS(element_count(std::vector<index_t>{-1}, "test"), value_error);
 }

@@ -96,6 +96,8 @@ TEST_CASE("wrong GGUF files are refused by name") {
   refused([](B b) { b.tensors[0].ne = {32, 1, 1, 1, 2}; }, "of 5 dimensions");
   refused([](B b) { b.tensors[0].ne = {32, std::uint64_t{1} << 60}; }, "2^59");
   refused([](B b) { b.tensors[0].ne = {32, std::uint64_t{1} << 30, std::uint64_t{1} << 30}; }, "2^59");
+  refused([](B b) { b.tensors[0].ne = {32, std::uint64_t{1} << 54}; }, "fewer than 2^59");
+  refused([](B b) { b.tensors[0].ne = {32, std::uint64_t{1} << 32, std::uint64_t{1} << 32}; }, "fewer than 2^59");
   refused([](B b) { b.tensors[0].ne = {31, 2}; }, "rows of 31");
   refused([](B b) { b.tensors[0].type = 4; }, "of type 4");
   refused([](B b) { b.tensors[0].type = 99; }, "newer than this reader");

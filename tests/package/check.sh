@@ -48,6 +48,13 @@ if [[ $kind == installed || $kind == subdirectory ]]; then  # who does not ask f
   if grep -E '/((mpi|nccl)\.h|loraga/distributed/.*)$' "$work/log"; then echo "a program that only wants the CPU includes these"; exit 1; fi
   if grep -E '^(MPI_|loraga_nccl)' "$work/build/CMakeCache.txt"; then echo "these were looked for, though nobody asked"; exit 1; fi
 fi
+if [[ $kind == installed_cpu_compiled ]] && command -v pkg-config > /dev/null; then  # its object, by pkg-config's words
+  pc=$(dirname "$(find "$work/prefix" -name loraga-cpu_compiled.pc)")
+  words=$(PKG_CONFIG_PATH=$pc pkg-config --cflags --libs loraga-cpu_compiled)
+  [[ $words == *-DLORAGA_CPU_COMPILED* ]] || { echo "pkg-config says: $words"; exit 1; }
+  g++ "$work"/build/CMakeFiles/consumer.dir/__/consumer.cpp.o $words -o "$work/by_pkgconfig"
+  "$work/by_pkgconfig"
+fi
 if [[ $kind == *_cuda || $kind == *_nccl ]]; then  # two runtimes in one program share no state
   runtimes=$(ninja -C "$work/build" -t commands consumer | tail -1 | grep -oE 'cudart(_static)?\b' | sort -u | tr '\n' ' ')
   [[ $runtimes == 'cudart_static ' ]] || { echo "CUDA runtimes on the link line: $runtimes"; exit 1; }

@@ -56,9 +56,9 @@ inline product_tile product_tile_of(index_t rows, index_t cols, index_t depth, b
   if (product_order::of(rows, cols, a_down, b_down).streams_left) {
     constexpr index_t longest = 8192, shortest = 512;
     bool const tall = rows > cols;
-    index_t const large = std::max(rows, cols), small = std::min(rows, cols);
+    index_t const large = std::max(rows, cols), lesser = std::min(rows, cols);
     // parts of a sum cost a pass over the result each
-    index_t const slices = std::max<index_t>(1, std::min({wanted, depth / (16 * small), depth / least}));
+    index_t const slices = std::max<index_t>(1, std::min({wanted, depth / (16 * lesser), depth / least}));
     index_t const pieces = std::max(parts(large, longest), std::min(wanted / slices, large / shortest));
     return {size(rows, tall ? pieces : 1), size(cols, tall ? 1 : pieces), size(depth, slices)};
   }

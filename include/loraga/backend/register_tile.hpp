@@ -71,8 +71,10 @@ class register_tile {
 #pragma GCC unroll 4
       for (int p = 0; p < P; ++p) x[p] = v::load(left + p * lanes);
       if (Packed && ahead) {
+#ifdef __GNUC__
 #pragma GCC unroll 4
         for (index_t i = 0; i < height; i += line) __builtin_prefetch(ahead + i, 0, 2);
+#endif
         ahead += ahead_stride;
       }
 #pragma GCC unroll 8

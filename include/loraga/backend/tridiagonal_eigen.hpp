@@ -171,17 +171,17 @@ class inverse_iteration {
     loops::store(inverse + at(n - 1), Eigen::internal::pdiv(one, away_from_zero(u)));
     for (index_t i = 0; i < n; ++i) loops::store(x + at(i), load(random + i));
     auto const back = [&] {  // x = U^-1*x, and its length
-      packet next = zero, far = zero, square = zero;
+      packet next = zero, beyond = zero, square = zero;
       for (index_t i = n - 1; i >= 0; --i) {
         packet here = load(x + at(i));
         if (i + 1 < n) {
           here = loops::madd(Eigen::internal::pnegate(load(right + at(i))), next, here);
-          here = loops::madd(Eigen::internal::pnegate(load(second + at(i))), far, here);
+          here = loops::madd(Eigen::internal::pnegate(load(second + at(i))), beyond, here);
         }
         here = times(here, load(inverse + at(i)));
         loops::store(x + at(i), here);
         square = loops::madd(here, here, square);
-        far = next;
+        beyond = next;
         next = here;
       }
       T lengths[lanes];

@@ -41,8 +41,8 @@ struct fp16 {
     std::uint32_t const sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;
     if (magnitude >= 0x7c00u) return bits_as<float>(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
     if (magnitude >= 0x0400u) return bits_as<float>(sign | ((magnitude << 13) + 0x38000000u));
-    float const small = static_cast<float>(magnitude) * 5.9604644775390625e-8f;  // subnormal: units of 2^-24
-    return bits_as<float>(sign | bits_as<std::uint32_t>(small));
+    float const subnormal = static_cast<float>(magnitude) * 5.9604644775390625e-8f;  // in units of 2^-24
+    return bits_as<float>(sign | bits_as<std::uint32_t>(subnormal));
   }
 };
 

@@ -108,9 +108,10 @@ inline index_t element_count(std::span<index_t const> shape, std::string_view wh
     zero = zero || d == 0;
   }
   if (zero) return 0;
-  for (index_t const d : shape)
-    if (__builtin_mul_overflow(n, d, &n) || n > (index_t{1} << 59))
-      raise<value_error>(where, "shape", "too large", "below 2^59 elements");
+  for (index_t const d : shape) {
+    if (n > (index_t{1} << 59) / d) raise<value_error>(where, "shape", "too large", "below 2^59 elements");
+    n *= d;
+  }
   return n;
 }
 

@@ -131,9 +131,9 @@ inline gguf_tensor_info gguf_read_tensor(gguf_cursor& in, std::size_t alignment,
   std::uint64_t elements = 1;
   for (auto d = t.shape.rbegin(); d != t.shape.rend(); ++d) {
     auto const size = in.number<std::uint64_t>("a tensor's shape");
-    if (size >= std::uint64_t{1} << 59 || __builtin_mul_overflow(elements, size, &elements) ||
-        elements >= std::uint64_t{1} << 59)
+    if (size >= std::uint64_t{1} << 59 || (size != 0 && elements > ((std::uint64_t{1} << 59) - 1) / size))
       raise<format_error>(where, label, "a size of " + std::to_string(size), "fewer than 2^59 elements");
+    elements *= size;
     *d = static_cast<index_t>(size);
   }
   t.facts = gguf_facts(in.number<std::uint32_t>("a tensor's type"), where, label);

@@ -2,6 +2,7 @@
 #include <loraga/io/peft_names.hpp>
 #include <loraga/io/quantised.hpp>
 #include <set>
+#include <tuple>
 #include <unordered_map>
 
 // Modules of an adapter in a base whose files give them other leading words.
@@ -11,8 +12,8 @@ namespace loraga {
 /// Leading words of a name and what stands for them: {"model.language_model", "model"}.
 struct name_change {
   std::string from, to;  ///< either may be empty
-  // clang-tidy 14 takes the comparison with 0 for a pointer.  NOLINTNEXTLINE(modernize-use-nullptr)
-  auto operator<=>(name_change const&) const = default;
+  bool operator==(name_change const&) const = default;
+  bool operator<(name_change const& o) const { return std::tie(from, to) < std::tie(o.from, o.to); }
 };
 
 /// The name with the first change that fits its leading words.
@@ -155,16 +156,16 @@ inline module_match match_modules(safetensors_model const& base, std::vector<std
   auto const find = [&](std::string const& name, bool must) {
     if (base.contains(name)) return take(name, name, {});
     if (!ends) ends.emplace(base);
-    auto const near = ends->longest(name);
-    bool const wraps = near.count == 1 && format::differs_by_wrapping(near.lead, model_types);
+    auto const ending = ends->longest(name);
+    bool const wraps = ending.count == 1 && format::differs_by_wrapping(ending.lead, model_types);
     if (must && !wraps)
-      refuse(name, near.count == 0   ? ""
-                   : near.count == 1 ? "; '" + near.name + "' may be another part's"
-                                     : "; " + std::to_string(near.count) + " end alike, as '" + near.name + "'");
-    bool const certain = wraps && (near.lead.from.empty() || near.lead.to.empty());
-    auto const known = changes.find(near.lead.from);
-    if (must || certain || (wraps && known != changes.end() && known->second == near.lead.to))
-      take(name, near.name, near.lead);
+      refuse(name, ending.count == 0   ? ""
+                   : ending.count == 1 ? "; '" + ending.name + "' may be another part's"
+                                       : "; " + std::to_string(ending.count) + " end alike, as '" + ending.name + "'");
+    bool const certain = wraps && (ending.lead.from.empty() || ending.lead.to.empty());
+    auto const known = changes.find(ending.lead.from);
+    if (must || certain || (wraps && known != changes.end() && known->second == ending.lead.to))
+      take(name, ending.name, ending.lead);
   };
   for (auto const& name : required) find(name, true);
   for (auto const& name : optional) find(name, false);

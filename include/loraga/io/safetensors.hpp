@@ -57,9 +57,11 @@ inline tensor_info parse_tensor(std::string const& name, nlohmann::json const& e
     bad("data_offsets", part("data_offsets").dump().substr(0, 80),
         "[begin, end] within the " + std::to_string(data_size) + " bytes of data");
   std::uint64_t bits = static_cast<std::uint64_t>(dtype_bits(t.type));
-  for (index_t const d : t.shape)
-    if (__builtin_mul_overflow(bits, static_cast<std::uint64_t>(d), &bits))
-      bad("shape", shape_text(t.shape), "a size below 2^64 bits");
+  for (index_t const d : t.shape) {
+    auto const size = static_cast<std::uint64_t>(d);
+    if (size != 0 && bits > ~std::uint64_t{0} / size) bad("shape", shape_text(t.shape), "a size below 2^64 bits");
+    bits *= size;
+  }
   auto const size = static_cast<std::uint64_t>(offsets[1] - offsets[0]);
   if (bits % 8 != 0 || bits / 8 != size)
     bad("shape", shape_text(t.shape) + " of " + std::string(dtype_name(t.type)),
