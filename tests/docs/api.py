@@ -135,12 +135,27 @@ class Generator(unittest.TestCase):
     def test_pages(self):
         out = Path(self.folder.name) / "out"
         generate.Pages(self.read(HEADER)).write(out)
-        page = (out / "core.html").read_text()
-        self.assertIn("<dt>cost</dt><dd>nothing; really</dd>", page)
-        self.assertIn("{ t.run() } -&gt; std::same_as&lt;void&gt;;  // runs", page)
+        page = (out / "core.md").read_text()
+        self.assertIn("\n* **cost** nothing; really\n", page)
+        self.assertIn("{ t.run() } -> std::same_as<void>;  // runs", page)
+        self.assertIn("\n### first_mark\n", page)
+        self.assertIn("\n`template <class B> void add(B& be) requires requires(B& b) { b.add(); }`\n: Adds.\n", page)
         self.assertNotIn("hidden", page)
         self.assertNotIn("secret_", page)
-        self.assertIn('<a href="core.html#check_it">', (out / "index.html").read_text())
+        self.assertIn("* [`check_it`](core.md#check_it): Throws if x is bad.\n", (out / "index.md").read_text())
+
+    def test_places(self):
+        """Names link to the anchors that their headings get, the second of a name to one of its own."""
+        twice = HEADER.replace("/// A concept.", "/// Does it by value.\ninline void check_it(int) {}\n\n/// A concept: `check_it`, first*last_mark.")
+        pages = generate.Pages(self.read(twice))
+        places = [place for _, groups in pages.sections["core"] for _, place in groups]
+        self.assertIn("core.md#check_it", places)
+        self.assertIn("core.md#check_it-1", places)
+        self.assertEqual(pages.page_of_header("loraga/core/test.hpp"), "api/core.md#include-loragacoretesthpp")
+        self.assertEqual(pages.page_of_header("loraga/core"), "api/core.md")
+        self.assertEqual(pages.page_of_header("loraga"), "api/index.md")
+        self.assertEqual(pages.words("`check_it`, 2*first_mark_of [x]"),
+                         "[`check_it`](core.md#check_it), 2\\*first\\_mark\\_of \\[x\\]")
 
 
 if __name__ == "__main__":

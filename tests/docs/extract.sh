@@ -5,10 +5,10 @@ set -eu
 folder=$1
 shift
 mkdir -p "$folder"
-rm -f "$folder"/*.cpp
+rm -f "$folder"/*.cpp "$folder"/*.py
 awk -v folder="$folder" '
   /^<!-- snippet: / { name = $3; next }
-  /^```cpp/ && name != "" { inside = 1; next }
+  /^```(cpp|python)/ && name != "" { inside = 1; next }
   /^```/ && inside { inside = 0; name = ""; next }
   inside { print > (folder "/" name) }
 ' "$@"

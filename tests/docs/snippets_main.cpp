@@ -1,4 +1,5 @@
-// The reference's snippets, run on small data: each says something that can be checked.
+// The reference's snippets, and blocks of other documents (excerpts.cpp), run on small data: each says something that
+// can be checked.
 #include <cstdio>
 #include <filesystem>
 #include <loraga/cpu.hpp>
@@ -29,6 +30,7 @@ using namespace loraga;
 #include "diagnostics.cpp"
 #include "elementwise.cpp"
 #include "errors.cpp"
+#include "excerpts.cpp"
 #include "gguf.cpp"
 #include "gguf_base.cpp"
 #include "gradient_background.cpp"
