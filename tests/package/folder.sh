@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# plain_loop.sh SOURCES FOLDER: the line to compile with that examples/plain_loop.cpp states works as it stands, and the
-# program learns, writes the adapter it promises, and names no Eigen. CPATH says where headers are that lie elsewhere.
+# folder.sh FOLDER: the library as a folder on the include path. The line to compile with that examples/plain_loop.cpp states
+# works as it stands, and the program learns, writes the adapter it promises, and names no Eigen.
+# CPATH says where headers are that lie elsewhere.
 set -euo pipefail
-sources=$1 folder=$2
+sources=$(realpath "$(dirname "$0")/../..") folder=$1
+export CPATH=${CPATH:-/usr/include/eigen3}
 rm -rf "$folder" && mkdir -p "$folder" && cd "$folder"
 ln -s "$sources/include" include
 ln -s "$sources/examples" examples
