@@ -38,3 +38,13 @@ need_venv() {
     { tail -5 "$folder.log" >&2; exit 1; }
   cp "$requirements" "$folder/requirements.txt"
 }
+
+# need_libtorch: sets TORCH_ROOT to PyPI's torch, of which only the CPU's half is used: its headers, its two libraries, and
+# the two small CUDA packages they link. (With --no-deps; all dependencies are gigabytes.) LIBTORCH_ROOT takes one that is there.
+need_libtorch() {
+  TORCH_ROOT=${LIBTORCH_ROOT:-}
+  [[ -n $TORCH_ROOT ]] && return 0
+  need_packages python3-venv
+  PIP_NO_DEPS=1 need_venv build/libtorch cmake/libtorch_requirements.txt
+  TORCH_ROOT=$(echo "$PWD"/build/libtorch/lib/python3*/site-packages/torch)
+}

@@ -8,7 +8,11 @@
 #                                    adapters for PEFT and llama.cpp; goes on likewise
 #   bash examples/run.sh ranks       a few steps of the main job and of the language model under mpirun, with 1, 2 and 4
 #                                    ranks, into out/ranks; fails if ranks have other losses than one process
-# `--help` after each lists options; `--device cuda` (not for ranks) builds with CUDA, runs on a GPU and writes to
+#   bash examples/run.sh libtorch    a network of LibTorch fine-tuned with the modules of loraga/torch, into out/libtorch
+#                                    (--debian, --steps N, --out FOLDER, --build-only)
+#   bash examples/run.sh plain       the training loop in plain C++ (plain_loop.cpp): losses of LoRA and LoRA-GA, and an adapter
+#                                    for PEFT in out/plain; --out FOLDER is its only option
+# `--help` after the others lists options; `--device cuda` (not for ranks) builds with CUDA, runs on a GPU and writes to
 # out/...-cuda; `--build-only`, as the only or last word, builds all examples and stops; after `sentiment`, `llm` or
 # `ranks` it builds that one and fetches its model and data. The main job's `--sweep` chooses each method's learning rate
 # anew and writes examples/vision/best_rates.json (best_rates_convolution.json).
@@ -16,11 +20,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source cmake/setup.sh
 
+if [[ ${1:-} == libtorch ]]; then
+  shift
+  source examples/libtorch/run.sh
+  exit
+fi
 job=vision
 case ${1:-} in
   sentiment) job=sentiment; shift ;;
   llm) job=language; shift ;;
   ranks) job=ranks; shift ;;
+  plain) job=plain_loop; shift ;;
 esac
 packages=(g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libcli11-dev libicu-dev gnuplot-nox)
 case $job in
@@ -30,6 +40,10 @@ case $job in
   ranks) packages+=(python3-pip unzip dict-foldoc dataset-fashion-mnist libopenmpi-dev openmpi-bin) ;;
 esac
 need_packages "${packages[@]}"
+if [[ $job == plain_loop && ! "$*" =~ ^(--build-only|--out[=\ ][^\ ]+)?$ ]]; then
+  echo "examples/run.sh plain: $* is unknown, expected --out FOLDER or --build-only" >&2
+  exit 2
+fi
 device=cpu out= before= plan= model= name=$job rates=best_rates
 for word in "$@"; do
   case $before in --out) out=$word ;; --device) device=$word ;; --model) model=$word ;; esac
@@ -41,6 +55,7 @@ for word in "$@"; do
   esac
   before=$word
 done
+[[ $job == plain_loop ]] && name=plain
 [[ $job == vision && $model == convolution ]] && name=convolution rates=best_rates_convolution
 build=build/release cuda=OFF usual_out=out/$name
 if [[ $device == cuda ]]; then
@@ -67,6 +82,7 @@ case $job in
     bash examples/data/unpack_foldoc.sh /usr/share/dictd build/foldoc ;;
 esac
 [[ $before == --build-only ]] && exit
+[[ $job == plain_loop ]] && exec $build/examples/plain_loop "$out"
 
 if [[ $job == vision || $job == ranks* ]]; then
   data=build/fashion-mnist

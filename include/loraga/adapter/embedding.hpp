@@ -30,6 +30,9 @@ class embedding {
   template <Scaling S>
   embedding(B& be, index_t dim, index_t vocabulary, index_t rank, S const& scaling, embedding_options options = {})
       : adapter_(be, dim, vocabulary, rank, scaling), options_(options) {}
+  /// Around an adapter that is there, such as one over borrowed memory; its dropout is not used.
+  explicit embedding(lora<T, B> adapter, embedding_options options = {})
+      : adapter_(std::move(adapter)), options_(options) {}
   lora<T, B>& adapter() { return adapter_; }
   lora<T, B> const& adapter() const { return adapter_; }
 

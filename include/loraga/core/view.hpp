@@ -24,6 +24,12 @@ inline std::string shape_text(index_t rows, index_t cols) { return std::to_strin
                                                                std::string_view argument) {
   raise<shape_error>(where, argument, shape_text(rows, cols), shape_text(wanted_rows, wanted_cols));
 }
+/// Whether one of two strides is 1 and no two elements share a place.
+inline bool strides_of_matrix(index_t rows, index_t cols, index_t row_stride, index_t col_stride) {
+  bool const by_columns = (row_stride == 1 || rows == 1) && (col_stride >= rows || cols == 1);
+  bool const by_rows = (col_stride == 1 || cols == 1) && (row_stride >= cols || rows == 1);
+  return by_columns || by_rows;
+}
 /// What require_matrix asks, for any type of element.
 /// errors  shape_error
 inline void require_strides(bool null, index_t rows, index_t cols, index_t row_stride, index_t col_stride,
@@ -31,9 +37,7 @@ inline void require_strides(bool null, index_t rows, index_t cols, index_t row_s
   if (rows < 0 || cols < 0) raise<shape_error>(where, argument, shape_text(rows, cols), "no negative size");
   if (rows == 0 || cols == 0) return;
   if (null) raise<shape_error>(where, argument, "a null pointer", shape_text(rows, cols));
-  bool const by_columns = (row_stride == 1 || rows == 1) && (col_stride >= rows || cols == 1);
-  bool const by_rows = (col_stride == 1 || cols == 1) && (row_stride >= cols || rows == 1);
-  if (!by_columns && !by_rows)
+  if (!strides_of_matrix(rows, cols, row_stride, col_stride))
     raise<shape_error>(where, argument,
                        "a view with strides " + std::to_string(row_stride) + ", " + std::to_string(col_stride),
                        "a unit stride along rows or columns and no overlap between them");
