@@ -19,8 +19,11 @@ mkdir -p build "$folder"
 cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DCMAKE_CUDA_FLAGS_RELEASE=-O1 \
   -DLORAGA_CUDA=ON -DLORAGA_BUILD_TESTS=ON -DLORAGA_BUILD_BENCH=ON -DLORAGA_BUILD_EXAMPLES=ON "-DLORAGA_TEST_ONLY=${ONLY:-}" \
   "-DCMAKE_CUDA_ARCHITECTURES=${ARCHITECTURES:-90-real}" -DCMAKE_SKIP_RPATH=ON \
+  "-DCMAKE_CUDA_COMPILER_LAUNCHER=bash;$PWD/bench/cuda/keep_ptxas.sh" \
   "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc" > $build.configure.log 2>&1 || { cat $build.configure.log; exit 1; }
 cmake --build $build -j "${JOBS:-$(nproc)}" --target perf cuda_loop unit_cuda
+# a part of the tests has a part of the kernels: no record
+python3 bench/cuda/kernels.py $build "$([[ ${ONLY:-} ]] && echo $build || echo bench/results)"
 stripped=$(mktemp -d)
 trap 'rm -rf "$stripped"' EXIT
 for program in tests/cuda/unit_cuda bench/cuda/perf examples/cuda_loop; do

@@ -83,19 +83,24 @@ def ended(outcome):
 
 
 def do_sections(kit, record, clock, part, words, names, most):
-    """Sections of perf or of the baseline, one process each; lines that came before a crash are kept."""
+    """Sections of perf or of the baseline, one process each; lines that came before a crash are kept, an earlier run's too."""
     sections = record.speed[part]["sections"]
     for name in names:
-        if sections.get(name, {}).get("status") == "passed" or clock.left() < 2:
+        if sections.get(name, {}).get("status") == "passed":
+            continue
+        if clock.left() < 2:
+            sections.setdefault(name, {"status": "not run", "results": []})
             continue
         lines, errors = (os.path.join(kit.work, f"{part}-{name}.{end}") for end in ("jsonl", "err"))
         outcome = jobs.run([*words, name, *kit.scale], lines, min(most, clock.left()), kit.env, errors)
-        results = []
+        known = {(r["section"], r["case"]): r for r in sections.get(name, {}).get("results", [])}
         for line in outcome.text().splitlines():
             try:
-                results.append(json.loads(line))
-            except ValueError:
+                r = json.loads(line)
+                known[r["section"], r["case"]] = r
+            except (ValueError, KeyError, TypeError):
                 continue
+        results = list(known.values())
         sections[name] = {"status": ended(outcome), "date": store.today(), "seconds": round(outcome.seconds, 1), "results": results}
         if sections[name]["status"] != "passed":
             sections[name]["said"] = jobs.Outcome(0, 0, log=errors).ending()
@@ -194,9 +199,9 @@ def all_well(record, parts):
     statuses += [record.tests["job"]["status"]] if "job" in record.tests else []
     for part in parts:
         if part in ("perf", "baseline"):
-            statuses += [e["status"] for e in record.speed[part]["sections"].values()]
-        if part in parts_check.TOOLS:
-            statuses += [e["status"] for e in record.tests.get(part, {}).get("files", {}).values()]
+            statuses += [e["status"] for e in record.speed[part]["sections"].values()] or ["not run"]
+        if part in parts_check.TOOLS and "unavailable" not in record.tests.get(part, {}):
+            statuses += [e["status"] for e in record.tests.get(part, {}).get("files", {}).values()] or ["not run"]
     return all(s in ("passed", "clean", "unavailable") for s in statuses)
 
 

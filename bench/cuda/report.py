@@ -58,8 +58,9 @@ def pairs(ours, theirs):
             add(f"adapter {shape} : {peer}", mine, seconds(theirs, "lora_layers", f"{shape} {peer} whole"))
     for rank in (8, 64):
         for kind in ("foreach", "fused"):
-            add(f"AdamW r={rank} : {kind}", seconds(ours, "optimisers", f"float r={rank} step"),
-                seconds(theirs, "adamw", f"{kind} r={rank} step"))
+            for work in ("step", "all"):  # all: clipped, stepped and zeroed
+                add(f"AdamW {work} r={rank} : {kind}", seconds(ours, "optimisers", f"float r={rank} {work}"),
+                    seconds(theirs, "adamw", f"{kind} r={rank} {work}"))
         add(f"clipping r={rank} : clip_grad_norm_", seconds(ours, "optimisers", f"float r={rank} clip"),
             seconds(theirs, "adamw", f"clip_grad_norm_ r={rank} clip"))
     return found

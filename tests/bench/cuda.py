@@ -1,6 +1,8 @@
 """bench/cuda: how every test's end is found, whatever became of its process; timeouts; what a later run keeps."""
+import json
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 import time
@@ -8,8 +10,11 @@ import unittest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench" / "cuda"))
+import baseline
 import catch_runs
 import jobs
+import kernels
+import kit
 import parts_check
 import record
 import report
@@ -27,6 +32,25 @@ def program(folder, text):
         file.write("#!/bin/sh\nwhile [ \"$1\" != -o ]; do shift; done\n" + text)
     os.chmod(path, 0o755)
     return path
+
+# on_grid<reduce<float>> and a function it calls, on_grid<each<a test's functor>>, and a kernel of CUB
+PTXAS = """ptxas info    : 45 bytes gmem
+ptxas info    : Compiling entry function '_Z3runIN6loraga3gpu7on_gridINS0_6detail6reduceIfEEEEEvlT_' for 'sm_90'
+ptxas info    : Function properties for _Z3runIN6loraga3gpu7on_gridINS0_6detail6reduceIfEEEEEvlT_
+    48 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
+ptxas info    : Function properties for _ZN6loraga6helperEv
+    999 bytes stack frame, 999 bytes spill stores, 999 bytes spill loads
+ptxas info    : Used 40 registers, used 1 barriers, 48 bytes cumulative stack size, 1024 bytes smem
+ptxas info    : Compile time = 76.808 ms
+ptxas info    : Compiling entry function '_Z3runIN6loraga3gpu7on_gridINS0_4eachIN12_GLOBAL__N_14mineEEEEEEvlT_' for 'sm_90'
+ptxas info    : Function properties for _Z3runIN6loraga3gpu7on_gridINS0_4eachIN12_GLOBAL__N_14mineEEEEEEvlT_
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 99 registers, used 0 barriers
+ptxas info    : Compiling entry function '_ZN3cub5EmptyIvEEvv' for 'sm_90'
+ptxas info    : Function properties for _ZN3cub5EmptyIvEEvv
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 4 registers, used 0 barriers
+"""
 
 
 class Cuda(unittest.TestCase):
@@ -104,6 +128,44 @@ class Cuda(unittest.TestCase):
         found = report.pairs(ours, theirs)
         self.assertEqual([(f["ratio"], f["loss"], f["their_loss"]) for f in found], [(20.0, 1e-4, 2e-4)])
 
+    def test_kernels_and_what_they_use(self):
+        again = PTXAS.replace("Used 40", "Used 38").replace("8 bytes spill stores", "16 bytes spill stores")
+        rows, architectures, others = kernels.collected([PTXAS, again])
+        self.assertEqual(rows, [{"kernel": "reduce<float>", "registers": 40, "stack_bytes": 48, "spill_store_bytes": 16,
+                                 "spill_load_bytes": 12, "shared_bytes": 1024}])
+        self.assertEqual((architectures, others), (["sm_90"], 2))
+        found = kernels.summary(rows, others)
+        self.assertEqual((found["kernels"], found["most_registers"], found["spilling"]), (1, 40, 1))
+        text = kernels.written({"summary": found, "kernels": [*rows, dict.fromkeys(rows[0], 0) | {"kernel": "next"}]})
+        self.assertEqual(json.loads(text), {"summary": found, "kernels": [*rows, {"kernel": "next"}]})
+
+    def test_a_log_lives_as_long_as_its_object(self):
+        compiler = pathlib.Path(self.work, "nvcc")
+        compiler.write_text("#!/bin/sh\necho \"$@\" > $2\ncat >&2 << 'END'\na.cu(1): warning: something\n" + PTXAS + "END\n[ ! $3 ]\n",
+                            encoding="utf8")
+        keep = [str(pathlib.Path(kernels.__file__).parent / "keep_ptxas.sh"), "sh", str(compiler), "-o", os.path.join(self.work, "a.o")]
+        kept = subprocess.run(["bash", *keep], capture_output=True, text=True, check=False)
+        self.assertEqual((kept.returncode, kept.stderr.strip()), (1, "a.cu(1): warning: something"))  # an error stays one
+        self.assertIn("-Xptxas -v", pathlib.Path(self.work, "a.o").read_text(encoding="utf8"))
+        self.assertIn("Used 40 registers", pathlib.Path(self.work, "a.o.ptxas").read_text(encoding="utf8"))
+
+    def test_a_kit_that_is_too_large_is_refused_by_name(self):
+        folder = pathlib.Path(self.work, "kit")
+        folder.mkdir()
+        (folder / "large").write_bytes(b"0" * 2048)
+        self.assertIn("at most 64.0 MiB", kit.size_of(folder, 64 * 2**20))
+        self.assertTrue(0 < kit.room() <= 64 * 2**20)
+        with self.assertRaisesRegex(SystemExit, r"kit: .* MiB, at most .* large"):
+            kit.size_of(folder, 1024)
+
+    def test_the_baseline_refuses_by_name(self):
+        for text, said in (("raise ImportError('no such wheel')", "torch was not found: ImportError: no such wheel"),
+                           ("__version__ = '9.9'\nclass cuda:\n    is_available = staticmethod(lambda: False)", "torch 9.9 sees no GPU")):
+            pathlib.Path(self.work, "torch.py").write_text(text, encoding="utf8")
+            found = subprocess.run([sys.executable, baseline.__file__, "adamw"], capture_output=True, text=True, check=False,
+                                   env={**os.environ, "PYTHONPATH": self.work, "PYTHONDONTWRITEBYTECODE": "1"})
+            self.assertEqual((found.returncode, found.stderr.strip(), found.stdout), (baseline.UNAVAILABLE, said, ""))
+
     def test_everything_must_pass(self):
         kept = store.Record(os.path.join(self.work, "out"), self.work, KIT, {"gpu": "one"})
         self.assertFalse(record.all_well(kept, ["tests"]))
@@ -111,6 +173,28 @@ class Cuda(unittest.TestCase):
         self.assertTrue(record.all_well(kept, ["tests"]))
         kept.tests["tests"]["cases"]["second"] = {"status": "not run"}
         self.assertFalse(record.all_well(kept, ["tests"]))
+        self.assertFalse(record.all_well(kept, ["perf"]))  # a program that names no section has not passed
+        self.assertFalse(record.all_well(kept, ["memcheck"]))
+        kept.tests["memcheck"] = {"unavailable": "compute-sanitizer was not found"}
+        self.assertTrue(record.all_well(kept, ["memcheck"]))
+
+    def test_sections_go_on_where_they_ended(self):
+        class Kit:
+            work, env, scale = self.work, {}, []
+
+        kept = store.Record(os.path.join(self.work, "out"), self.work, KIT, {"gpu": "one"})
+        line = 'echo {\\"section\\": \\"$0\\", \\"case\\": \\"%s\\"}'
+        run = lambda text, seconds: record.do_sections(Kit, kept, jobs.Clock(seconds), "perf", ["sh", "-c", text], ["one", "two"], 60)
+        run("[ $0 = one ] && exit; " + line % "a" + "; exit 3", 50)
+        sections = kept.speed["perf"]["sections"]
+        self.assertEqual({n: s["status"] for n, s in sections.items()}, {"one": "passed", "two": "failed"})
+        run(line % "b", 50)  # the one that passed is not run again
+        self.assertEqual((sections["one"]["results"], sections["two"]["status"]), ([], "passed"))
+        self.assertEqual([r["case"] for r in sections["two"]["results"]], ["a", "b"])
+        sections.clear()
+        run("exit", 0)
+        self.assertEqual({s["status"] for s in sections.values()}, {"not run"})
+        self.assertFalse(record.all_well(kept, ["perf"]))
 
 
 if __name__ == "__main__":

@@ -136,6 +136,16 @@ double launches_of(backend& be, std::function<void()> const& work) {
   });
 }
 
+void timed::operator()(std::string const& name, std::function<void()> const& work, double error, double flops) const {
+  auto const eager = time_of(be, how, work);
+  auto const replayed = time_of_replays(be, how, work);
+  result r(section, name);
+  with_times(r, eager).with("launches", launches_of(be, work));
+  if (error >= 0) r.with("error", error);
+  if (flops > 0) r.with("flops", flops);
+  if (replayed.runs > 0) r.with("graph_seconds", replayed.median);
+}
+
 #ifdef LORAGA_BENCH_ON_HOST
 
 double free_memory() { return std::nan(""); }

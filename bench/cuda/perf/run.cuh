@@ -64,6 +64,15 @@ double memory_peak_of(backend& be, std::function<void()> const& work);
 /// Free device memory in bytes.
 double free_memory();
 
+/// Prints what some work takes: called again and again, and replayed as a graph where it can be captured.
+struct timed {
+  backend& be;
+  settings const& how;
+  char const* section;
+  void operator()(std::string const& name, std::function<void()> const& work, double error = -1,
+                  double flops = 0) const;
+};
+
 /// The squared Frobenius norm.
 template <class V>
 double energy_of(backend& be, V v) {

@@ -1,4 +1,4 @@
-// What a training step pays: gradient estimates, adapters, optimisers.
+// What a training step pays: gradient estimates and adapters.
 #include "run.cuh"
 
 namespace perf {
@@ -30,22 +30,6 @@ struct layer_data {
   view<bf16> weight() { return w.view().transposed(); }
   double flops() const {
     return 2.0 * static_cast<double>(out) * static_cast<double>(in) * static_cast<double>(tokens);
-  }
-};
-
-struct timed {
-  backend& be;
-  settings const& how;
-  char const* section;
-  void operator()(std::string const& name, std::function<void()> const& work, double error = -1,
-                  double flops = 0) const {
-    auto const eager = time_of(be, how, work);
-    auto const replayed = time_of_replays(be, how, work);
-    result r(section, name);
-    with_times(r, eager).with("launches", launches_of(be, work));
-    if (error >= 0) r.with("error", error);
-    if (flops > 0) r.with("flops", flops);
-    if (replayed.runs > 0) r.with("graph_seconds", replayed.median);
   }
 };
 
@@ -112,52 +96,20 @@ void adapter_case(backend& be, settings const& how, index_t out, index_t in, boo
       error, 2 * d.flops());
 }
 
-template <class T>
-void optimiser_case(backend& be, settings const& how, char const* type, index_t whole) {
-  index_t const rank = how.rank(whole);
-  std::vector<loraga::lora<T, backend>> all;
-  index_t const number = how.number(32);
-  all.reserve(static_cast<std::size_t>(7 * number));
-  loraga::adamw<T, backend> optimiser(be);
-  auto const add = [&](index_t out, index_t in) {
-    all.emplace_back(be, how.side(out), how.side(in), rank, loraga::rank_stable_scaling{.alpha = 16});
-    auto& ad = all.back();
-    loraga::initialise(be, ad, loraga::gaussian_init{.seed = static_cast<std::uint64_t>(all.size())});
-    for (auto const& p : ad.parameters()) loraga::fill_normal(be, p.gradient, {9, all.size()}, 1e-3);
-    loraga::add_adapter(be, optimiser, ad, {.learning_rate = 1e-4, .weight_decay = 0.01});
-  };
-  for (index_t block = 0; block < number; ++block) {
-    for (int i = 0; i < 4; ++i) add(4096, 4096);
-    add(11008, 4096);
-    add(11008, 4096);
-    add(4096, 11008);
-  }
-  std::vector<view<loraga::compute_t<T>>> gradients;
-  double parameters = 0;
-  for (auto& ad : all) {
-    gradients.push_back(ad.gradient());
-    parameters += static_cast<double>(ad.gradient().rows) * static_cast<double>(ad.gradient().cols);
-  }
-  memory<double> norm(be, 1, 1);
-  auto const clip = [&] {
-    loraga::clip_gradients(be, std::span<view<loraga::compute_t<T>> const>(gradients), 1.0, norm.view());
-  };
-  auto const step = [&] { optimiser.step(be); };
-  auto const zero = [&] {
-    for (auto& ad : all) ad.zero_gradient(be);
-  };
-  if (how.profiled) return profile(be, [&] { clip(), step(), zero(); });
-  double squares = 0;
-  for (auto const& g : gradients) squares += energy_of(be, g);
-  clip();
-  double const error = std::abs(loraga::read_scalar(be, norm.view()) / std::sqrt(squares) - 1);
-  timed const line{be, how, "optimisers"};
-  std::string const kind = std::string(type) + " r=" + std::to_string(whole) + " ";
-  line(kind + "clip", clip, error);
-  line(kind + "step", step);
-  line(kind + "zero", zero);
-  line(kind + "all", [&] { clip(), step(), zero(); });
-  result("optimisers", kind + "size").with("parameters", parameters).with("layers", static_cast<double>(all.size()));
+/// An incremental update of four layers of one shape in one call.
+void updates_together(backend& be, settings const& how, layer_data& d, index_t rank) {
+  using estimate = loraga::incremental_gradient<backend>;
+  using part = typename estimate::layer_batch<view<bf16>, view<bf16>>;
+  std::vector<estimate> layers;
+  std::vector<part> parts;
+  layers.reserve(4);
+  for (int i = 0; i < 4; ++i) layers.emplace_back(be, d.out, d.in, loraga::gradient_options{.rank = how.rank(rank)});
+  for (auto& l : layers) parts.push_back({&l, d.dy.view(), d.x.view()});
+  auto const add = [&] { estimate::add_outer_all(be, std::span<part const>(parts)); };
+  auto const t = time_of(be, how, add);
+  result r("estimates", "incremental add_outer_all r=" + std::to_string(rank) + " layers=4");
+  with_times(r, t).with("per_layer", t.median / 4).with("launches", launches_of(be, add));
+  r.with("usable", layers.back().usable() ? 1 : 0).with("memory", memory_peak_of(be, add));
 }
 
 }  // namespace
@@ -167,14 +119,6 @@ void adapters(backend& be, settings const& how) {
     adapter_case(be, how, 4096, 4096, pair);
     if (!how.profiled) adapter_case(be, how, 11008, 4096, pair);
   }
-}
-
-void optimisers(backend& be, settings const& how) {
-  optimiser_case<float>(be, how, "float", 8);
-  if (how.profiled) return;
-  optimiser_case<float>(be, how, "float", 64);
-  optimiser_case<bf16>(be, how, "bf16", 8);
-  optimiser_case<bf16>(be, how, "bf16", 64);
 }
 
 void estimates(backend& be, settings const& how) {
@@ -202,6 +146,7 @@ void estimates(backend& be, settings const& how) {
     result r("estimates", "incremental add_outer r=" + std::to_string(rank));
     with_times(r, t).with("launches", launches_of(be, add)).with("usable", g.usable() ? 1 : 0);
     r.with("memory", memory_peak_of(be, add));
+    updates_together(be, how, d, rank);
   }
 }
 
