@@ -5,6 +5,32 @@
 
 namespace tools {
 
+/// What follows from the method alone. `dashes` stand before the names of options: none where they are not a command
+/// line's.
+/// errors  value_error that names the option, what is, what was expected and what to do
+inline void check_method_options(init_options const& o, std::string const& dashes = "--") {
+  using enum start_method;
+  std::string const method = dashes + "method " + o.facts().name;
+  auto const belongs = [&](bool given, char const* option, std::vector<start_method> const& methods) {
+    if (given && std::find(methods.begin(), methods.end(), o.method) == methods.end())
+      throw value_error(dashes + option + " is given with " + method + ", expected with " + names_of(methods) +
+                        " alone; leave it out or take one of them");
+  };
+  belongs(o.directions.has_value(), "directions", {lora_ga});
+  belongs(o.clip, "clip", {lora_ga});
+  belongs(o.scale.has_value(), "scale", {lora_ga, gaussian_pair});
+  belongs(o.gamma.has_value(), "gamma", {lora_ga, lora_one, gaussian_pair});
+  belongs(o.step.has_value(), "step", {gora, lora_sb});
+  belongs(o.part.has_value(), "part", {corda});
+  if (o.method != gaussian_pair) return;
+  if (o.scale && *o.scale != ga_scale::stable && *o.scale != ga_scale::unit)
+    throw value_error(dashes + "scale is one of lora-ga's alone, expected stable or unit with " + method +
+                      "; choose one of these");
+  if (o.gamma && !o.pair_is_stable())
+    throw value_error(dashes + "gamma is given with " + method + ", expected with " + dashes +
+                      "scale stable; add that or leave " + dashes + "gamma out");
+}
+
 /// errors  value_error that names the option, what is, what was expected and what to do
 inline void check_options(init_options const& o) {
   using enum start_method;
@@ -12,11 +38,6 @@ inline void check_options(init_options const& o) {
   auto const refuse = [](std::string const& option, std::string const& is, std::string const& expected,
                          std::string const& advice) {
     throw value_error(option + " is " + is + ", expected " + expected + "; " + advice);
-  };
-  auto const belongs = [&](bool given, char const* option, std::vector<start_method> const& methods) {
-    if (given && std::find(methods.begin(), methods.end(), o.method) == methods.end())
-      refuse(option, "given with " + method, "with " + names_of(methods) + " alone",
-             "leave it out or take one of them");
   };
   auto const of_rule = [&](bool given, char const* option, std::vector<rank_rule> const& rules, char const* names) {
     if (given && std::find(rules.begin(), rules.end(), o.rule()) == rules.end())
@@ -29,18 +50,7 @@ inline void check_options(init_options const& o) {
 
   if (o.targets.names.empty() && o.targets.expression.empty())
     refuse("--family or --target-modules", "missing", "one of the two", "say which modules get an adapter");
-  belongs(o.directions.has_value(), "--directions", {lora_ga});
-  belongs(o.clip, "--clip", {lora_ga});
-  belongs(o.scale.has_value(), "--scale", {lora_ga, gaussian_pair});
-  belongs(o.gamma.has_value(), "--gamma", {lora_ga, lora_one, gaussian_pair});
-  belongs(o.step.has_value(), "--step", {gora, lora_sb});
-  belongs(o.part.has_value(), "--part", {corda});
-  if (o.method == gaussian_pair) {
-    if (o.scale && *o.scale != ga_scale::stable && *o.scale != ga_scale::unit)
-      refuse("--scale", "one of lora-ga's alone", "stable or unit with " + method, "choose one of these");
-    if (o.gamma && !o.pair_is_stable())
-      refuse("--gamma", "given with " + method, "with --scale stable", "add that or leave --gamma out");
-  }
+  check_method_options(o);
 
   number("--rank", o.rank, 1, 1 << 20, "choose a rank in between");
   of_rule(o.parameters.has_value(), "--parameters", {rank_rule::spectra}, "spectra");

@@ -1,5 +1,6 @@
 #include "command_line.hpp"
 #include "init_checks.hpp"
+#include "init_choices.hpp"
 #include "init_manual.hpp"
 
 namespace tools {
@@ -44,9 +45,7 @@ struct init_command_line {
   }
 
   void add_start() {
-    std::vector<std::pair<std::string, start_method>> methods;
-    for (auto const& m : all_methods()) methods.push_back({m.name, m.method});
-    auto* const method = add_choice(app, "--method", o.method, methods, "how A and B start, see METHODS");
+    auto* const method = add_choice(app, "--method", o.method, names_of_methods(), "how A and B start, see METHODS");
     auto* const relative = add_choice<std::optional<peft_base>>(
         app, "--relative-to", o.relative_to, {{"original", peft_base::original}, {"anchored", peft_base::anchored}},
         "which base the adapter is for, see RELATIVE TO");
@@ -58,8 +57,7 @@ struct init_command_line {
     auto* const seed = app.add_option("--seed", o.seed, "of random numbers")->capture_default_str();
     auto* const type = add_choice(app, "--dtype", o.type, {{"F32", dtype::F32}, {"BF16", dtype::BF16}}, "of A and B");
     auto* const svd =
-        add_choice(app, "--svd", o.quality, {{"balanced", svd_quality::balanced}, {"tight", svd_quality::tight}},
-                   "how exact, where leading triplets are asked for");
+        add_choice(app, "--svd", o.quality, names_of_qualities(), "how exact, where leading triplets are asked for");
     group("Start", {method, relative, alpha, stable, svd, type, seed});
   }
 
@@ -89,30 +87,20 @@ struct init_command_line {
   }
 
   void add_of_methods() {
-    auto* const directions =
-        add_choice<std::optional<ga_directions>>(app, "--directions", o.directions,
-                                                 {{"ArB2r", ga_directions::ArB2r},
-                                                  {"A2rBr", ga_directions::A2rBr},
-                                                  {"ArBr", ga_directions::ArBr},
-                                                  {"random", ga_directions::random}},
-                                                 "lora-ga: which vectors go where (default: ArB2r)");
+    auto* const directions = add_choice<std::optional<ga_directions>>(
+        app, "--directions", o.directions, names_of_directions<std::optional<ga_directions>>(),
+        "lora-ga: which vectors go where (default: ArB2r)");
     auto* const scale = add_choice<std::optional<ga_scale>>(
-        app, "--scale", o.scale,
-        {{"stable", ga_scale::stable},
-         {"gd", ga_scale::gd},
-         {"unit", ga_scale::unit},
-         {"weight_svd", ga_scale::weight_svd},
-         {"peft_stable", ga_scale::peft_stable},
-         {"peft_weight_svd", ga_scale::peft_weight_svd}},
+        app, "--scale", o.scale, names_of_scales<std::optional<ga_scale>>(),
         "lora-ga: how large A and B are (default: stable); gaussian-pair: stable, or unit (default)");
     auto* const gamma = app.add_option("--gamma", o.gamma,
                                        "of the stable scale: lora-ga and gaussian-pair (default: 16), lora-one "
                                        "(default: 128)")
                             ->check(positive_number());
     auto* const clip = app.add_flag("--clip", o.clip, "lora-ga: shrink the start until max|s*B*A| <= max|W|");
-    auto* const part = add_choice<std::optional<corda_part>>(
-        app, "--part", o.part, {{"ipm", corda_part::ipm}, {"kpm", corda_part::kpm}},
-        "corda: what the inputs use most, or least (default: ipm)");
+    auto* const part =
+        add_choice<std::optional<corda_part>>(app, "--part", o.part, names_of_parts<std::optional<corda_part>>(),
+                                              "corda: what the inputs use most, or least (default: ipm)");
     auto* const step = app.add_option("--step", o.step,
                                       "gora: rate of the step of gradient descent (default: 0.05); lora-sb: of "
                                       "AdamW's (default: 0.0001)")
