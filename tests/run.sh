@@ -55,7 +55,7 @@ fi
 if [[ -d .deps ]]; then  # packages brought along, for machines without a network (cmake/bring_packages.sh)
   export CMAKE_PREFIX_PATH=$PWD/.deps/usr
 else
-  need_packages g++ cmake ninja-build libeigen3-dev catch2 nlohmann-json3-dev libcli11-dev libicu-dev libopenmpi-dev openmpi-bin
+  need_packages g++ cmake ninja-build libeigen3-dev catch2 nlohmann-json3-dev libcli11-dev libicu-dev libopenmpi-dev openmpi-bin pkg-config
 fi
 
 [[ $kind == sanitize && -n $only ]] && target=unit

@@ -48,6 +48,9 @@ if [[ -z $light ]]; then
     g++ -std=c++20 -O2 -march=native -Iinclude -isystem /usr/include/eigen3 examples/tools/${tool}_*.cpp \
       -o $work/loraga_$tool -pthread
   done
+  bash tests/docs/extract.sh $work/full/page docs/first-adapter.md
+  g++ -std=c++20 -O1 -march=native -Iinclude -isystem /usr/include/eigen3 $work/full/page/first_adapter.cpp -o $work/first -pthread
+  bash tests/docs/first_adapter.sh $PWD/$work/first $work/full/first $(realpath $venv)/bin/python $PWD/$work/full/page/first_adapter.py || failed=1
   compile decoder -O2 -licuuc
   bash examples/data/fetch.sh smollm2 build/smollm2
   $venv/bin/python tests/interop/language.py --decoder $work/decoder --model build/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf \
