@@ -35,6 +35,8 @@ class growing : public folded_lora<growing<T>, T, test::backend> {
 
  private:
   static test::view<T> diagonal(test::view<T> numbers, index_t rank) { return numbers.row_range(0, rank); }
+  using factor = test::view<T const>;
+  static factor gradient_side(factor, factor folded) { return folded; }
   template <class Bv, class E, class O>
   static void fold(test::backend& be, Bv b, E e, O to) {
     be.for_each(b.rows, b.cols, fold_and_grow<Bv, E, O>{b, e, to});
