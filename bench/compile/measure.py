@@ -1,6 +1,6 @@
 """Measures what the headers cost to compile, as ratios to #include <Eigen/Core> in the same run (docs/performance.md has the
-budgets): every header alone, and a user's whole training file (the README's program), with g++ -O2; the CUDA roof with
-nvcc, where there is one. CPU seconds, medians of interleaved runs. Ends with status 1 if a budget is missed."""
+budgets): every header alone, a user's whole training file (the README's program) and other ways in (routes.py), with g++
+-O2; the CUDA roof with nvcc, where there is one. CPU seconds, medians of interleaved runs. Ends with status 1 if a budget is missed."""
 import argparse
 import json
 import os
@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from routes import routes
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COMPILER = ["g++", "-std=c++20", "-O2", "-I", os.path.join(ROOT, "include"), "-isystem", "/usr/include/eigen3", "-c", "-o",
@@ -23,7 +25,7 @@ def headers():
     base = os.path.join(ROOT, "include")
     for folder, _, files in os.walk(os.path.join(base, "loraga")):
         for name in files:
-            if name.endswith(".hpp"):
+            if name.endswith(".hpp") and os.path.basename(folder) not in ("torch", "ggml"):  # they are routes
                 yield os.path.relpath(os.path.join(folder, name), base)
 
 
@@ -42,32 +44,35 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         subprocess.run(["bash", os.path.join(ROOT, "tests/docs/extract.sh"), work, os.path.join(ROOT, "README.md")], check=True)
         program = os.path.join(ROOT, "tests/docs/readme_main.cpp")
-        cases = {"README program": (program, 13.0), "README program, loraga::cpu_compiled": (program, 7.0)}
+        cases = {"README program": (program, 13.0, []),
+                 "README program, loraga::cpu_compiled": (program, 7.0, ["-DLORAGA_CPU_COMPILED"])}
+        for name, (path, flags) in routes(work).items():
+            cases[name] = (path, None, flags)
         for header in ["Eigen/Core"] + sorted(headers()):
             path = os.path.join(work, header.replace("/", "_") + ".cpp")
             with open(path, "w") as out:
                 out.write(f"#include <{header}>\n")
             budget = 1.7 if header == "loraga/cpu.hpp" else None if header.startswith(WING) or header == "Eigen/Core" else 1.0
-            cases[header] = (path, budget)
+            cases[header] = (path, budget, [])
         if shutil.which("nvcc"):
             path = os.path.join(work, "cuda.cu")
             with open(path, "w") as out:
                 out.write("#include <loraga/cuda.cuh>\n")
-            cases["loraga/cuda.cuh (nvcc)"] = (path, 10.0)
+            cases["loraga/cuda.cuh (nvcc)"] = (path, 10.0, [])
         times = {name: [] for name in cases}
         for repeat in range(args.repeats):
-            for name, (path, _) in cases.items():
-                times[name].append(seconds(path, work, ["-DLORAGA_CPU_COMPILED"] if "compiled" in name else []))
+            for name, (path, _, flags) in cases.items():
+                times[name].append(seconds(path, work, flags))
             print(f"round {repeat + 1} of {args.repeats}", flush=True)
     unit = statistics.median(times["Eigen/Core"])
     rows = []
-    for name, (_, budget) in cases.items():
+    for name, (_, budget, _) in cases.items():
         spent = statistics.median(times[name])
         rows.append({"name": name, "seconds": round(spent, 3), "ratio": round(spent / unit, 3), "budget": budget})
     rows.sort(key=lambda row: -row["seconds"])
     for row in rows:
         over = row["budget"] is not None and row["ratio"] > row["budget"]
-        print(f"{row['name']:<40}{row['seconds']:>8.2f} s{row['ratio']:>8.2f}x  {'of ' + str(row['budget']) if row['budget'] else ''}"
+        print(f"{row['name']:<52}{row['seconds']:>8.2f} s{row['ratio']:>8.2f}x  {'of ' + str(row['budget']) if row['budget'] else ''}"
               f"{'  OVER' if over else ''}")
     compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
     with open(args.result, "w") as out:
