@@ -118,7 +118,7 @@ STARTS = {
     "loraga PiSSA": lambda task, sample: loraga_start(task, sample, "pissa"),
     "PEFT LoRA-GA": lambda task, sample: peft_start(task, sample, "lora_ga", lora_ga_config=LoraGAConfig()),
     "loraga LoRA-GA": lambda task, sample: loraga_start(task, sample, "lora-ga"),
-    "loraga LoRA-GA, gd": lambda task, sample: loraga_start(task, sample, "lora-ga", settings={"scale": "gd"}),
+    "loraga LoRA-GA, gd": lambda task, sample: loraga_start(task, sample, "lora-ga", scale="gd"),
 }
 
 

@@ -23,9 +23,15 @@ void require_cpu(nb::handle from, std::string_view where, std::string_view name)
   } catch (nb::python_error const&) {  // a device that DLPack does not know, such as torch's meta
     device = 0;
   }
-  if (device != cpu_memory)
-    raise<value_error>(where, name, "not in the CPU's memory (DLPack calls its device " + std::to_string(device) + ")",
-                       "an array in it: .cpu() copies");
+  if (device == cpu_memory) return;
+  std::string called = "DLPack calls its device " + std::to_string(device);
+  if (nb::hasattr(from, "device")) {
+    nb::object const itself = from.attr("device");
+    nb::str const text(nb::handle{itself});  // from an object it would be taken for a str as it is
+    called = std::string("its device is ") + text.c_str();
+  }
+  raise<value_error>(where, name, "not in the CPU's memory (" + called + ")",
+                     device == 0 ? "an array with numbers in it" : "an array in it: .cpu() copies");
 }
 
 constexpr char const* an_array = "an array in the CPU's memory (numpy, torch, or another that has __dlpack__)";

@@ -2,6 +2,8 @@
 
 #include <nanobind/stl/string.h>
 
+#include <limits>
+#include <new>
 #include <set>
 
 namespace python {
@@ -13,6 +15,13 @@ bool is_double(std::string const& dtype, char const* where) {
   if (dtype != "float32" && dtype != "float64")
     raise<value_error>(where, "dtype", "'" + dtype + "'", "float32 or float64, in which sums are kept");
   return dtype == "float64";
+}
+
+/// errors  type_refused for float64, where sums are kept in float32
+void refuse_double(bool in_double, input_array const& a, std::string const& where, char const* name, char const* of) {
+  if (a.is_double() && !in_double)
+    raise<type_refused>(where, name, "float64",
+                        std::string("float32, float16 or bfloat16, or ") + of + "(..., dtype='float64')");
 }
 
 /// f(the accumulator) in this thread's turn, while other Python threads run.
@@ -36,11 +45,12 @@ void check_batch(layer_batch const& b, double weight, std::string const& where) 
   if (b.x.rows() != e.in()) raise_shape(b.x.cols(), b.x.rows(), b.x.cols(), e.in(), where, "x (tokens x features)");
   if (b.dy.rows() != e.out() || b.dy.cols() != b.x.cols())
     raise_shape(b.dy.cols(), b.dy.rows(), b.x.cols(), e.out(), where, "dy (tokens x features)");
+  if (b.x.cols() == 0)
+    raise<shape_error>(where, "dy (tokens x features)", shape_text(0, e.out()),
+                       "at least one token: an empty micro-batch would count in the mean");
   require_weight(weight, where);
-  if (!e.in_double()) {
-    b.dy.require_type<float>(where, "dy");
-    b.x.require_type<float>(where, "x");
-  }
+  refuse_double(e.in_double(), b.dy, where, "dy", "Estimate");
+  refuse_double(e.in_double(), b.x, where, "x", "Estimate");
   nb::gil_scoped_release const others_run;
   lease const be;
   b.dy.visit([&](auto v) { require_finite(*be, v, where, "dy"); });
@@ -121,6 +131,57 @@ nb::tuple leading(estimate& of, index_t k) {
                         numpy_array(std::move(v), of.in(), k, true), energy, flags);
 }
 
+constexpr index_t largest_side = (index_t{1} << 31) - 1;
+
+/// A Python int, or a number that says it is one, between two.
+/// errors  type_refused for other types, 4.0 among them; value_error for what lies outside
+index_t whole_number(nb::handle from, std::string_view where, std::string_view name, index_t least, index_t most) {
+  bool const is_one = PyIndex_Check(from.ptr()) && !PyBool_Check(from.ptr());
+  std::string const text = nb::str(from).c_str();
+  if (!is_one)
+    raise<type_refused>(where, name, text + ", of type " + nb::str(from.type().attr("__name__")).c_str(),
+                        "a whole number (int)");
+  Py_ssize_t const value = PyNumber_AsSsize_t(from.ptr(), nullptr);  // the nearest there is
+  if (value < least || value > most)
+    raise<value_error>(where, name, text, std::to_string(least) + " to " + std::to_string(most));
+  return value;
+}
+std::uint64_t seed_of(nb::handle from, std::string_view where) {
+  return static_cast<std::uint64_t>(whole_number(from, where, "seed", 0, std::numeric_limits<index_t>::max()));
+}
+
+/// make(), whose numbers take so much memory.  errors  MemoryError with the bytes, where they are not to be had
+template <class F>
+void in_memory(char const* what, double numbers, bool in_double, F const& make) {
+  try {
+    make();
+  } catch (std::bad_alloc const&) {
+    double const gib = numbers * (in_double ? 8 : 4) / (1024.0 * 1024 * 1024);
+    PyErr_SetString(PyExc_MemoryError, (std::string(what) + ": it takes " + std::to_string(gib) +
+                                        " GiB, expected a size that fits into memory")
+                                           .c_str());
+    throw nb::python_error();
+  }
+}
+
+estimate_request request_of(nb::handle out, nb::handle in, nb::handle rank, std::string const& kind, nb::handle width,
+                            nb::handle power_steps, std::string const& dtype, nb::handle seed) {
+  char const* const where = "Estimate";
+  if (kind != "incremental" && kind != "dense")
+    raise<value_error>(where, "kind", "'" + kind + "'", "incremental or dense");
+  estimate_request r{};
+  r.out = whole_number(out, where, "out_features", 1, largest_side);
+  r.in = whole_number(in, where, "in_features", 1, largest_side);
+  index_t const most = std::min(r.out, r.in);
+  r.dense = kind == "dense";
+  r.rank = whole_number(rank, where, "rank", 1, r.dense ? largest_side : most);
+  r.width = whole_number(width, where, "width", 0, largest_side);
+  r.power_steps = static_cast<int>(whole_number(power_steps, where, "power_steps", 0, 1000));
+  r.in_double = is_double(dtype, where);
+  r.seed = seed_of(seed, where);
+  return r;
+}
+
 void define_estimate(nb::module_& m) {
   nb::class_<estimate>(
       m, "Estimate",
@@ -130,16 +191,17 @@ void define_estimate(nb::module_& m) {
       "dtype, float32 or float64; 16-bit arrays are widened as they come in.")
       .def(
           "__init__",
-          [](estimate* self, index_t out, index_t in, index_t rank, std::string const& kind, index_t width,
-             int power_steps, std::string const& dtype, std::uint64_t seed) {
-            if (kind != "incremental" && kind != "dense")
-              raise<value_error>("Estimate", "kind", "'" + kind + "'", "incremental or dense");
-            new (self)
-                estimate({out, in, rank, width, power_steps, kind == "dense", is_double(dtype, "Estimate"), seed});
+          [](estimate* self, nb::handle out, nb::handle in, nb::handle rank, std::string const& kind, nb::handle width,
+             nb::handle power_steps, std::string const& dtype, nb::handle seed) {
+            auto const request = request_of(out, in, rank, kind, width, power_steps, dtype, seed);
+            in_memory("Estimate", request.numbers(), request.in_double, [&] { new (self) estimate(request); });
           },
           nb::arg("out_features"), nb::arg("in_features"), nb::arg("rank") = 8, nb::kw_only(),
           nb::arg("kind") = "incremental", nb::arg("width") = 0, nb::arg("power_steps") = 0,
-          nb::arg("dtype") = "float32", nb::arg("seed") = 0)
+          nb::arg("dtype") = "float32", nb::arg("seed") = 0,
+          nb::sig(
+              "def __init__(self, out_features: int, in_features: int, rank: int = 8, *, kind: str = 'incremental', "
+              "width: int = 0, power_steps: int = 0, dtype: str = 'float32', seed: int = 0) -> None"))
       .def(
           "add",
           [](estimate& e, nb::handle dy, nb::handle x, double weight) {
@@ -156,6 +218,7 @@ void define_estimate(nb::module_& m) {
           "add_gradient",
           [](estimate& e, nb::handle dw, double weight) {
             auto const array = input_array::matrix(dw, "Estimate.add_gradient", "dw");
+            refuse_double(e.in_double(), array, "Estimate.add_gradient", "dw", "Estimate");
             in_turn(e, [&](cpu& be, auto& g) {
               using T = typename std::remove_reference_t<decltype(g)>::value_type;
               matrix<T, cpu> wide;
@@ -176,6 +239,7 @@ void define_estimate(nb::module_& m) {
            "The mean gradient, out_features x in_features; of an incremental one what its triplets give.")
       .def_prop_ro("out_features", &estimate::out)
       .def_prop_ro("in_features", &estimate::in)
+      .def_prop_ro("width", &estimate::width, "Triplets it can give; of a dense one all there are.")
       .def_prop_ro("kind", [](estimate const& e) { return e.dense() ? "dense" : "incremental"; })
       .def_prop_ro("dtype", [](estimate const& e) { return e.in_double() ? "float64" : "float32"; })
       .def_prop_ro(
@@ -210,14 +274,19 @@ void define_inputs(nb::module_& m) {
                      "Mean and scatter of what goes into one layer: eva starts from it, and, with by_peak=True, corda.")
       .def(
           "__init__",
-          [](inputs* self, index_t features, bool by_peak, std::string const& dtype) {
-            new (self) inputs(features, by_peak, is_double(dtype, "Inputs"));
+          [](inputs* self, nb::handle in_features, bool by_peak, std::string const& dtype) {
+            auto const features = whole_number(in_features, "Inputs", "in_features", 1, largest_side);
+            bool const wide = is_double(dtype, "Inputs");
+            auto const n = static_cast<double>(features);
+            in_memory("Inputs", n * n, wide, [&] { new (self) inputs(features, by_peak, wide); });
           },
-          nb::arg("in_features"), nb::kw_only(), nb::arg("by_peak") = false, nb::arg("dtype") = "float32")
+          nb::arg("in_features"), nb::kw_only(), nb::arg("by_peak") = false, nb::arg("dtype") = "float32",
+          nb::sig("def __init__(self, in_features: int, *, by_peak: bool = False, dtype: str = 'float32') -> None"))
       .def(
           "add",
           [](inputs& s, nb::handle x, double weight) {
             auto const array = input_array::activations(x, "Inputs.add", "x");
+            refuse_double(s.in_double(), array, "Inputs.add", "x", "Inputs");
             in_turn(s, [&](cpu& be, auto& held) {
               using T = typename std::remove_reference_t<decltype(held)>::value_type;
               matrix<T, cpu> wide;

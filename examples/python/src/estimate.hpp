@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <loraga/gradient/incremental.hpp>
 #include <loraga/gradient/input_statistics.hpp>
 #include <mutex>
@@ -15,6 +16,13 @@ struct estimate_request {
   int power_steps;
   bool dense, in_double;
   std::uint64_t seed;
+
+  /// How many it will keep.
+  double numbers() const {
+    auto const m = static_cast<double>(out), n = static_cast<double>(in);
+    if (dense) return m * n;
+    return (m + n) * std::min({static_cast<double>(width > 0 ? width : 4 * rank), m, n});
+  }
 };
 
 /// The mean gradient of one layer. Calls from several threads take turns.
@@ -38,6 +46,14 @@ class estimate {
   }
   index_t in() const {
     return std::visit([](auto const& g) { return g.cols(); }, held_);
+  }
+  index_t width() const {
+    return std::visit(
+        [](auto const& g) {
+          if constexpr (requires { g.width(); }) return g.width();
+          else return std::min(g.rows(), g.cols());
+        },
+        held_);
   }
   bool dense() const { return held_.index() >= 2; }
   bool in_double() const { return held_.index() % 2 == 1; }

@@ -98,6 +98,7 @@ struct requested_layer {
     from.rank = nb::cast<index_t>(t[5]);
     check_parts(s, where);
     find_shape(where);
+    check_rank(where);
     from.scale = s.options.stable_ranks() ? rank_stable_scaling{s.options.alpha}.scale(from.out, from.in, from.rank)
                                           : classic_scaling{s.options.alpha}.scale(from.out, from.in, from.rank);
   }
@@ -118,13 +119,37 @@ struct requested_layer {
     };
     bool const gradients = s.facts().source == start_source::gradients;
     wanted(from.gradient, gradients, "estimate", "an Estimate of the layer's gradient");
+    bool const of_weight = s.facts().source == start_source::weights || s.options.method == tools::start_method::corda;
+    if (of_weight && !from.weight)
+      raise<value_error>(where, "W", "missing", "the layer's weight, which " + std::string(s.facts().name) + " reads");
     wanted(from.statistics, s.facts().source == start_source::inputs, "inputs", "the layer's Inputs");
     if (s.options.method == tools::start_method::lora_sb && !from.gradient->dense())
       raise<value_error>(where, "estimate", "incremental with " + method,
                          "Estimate(..., kind='dense'): it starts from the sign of every entry");
     if (s.in_place() && !changed)
       raise<value_error>(where, "W", "missing with anchor 'in_place'", "the weight to change");
-    require_value(from.rank >= 1, static_cast<double>(from.rank), where, "rank", "at least 1");
+    if (from.rank < 1) raise<value_error>(where, "rank", std::to_string(from.rank), "at least 1");
+    check_width(s, where);
+  }
+  /// Throws where an estimate has not the triplets that the start takes.
+  void check_width(settings const& s, std::string const& where) const {
+    using enum tools::start_method;
+    if (s.options.method != lora_ga && s.options.method != lora_one) return;
+    auto const& e = *from.gradient;
+    index_t const wanted = s.facts().triplets_per_rank * from.rank;
+    if (wanted <= e.width() || wanted > std::min(e.out(), e.in())) return;  // what no estimate has, the start refuses
+    raise<value_error>(
+        where, "rank",
+        std::to_string(from.rank) + ", and the estimate keeps " + std::to_string(e.width()) + " triplets",
+        "an Estimate(..., rank=" + std::to_string(from.rank) + ") or Estimate(..., width=" + std::to_string(wanted) +
+            "): " + s.facts().name + " takes " + std::to_string(wanted));
+  }
+  /// Throws where the layer is too small for the rank.
+  void check_rank(std::string const& where) const {
+    index_t const most = std::min(from.out, from.in);
+    if (from.rank > most)
+      raise<value_error>(where, "rank", std::to_string(from.rank),
+                         "at most " + std::to_string(most) + " for " + shape_text(from.out, from.in));
   }
   /// From whatever tells it; all must agree.
   void find_shape(std::string const& where) {

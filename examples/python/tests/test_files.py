@@ -1,6 +1,7 @@
 """Adapters' files, without PEFT."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -41,8 +42,12 @@ def anchored_start():
 
 def test_anchored_starts_must_say_their_base(tmp_path):
     s = anchored_start()
-    with pytest.raises(ValueError, match="base is not named, and the adapter is anchored"):
+    with pytest.raises(ValueError, match=r"relative_to is missing, and q is anchored, expected 'original' \(rank 2r.* or 'anchored'"):
         loraga.save_peft(tmp_path / "a", {"q": s})
+    with pytest.raises(ValueError, match="base_name is missing with relative_to='anchored', expected the name of the changed base"):
+        loraga.save_peft(tmp_path / "a", {"q": s}, relative_to="anchored")
+    with pytest.raises(TypeError, match="adapter is a Start, expected {module: start}"):
+        loraga.save_peft(tmp_path / "a", s, relative_to="original")
     A, B = s.A + 0.5, s.B - 0.25
     loraga.save_peft(tmp_path / "a", [s.record(A, B)], relative_to="original", rslora=True)
     wide = loraga.load_peft(tmp_path / "a").records["q"]
@@ -52,6 +57,41 @@ def test_anchored_starts_must_say_their_base(tmp_path):
     loraga.save_peft(tmp_path / "b", {"q": s}, relative_to="anchored", base_name="changed", rslora=True)
     config = json.loads((tmp_path / "b" / "adapter_config.json").read_text())
     assert config["use_rslora"] is True and config["lora_alpha"] == 16 and config["r"] == 2
+
+
+def test_factors_alone_are_not_relative_to_the_original(tmp_path):
+    """A and B of a trained start, without the start: on W as it was they would be wrong."""
+    adapter = {"q": factors()}
+    with pytest.raises(ValueError, match=r"'original' with A and B of q alone, .* records that know it.* no relative_to"):
+        loraga.save_peft(tmp_path / "a", adapter, scale=1.0, relative_to="original")
+    with pytest.raises(ValueError, match="base_name is missing"):
+        loraga.save_peft(tmp_path / "a", adapter, scale=1.0, relative_to="anchored")
+    assert not (tmp_path / "a").exists()
+    loraga.save_peft(tmp_path / "a", adapter, scale=1.0, relative_to="anchored", base_name="changed")
+    loraga.save_peft(tmp_path / "b", adapter, scale=1.0)
+    with pytest.raises(ValueError, match="save_peft: scale lacks q"):
+        loraga.save_peft(tmp_path / "c", adapter, scale={"k": 1.0})
+
+
+def test_the_changed_base_as_a_file(tmp_path):
+    W = RNG.standard_normal((12, 10)).astype(np.float32)
+    save_file({"q.weight": W}, tmp_path / "base.safetensors")
+    s = anchored_start()
+    loraga.save_peft(tmp_path / "start", {"q": s}, relative_to="anchored", base_name="changed.safetensors")
+    changed = tmp_path / "changed.safetensors"
+    loraga.merge_peft(tmp_path / "base.safetensors", changed, tmp_path / "start", unmerge=True)
+    assert np.allclose(load_file(changed)["q.weight"], W - s.scale * s.B @ s.A, atol=1e-5)
+    A, B = s.A + 0.5, s.B - 0.25
+    loraga.save_peft(tmp_path / "a", [s.record(A, B)], relative_to="anchored", base_name=str(changed))
+    loraga.save_peft(tmp_path / "o", [s.record(A, B)], relative_to="original", base_name="base")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loraga.merge_peft(changed, tmp_path / "one.safetensors", tmp_path / "a")
+        loraga.merge_peft(tmp_path / "base.safetensors", tmp_path / "two.safetensors", tmp_path / "o")
+    one, two = (load_file(tmp_path / f"{n}.safetensors")["q.weight"] for n in ("one", "two"))
+    assert np.allclose(one, two, atol=1e-5) and np.abs(one - W).max() > 0.1
+    with pytest.warns(UserWarning, match=r"is an adapter for '.*changed.safetensors' .* and base is '.*base.safetensors'"):
+        loraga.merge_peft(tmp_path / "base.safetensors", tmp_path / "wrong.safetensors", tmp_path / "a")
 
 
 def test_merging_a_folder(tmp_path):

@@ -30,7 +30,7 @@ def net():
 X, Y = torch.randn(256, 24), torch.randn(256, 20)
 
 
-def estimates(model, rank, **options):
+def estimates(model, rank, X=X, **options):
     """What hooks see of one micro-batch."""
     found, handles = {}, []
     for name, layer in model.named_children():
@@ -38,10 +38,13 @@ def estimates(model, rank, **options):
 
         def forward(_, inputs, output, name=name):
             x = inputs[0].detach()
-            output.register_hook(lambda dy: found[name].add(dy, x))
+            if output.requires_grad:
+                output.register_hook(lambda dy: found[name].add(dy, x))
 
         handles.append(layer.register_forward_hook(forward))
-    torch.nn.functional.mse_loss(model(X), Y).backward()
+    loss = torch.nn.functional.mse_loss(model(X), Y)
+    if loss.requires_grad:
+        loss.backward()
     for h in handles:
         h.remove()
     return found
@@ -52,6 +55,34 @@ def test_estimates_from_hooks_are_the_gradients():
     found = estimates(model, 4, kind="dense")
     for name, layer in model.named_children():
         assert np.allclose(found[name].mean(), layer.weight.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_a_frozen_base_needs_an_input_with_gradients():
+    want, frozen = estimates(net(), 4, kind="dense"), net().requires_grad_(False)
+    assert all(e.count == 0 for e in estimates(frozen, 4).values())
+    found = estimates(frozen, 4, X.clone().requires_grad_(), kind="dense")
+    assert all(np.array_equal(found[n].mean(), want[n].mean()) for n in want)
+    assert all(p.grad is None for p in frozen.parameters())
+
+
+def test_pefts_own_file_is_for_the_changed_base(tmp_path):
+    """And says so by the name that we gave; record's is for the original."""
+    model, original = net(), net()
+    found = estimates(model, 4)
+    model.zero_grad()
+    weights = {n: layer.weight.detach() for n, layer in model.named_children()}
+    starts = loraga.start_all("lora-ga", list(weights), W=weights, estimate=found, rank=4, anchor="in_place")
+    loraga.save_peft(tmp_path / "start", starts, relative_to="anchored", base_name="changed", rslora=True)
+    started = loaded(model, tmp_path / "start")
+    started.save_pretrained(tmp_path / "theirs", save_embedding_layers=False)  # which it would ask the network for
+    assert json.loads((tmp_path / "theirs" / "adapter_config.json").read_text())["base_model_name_or_path"] == "changed"
+    layers = {n: started.get_submodule("base_model.model." + n) for n in starts}
+    for layer in layers.values():
+        torch.nn.init.normal_(layer.lora_B["default"].weight)
+    trained = [starts[n].record(a.lora_A["default"].weight, a.lora_B["default"].weight) for n, a in layers.items()]
+    loraga.save_peft(tmp_path / "ours", trained, relative_to="original", rslora=True)
+    want = started(X).detach()
+    assert (loaded(original, tmp_path / "ours")(X) - want).abs().max() < 1e-4 * want.abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
@@ -71,7 +102,7 @@ def test_tensors_of_all_types(dtype):
 
 def test_tensors_that_are_refused():
     G = torch.randn(8, 6)
-    with pytest.raises(ValueError, match="G is not in the CPU's memory"):
+    with pytest.raises(ValueError, match=r"G is not in the CPU's memory \(its device is meta\), expected an array with numbers"):
         loraga.svd(torch.empty(8, 6, device="meta"), 2)
     with pytest.raises(TypeError, match="G is an array of int64"):
         loraga.svd(torch.ones(8, 6, dtype=torch.int64), 2)

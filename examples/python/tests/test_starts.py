@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -214,6 +215,12 @@ def test_nothing_changes_where_one_layer_is_refused():
     ("method", "more", "sentence"),
     [
         ("magic", {}, "start: method is 'magic', expected lora, gaussian,"),
+        ("lora_ga", {}, r"start: method is 'lora_ga', .* or lora-sb \(did you mean lora-ga\?\)"),
+        ("pissa", {"anchor": "pair"}, r"start\(the layer\): W is missing, expected the layer's weight, which pissa reads"),
+        ("lora", {"shape": (OUT, IN), "rank": 41}, "rank is 41, expected at most 40 for 48x40"),
+        ("lora", {"shape": (OUT, IN), "rank": 0}, "rank is 0, expected at least 1"),
+        ("lora", {"shape": (OUT, IN), "seed": -1}, "start: seed is -1, expected at least 0"),
+        ("lora", {"shape": (10**30, IN)}, "shape is 1000000000000000000000000000000, expected at most 2147483647"),
         ("lora-ga", {"estimate": True}, "start: anchor is missing with method lora-ga, expected 'in_place'"),
         ("lora", {"anchor": "pair", "shape": (OUT, IN)}, "start: anchor is given with method lora, expected nothing"),
         ("lora", {}, r"shape is not known, expected W, an estimate or shape="),
@@ -238,6 +245,127 @@ def test_refusals(method, more, sentence):
         loraga.start(method, **given)
 
 
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"gama": 1.0}, r"start: gama is unknown, expected gamma, step, .* or clip \(did you mean gamma\?\)"),
+        ({"rank": 4.0}, r"rank is 4\.0, of type float, expected a whole number"),
+        ({"rank": True}, "rank is True, of type bool, expected a whole number"),
+        ({"alpha": "16"}, "alpha is '16', of type str, expected a number"),
+        ({"estimate": MEAN}, "estimate is of type ndarray, expected an Estimate"),
+    ],
+)
+def test_arguments_of_other_types(more, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        loraga.start("lora", **{"shape": (OUT, IN), **more})
+    assert loraga.start("lora", shape=(OUT, IN), rank=np.int64(3)).rank == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal", "sentence"),
+    [
+        ({"rank": 4.0}, TypeError, r"Estimate: rank is 4\.0, of type float, expected a whole number"),
+        ({"rank": 41}, ValueError, "Estimate: rank is 41, expected 1 to 40"),
+        ({"rank": 0}, ValueError, "Estimate: rank is 0, expected 1 to 40"),
+        ({"seed": -1}, ValueError, "Estimate: seed is -1, expected 0 to"),
+        ({"out_features": 0}, ValueError, "Estimate: out_features is 0, expected 1 to"),
+        ({"out_features": 10**30}, ValueError, "Estimate: out_features is 10{30}, expected 1 to"),
+        (
+            {"out_features": 2**31 - 1, "in_features": 2**31 - 1, "kind": "dense"},
+            MemoryError,
+            r"Estimate: it takes 17179869168\.0* GiB, expected a size that fits",
+        ),
+    ],
+)
+def test_estimates_that_cannot_be(arguments, refusal, sentence):
+    with pytest.raises(refusal, match=sentence):
+        loraga.Estimate(**{"out_features": OUT, "in_features": IN, **arguments})
+
+
+def test_starts_that_do_not_fit_into_memory():
+    with pytest.raises(MemoryError, match=r"start: out of memory.* A and B of the shapes given take 288230376017494016 bytes"):
+        loraga.start("lora", shape=(2**31 - 1, 2**31 - 1), rank=2**24)
+
+
+def test_a_rank_above_the_estimates():
+    e = estimate("incremental")
+    assert e.width == 16 and estimate().width == IN
+    sentence = r"rank is 9, and the estimate keeps 16 triplets, expected an Estimate\(\.\.\., rank=9\) or Estimate\(\.\.\., width=18\)"
+    with pytest.raises(ValueError, match=sentence):
+        loraga.start(estimate=e, rank=9, anchor="pair")
+
+
+@pytest.mark.parametrize("kind", ["dense", "incremental"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_gradient_of_few_directions_warns(kind, dtype):
+    def of_tokens(n):
+        e = loraga.Estimate(OUT, IN, rank=RANK, kind=kind, dtype=dtype)
+        e.add(*(np.ascontiguousarray(part[:n]) for part in BATCHES[0]))
+        return e
+
+    with pytest.warns(UserWarning, match=r"start\(q\): the gradient has 7 directions, and rank 4 of lora-ga takes 8: .*most 3"):
+        s = loraga.start(estimate=of_tokens(7), rank=RANK, anchor="pair", module="q")
+    assert np.isnan(s.coverage) == (kind == "incremental")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loraga.start(estimate=of_tokens(8), rank=RANK, anchor="pair")
+
+
+def test_mappings_that_lack_a_module():
+    with pytest.raises(ValueError, match=r"start_all: estimate lacks layer\.1, .*\(did you mean layer\.0\?\)"):
+        loraga.start_all("lora-ga", ["layer.1"], estimate={"layer.0": estimate()}, anchor="pair")
+    with pytest.raises(TypeError, match="start_all: W is of type ndarray, expected a mapping"):
+        loraga.start_all("pissa", ["a"], W=W0, anchor="pair")
+
+
+def test_start_all_takes_starts_keywords():
+    e = estimate()
+    one = loraga.start(estimate=e, rank=RANK, anchor="pair", gamma=64.0, directions="A2rBr")
+    many = loraga.start_all("lora-ga", ["a"], estimate={"a": e}, rank=RANK, anchor="pair", gamma=64.0, directions="A2rBr")
+    assert np.array_equal(one.A, many["a"].A) and not np.array_equal(one.A, loraga.start(estimate=e, rank=RANK, anchor="pair").A)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_starts_are_kept(tmp_path, dtype):
+    kept_in = "float64" if dtype == np.float64 else "float32"
+    W, e = W0.astype(dtype), estimate(dtype=kept_in)
+    starts = loraga.start_all("lora-ga", ["q"], W={"q": W}, estimate={"q": e}, rank=RANK, anchor="in_place")
+    starts["k"] = loraga.start("lora", shape=(OUT, IN), rank=3, module="k")
+    loraga.save_starts(tmp_path / "starts.npz", starts)
+    assert [f.name for f in tmp_path.iterdir()] == ["starts.npz"]
+    back = loraga.load_starts(tmp_path / "starts.npz")
+    assert list(back) == ["q", "k"]
+    for name, s in starts.items():
+        b = back[name]
+        assert np.array_equal(b.A, s.A) and np.array_equal(b.B, s.B) and b.A.dtype == s.A.dtype == (kept_in if name == "q" else "float32")
+        assert (b.module, b.method, b.scale, b.anchor) == (s.module, s.method, s.scale, s.anchor)
+        assert b.coverage == s.coverage or np.isnan(b.coverage) and np.isnan(s.coverage)
+    anew = W0.astype(dtype)
+    loraga.merge(anew, back["q"].A, back["q"].B, -back["q"].scale)
+    assert np.array_equal(anew, W), "the original base, changed anew"
+    assert np.array_equal(back["q"].record(back["q"].A, back["q"].B).start_A, starts["q"].record().start_A)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        loraga.save_starts(tmp_path / "starts.npz", starts)
+    loraga.save_starts(tmp_path / "starts.npz", [starts["q"]], overwrite=True)
+    assert list(loraga.load_starts(tmp_path / "starts.npz")) == ["q"]
+
+
+def test_what_holds_no_starts(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.ones(3))
+    (tmp_path / "text").write_text("starts")
+    with pytest.raises(ValueError, match="it holds no starts, expected a file of save_starts"):
+        loraga.load_starts(tmp_path / "other.npz")
+    with pytest.raises(ValueError, match="it holds no starts"):
+        loraga.load_starts(tmp_path / "text")
+    np.savez(tmp_path / "later.npz", starts=np.array('{"format": "loraga starts 2", "starts": []}'))
+    with pytest.raises(ValueError, match="format is 'loraga starts 2', expected 'loraga starts 1'"):
+        loraga.load_starts(tmp_path / "later.npz")
+    with pytest.raises(FileNotFoundError):
+        loraga.load_starts(tmp_path / "nothing.npz")
+    with pytest.raises(TypeError, match="a start is of type tuple, expected Start"):
+        loraga.save_starts(tmp_path / "s.npz", [(1, 2)])
+
+
 def test_lora_sb_wants_every_entry():
     with pytest.raises(ValueError, match="estimate is incremental with method lora-sb, expected Estimate"):
         loraga.start("lora-sb", estimate=estimate("incremental"), rank=RANK)
@@ -253,6 +381,9 @@ def test_refused_micro_batches_change_nothing():
         (lambda: e.add(bad, x), "Estimate.add: dy is not finite"),
         (lambda: e.add(dy[:, 1:], x), r"dy \(tokens x features\) is 96x47, expected 96x48"),
         (lambda: e.add(dy, x[1:]), r"dy \(tokens x features\) is 96x48, expected 95x48"),
+        (lambda: e.add(dy[:0], x[:0]), r"dy \(tokens x features\) is 0x48, expected at least one token"),
+        (lambda: loraga.add_batches([(e, dy[:0], x[:0])]), r"add_batches\(layer 0\): dy .* is 0x48"),
+        (lambda: loraga.Inputs(IN).add(x[:0]), "expected 40 x tokens"),
         (lambda: e.add(dy, x, weight=0), "weight is 0"),
         (lambda: e.add_gradient(np.full((OUT, IN), np.nan, np.float32)), "dw is not finite"),
         (lambda: e.merge(estimate("dense")), "of another kind or dtype"),

@@ -100,6 +100,17 @@ def test_refusals(arguments, sentence):
         loraga.svd(spectrum(9, 7), **arguments)
 
 
+def test_whole_numbers_and_empty_matrices():
+    G = spectrum(9, 7)
+    with pytest.raises(TypeError, match=r"svd: rank is 2\.0, of type float, expected a whole number"):
+        loraga.svd(G, 2.0)
+    with pytest.raises(ValueError, match="svd: seed is -1, expected at least 0"):
+        loraga.svd(G, 2, seed=-1)
+    for shape in ((0, 4), (4, 0)):
+        with pytest.raises(ValueError, match=r"svd: G is empty, of shape \("):
+            loraga.svd(np.zeros(shape, np.float32), 1)
+
+
 def test_diagnostics():
     G = spectrum(50, 40)
     U, s, V, *_ = loraga.svd(G, 8, method="exact")

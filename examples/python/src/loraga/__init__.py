@@ -19,6 +19,7 @@ from ._files import (
     save_gguf,
     save_peft,
 )
+from ._kept import load_starts, save_starts
 from ._loraga import (
     Estimate,
     Inputs,
@@ -48,11 +49,13 @@ __all__ = [
     "combine",
     "effective_rank",
     "load_peft",
+    "load_starts",
     "merge",
     "merge_peft",
     "methods",
     "save_gguf",
     "save_peft",
+    "save_starts",
     "set_threads",
     "start",
     "start_all",

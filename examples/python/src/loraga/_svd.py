@@ -8,6 +8,7 @@ import numpy.typing
 
 from . import _loraga
 from ._arrays import Array
+from ._checks import seeded, whole
 
 
 class SVD(NamedTuple):
@@ -54,6 +55,14 @@ def svd(
     same G gives the same bits, with any number of threads.
     ValueError for a G that is zero or not finite, unless check=False, which returns the flags.
     """
+    numbers = {"rank": rank, "block": block, "depth": depth, "width": width}
+    for name, value in numbers.items():
+        whole(value, "svd", name, 0)
+    whole(iterations, "svd", "iterations", -1)
+    seeded(seed, "svd")
+    shape: tuple[int, ...] = tuple(getattr(G, "shape", ()))
+    if 0 in shape:
+        raise ValueError(f"svd: G is empty, of shape {shape}, expected at least one number")
     return SVD(
         *_loraga.svd(
             G,
@@ -71,7 +80,7 @@ def svd(
 
 def top(estimate: _loraga.Estimate, k: int) -> SVD:
     """The k leading triplets of an estimate's mean gradient; an incremental one has `width` of them."""
-    return SVD(*_loraga.top(estimate, k))
+    return SVD(*_loraga.top(estimate, whole(k, "top", "k", 1)))
 
 
 class Alignment(NamedTuple):
