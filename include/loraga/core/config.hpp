@@ -1,6 +1,10 @@
 #pragma once
 #include <cstdint>
 
+#if (defined(_MSVC_LANG) ? _MSVC_LANG : __cplusplus) < 202002L
+#error "loraga needs C++20: compile with -std=c++20"
+#endif
+
 // Marks what a device functor may call. Empty unless nvcc compiles the file, so no header here needs CUDA.
 #if defined(__CUDACC__)
 #define LORAGA_HD __host__ __device__

@@ -117,7 +117,8 @@ class sharded_start {
     together(be_, comm_, work, "initialise_sharded");
     if (!bad.empty())
       throw numeric_error("initialise_sharded: " + bad +
-                          "; expected finite, non-zero numbers (these layers are unchanged)");
+                          "; expected finite, non-zero numbers in what the start is made of (a gradient from dY and X, "
+                          "W); these layers are unchanged");
   }
 
  private:

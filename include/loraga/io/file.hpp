@@ -26,8 +26,8 @@ enum class overwrite { no, yes };
 /// Throws file_error with the system's words for errno `code`.
 [[noreturn]] inline void raise_file_error(std::string_view where, std::filesystem::path const& path, int code) {
   auto const name = path.u8string();
-  throw file_error(std::string(where) + ": " + std::string(name.begin(), name.end()) +
-                       " is not usable: " + std::generic_category().message(code),
+  throw file_error(std::string(where) + ": " + std::string(name.begin(), name.end()) + " is not usable: " +
+                       std::generic_category().message(code) + (code == EEXIST ? "; overwrite::yes replaces it" : ""),
                    code);
 }
 

@@ -240,7 +240,9 @@ void start_layers(B& be, std::span<L const> layers, std::uint64_t first, I const
     bad = commit<I::starts>(be, layers, anchor, all);
   });
   if (!bad.empty())
-    throw numeric_error("initialise: " + bad + "; expected finite, non-zero numbers (these layers are unchanged)");
+    throw numeric_error("initialise: " + bad +
+                        "; expected finite, non-zero numbers in what the start is made of (a gradient from dY and X, "
+                        "W); these layers are unchanged");
 }
 
 }  // namespace detail
