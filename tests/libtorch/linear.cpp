@@ -271,8 +271,10 @@ TEST_CASE("libtorch: what would be silently wrong is refused") {
   SECTION("a base of another type") {
     torch::nn::Linear wide(12, 10);
     wide->to(torch::kDouble);
-    lora_linear<> wrong(wide, 2);
-    CHECK_THROWS_AS(libtorch::initialise(*wrong, pissa_init{}, in_place_anchor{}), value_error);
+    CHECK_THROWS_AS(lora_linear<>(wide, 2), value_error);
+    lora_linear<> later(torch::nn::Linear(12, 10), 2);
+    later->base->to(torch::kDouble);
+    CHECK_THROWS_AS(libtorch::initialise(*later, pissa_init{}, in_place_anchor{}), value_error);
   }
 }
 

@@ -120,6 +120,7 @@ TEST_CASE("libtorch: a merged adapter is neither saved nor loaded nor moved") {
   auto const x = torch::randn({5, 12});
   auto const before = layer->forward(x).detach().clone();
   auto const bytes = stored_module(layer);
+  layer->eval();
   layer->merge();
   CHECK(relative_error(layer->base->forward(x), before) < 1e-6);
   CHECK(relative_error(layer->forward(x), before) < 1e-6);

@@ -64,10 +64,9 @@ class adapted_layer : public adapter_module<typename P::element, typename P::bac
       this->follow(be);
       held().train(this->is_training());
     });
-    if (held().merged() && !this->collecting()) return y;
+    if (passes_by(x, y)) return y;
     auto const& f = this->factors_;
-    bool const learns = x.requires_grad() || y.requires_grad() || f.a.requires_grad() || f.b.requires_grad();
-    if (at::GradMode::is_enabled() && learns)
+    if (records_graph(x, y))
       return adapter_function<adapted_layer>::apply(x, y, f.a, f.b,
                                                     std::static_pointer_cast<adapted_layer>(this->shared_from_this()));
     auto const result = output(y, "Y");
@@ -75,6 +74,26 @@ class adapted_layer : public adapter_module<typename P::element, typename P::bac
     add(input(x), result, thrown_away);
     if (result.is_same(y)) bump(y);
     return result;
+  }
+
+ private:
+  bool factors_learn() const {
+    return at::GradMode::is_enabled() && (this->factors_.a.requires_grad() || this->factors_.b.requires_grad());
+  }
+  bool records_graph(at::Tensor const& x, at::Tensor const& y) const {
+    return factors_learn() || (at::GradMode::is_enabled() && (x.requires_grad() || y.requires_grad()));
+  }
+  /// Whether a pass is the base's alone: merged, or not started. Refused where it would train nothing without a word.
+  bool passes_by(at::Tensor const& x, at::Tensor const& y) const {
+    if (this->collecting()) return false;
+    if (held().merged() && factors_learn() && this->is_training())
+      raise<state_error>(this->where_, "adapter", "merged in a pass that trains, from which A and B learn nothing",
+                         "unmerged; or call eval(), or pass under NoGradGuard");
+    if (!held().merged() && !held().started() && records_graph(x, y))
+      raise<state_error>(this->where_, "adapter", "without a start (A = B = 0, which never learns)",
+                         "one that libtorch::initialise, load_peft or torch::load started; after writing A and B "
+                         "through with_adapter call layer->written(). NoGradGuard gives the base's own pass");
+    return held().merged() || !held().started();
   }
 
  public:

@@ -31,7 +31,38 @@ struct sink_into final : gradient_sink<B, U> {
   }
 };
 
+/// What the library's templates call an element type.
+template <Element T>
+constexpr char const* element_text = std::is_same_v<T, double>  ? "double"
+                                     : std::is_same_v<T, float> ? "float"
+                                     : std::is_same_v<T, bf16>  ? "bf16"
+                                                                : "fp16";
+/// Template arguments of a module, "<float, cpu, bf16>", for messages.
+template <Element T, class B, Element U>
+std::string types_text() {
+  char const* const backend = std::is_same_v<typename B::space, host_space> ? "cpu" : "cuda";
+  return std::string("<") + element_text<T> + ", " + backend + ", " + element_text<U> + ">";
+}
+
 }  // namespace detail
+
+/// A module with an adapter of any types: what a walk over a model asks it.
+class any_adapter_module : public torch::nn::Module {
+ public:
+  using torch::nn::Module::Module;
+  /// The base's weight.
+  virtual at::Tensor weight() const = 0;
+  /// Whether W holds the adapter's part.
+  virtual bool merged() const = 0;
+  /// Whether W holds -s*B0*A0.
+  virtual bool anchored_in_place() const = 0;
+  /// Whether A and B were given: by `initialise`, from a file, or by hand.
+  virtual bool started() = 0;
+  /// errors  state_error if W was written or replaced since it was merged or anchored
+  virtual void check_base() const = 0;
+  /// The module's template arguments, such as "<float, cpu, bf16>".
+  virtual std::string types() const = 0;
+};
 
 /// What all modules with an adapter have in common, whatever their base is: lora_linear, lora_conv2d, lora_embedding.
 /// A and B are torch's parameters lora_A and lora_B. Their gradients are torch's too, in `.grad`; torch's optimisers
@@ -39,7 +70,7 @@ struct sink_into final : gradient_sink<B, U> {
 /// T is the adapter's element type, U its base's; a float adapter on a 16-bit base is the usual pair. Inputs of another
 /// type than U (autocast) are converted for the adapter.
 template <Element T, class B, Element U>
-class adapter_module : public torch::nn::Module {
+class adapter_module : public any_adapter_module {
  public:
   using adapter_type = lora<T, B>;  ///< of the library
   using space = typename B::space;
@@ -48,8 +79,6 @@ class adapter_module : public torch::nn::Module {
   at::Tensor lora_a() const { return factors_.a; }
   /// B, out x r: the parameter lora_B.
   at::Tensor lora_b() const { return factors_.b; }
-  /// The base's weight.
-  virtual at::Tensor weight() const = 0;
   /// What files call this kind of layer.
   virtual layer_kind kind() const = 0;
 
@@ -81,16 +110,18 @@ class adapter_module : public torch::nn::Module {
   /// Whether W can be seen as that: a convolution's in channels_last cannot.
   bool weight_is_matrix() const { return weight().dim() == 2 || weight().is_contiguous(); }
 
-  /// Whether A and B were given: by `initialise`, from a file, or by hand.
-  bool started() {
+  bool started() override {
     return with_adapter([](B&, auto const& ad) { return ad.started(); });
   }
-  /// Whether W holds the adapter's part.
-  bool merged() const { return held().merged(); }
+  bool merged() const override { return held().merged(); }
+  bool anchored_in_place() const override { return held().anchored_in_place(); }
+  void check_base() const override { factors_.check_base(this->weight()); }
+  std::string types() const override { return detail::types_text<T, B, U>(); }
   double scale() const { return held().scale(); }
   index_t rank() const { return held().rank(); }
 
-  /// W += s*B*A, minus the frozen start where there is one; passes are the base's alone until `unmerge`.
+  /// W += s*B*A, minus the frozen start where there is one; passes are the base's alone until `unmerge`. A module knows
+  /// only itself: whether W is another module's too, the free function merge(model) sees.
   /// errors  state_error if merged already or never started; shape_error as weight_view
   void merge() {
     with_adapter([&](B& be, auto& ad) {
@@ -130,9 +161,10 @@ class adapter_module : public torch::nn::Module {
   }
 
   /// For torch::save.
-  /// errors  state_error if merged: torch would load the sum as the base
+  /// errors  state_error if merged (torch would load the sum as the base), or as check_base
   void save(torch::serialize::OutputArchive& archive) const override {
     if (merged()) raise<state_error>(where_ + "::save", "adapter", "merged into the base", "unmerged");
+    check_base();
     torch::nn::Module::save(archive);
   }
   /// For torch::load. The adapter, with its start, is that of the file.
@@ -140,13 +172,13 @@ class adapter_module : public torch::nn::Module {
   void load(torch::serialize::InputArchive& archive) override {
     if (merged()) raise<state_error>(where_ + "::load", "adapter", "merged into the base", "unmerged");
     torch::nn::Module::load(archive);
-    with_adapter([](B&, auto&) {});
+    runtime_->run([&](B& be) { factors_.follow(be, held(), weight(), true); });
   }
 
  protected:
   adapter_module(std::string where, index_t out, index_t in, index_t rank, double scale, lora_options options,
                  at::Device device, std::shared_ptr<runtime<B>> on)
-      : torch::nn::Module(where),
+      : any_adapter_module(where),
         factors_(out, in, rank, scale, options, where, device),
         runtime_(std::move(on)),
         where_(std::move(where)) {
@@ -160,6 +192,19 @@ class adapter_module : public torch::nn::Module {
   virtual lora<T, B>& held() = 0;
   virtual lora<T, B> const& held() const = 0;
 
+  /// Where the base's weight lies.
+  /// errors  value_error unless it is of type U, in B's memory
+  static at::Device checked_device(at::Tensor const& weight, char const* where) {
+    require_tensor<space>(weight, scalar_type<U>, where, "the base's weight");
+    return weight.device();
+  }
+  /// The base trains no more; a gradient that it has from before is no one's.
+  static void freeze(torch::nn::Module const& layer) {
+    for (auto& p : layer.parameters()) {
+      p.set_requires_grad(false);
+      p.mutable_grad().reset();
+    }
+  }
   lora<T, B> make_adapter() {
     return runtime_->run([&](B& be) { return factors_.make(be); });
   }

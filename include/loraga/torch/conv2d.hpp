@@ -38,7 +38,7 @@ class lora_conv2d_impl : public detail::adapted_layer<detail::convolution_passes
  public:
   torch::nn::Conv2d base{nullptr};  ///< the layer that was there
 
-  /// errors  value_error if rank < 1, for a dropout outside [0, 1), and as geometry_of
+  /// errors  value_error for a base of another type than U, if rank < 1, for a dropout outside [0, 1), and as geometry_of
   template <Scaling S = rank_stable_scaling>
   explicit lora_conv2d_impl(torch::nn::Conv2d convolution, index_t rank = 8, S const& scaling = {},
                             lora_options options = {}, std::shared_ptr<runtime<B>> on = usual_runtime<B>())
@@ -57,11 +57,12 @@ class lora_conv2d_impl : public detail::adapted_layer<detail::convolution_passes
   lora_conv2d_impl(torch::nn::Conv2d& convolution, convolution_geometry const& g, index_t rank, S const& scaling,
                    lora_options options, std::shared_ptr<runtime<B>> on)
       : layer("lora_conv2d", convolution->options.out_channels(), g.in(), rank,
-              scaling.scale(convolution->options.out_channels(), g.in(), rank), options, convolution->weight.device(),
-              std::move(on), [&](auto adapter) { return detail::convolution_passes<T, B, U>(g, std::move(adapter)); }),
+              scaling.scale(convolution->options.out_channels(), g.in(), rank), options,
+              layer::checked_device(convolution->weight, "lora_conv2d"), std::move(on),
+              [&](auto adapter) { return detail::convolution_passes<T, B, U>(g, std::move(adapter)); }),
         geometry_(g) {
     base = this->register_module("base", convolution);
-    for (auto& p : base->parameters()) p.set_requires_grad(false);
+    this->freeze(*base);
   }
 };
 

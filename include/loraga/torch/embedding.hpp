@@ -16,17 +16,18 @@ class lora_embedding_impl : public detail::adapted_layer<detail::embedding_passe
  public:
   torch::nn::Embedding base{nullptr};  ///< the layer that was there
 
-  /// errors  value_error if rank < 1; for max_norm, scale_grad_by_freq, sparse and dropout, which an adapter cannot have
+  /// errors  value_error for a base of another type than U, if rank < 1; for max_norm, scale_grad_by_freq, sparse and dropout, which an adapter cannot have
   template <Scaling S = rank_stable_scaling>
   explicit lora_embedding_impl(torch::nn::Embedding table, index_t rank = 8, S const& scaling = {},
                                lora_options options = {}, std::shared_ptr<runtime<B>> on = usual_runtime<B>())
       : layer("lora_embedding", table->options.embedding_dim(), table->options.num_embeddings(), rank,
               scaling.scale(table->options.embedding_dim(), table->options.num_embeddings(), rank),
-              checked(table->options, options), table->weight.device(), std::move(on), [&](auto adapter) {
+              checked(table->options, options), layer::checked_device(table->weight, "lora_embedding"), std::move(on),
+              [&](auto adapter) {
                 return detail::embedding_passes<T, B, U>(std::move(adapter), padding(table->options));
               }) {
     base = this->register_module("base", table);
-    base->weight.set_requires_grad(false);
+    this->freeze(*base);
   }
 
   /// shapes  ids [...], y [..., dim]

@@ -16,16 +16,16 @@ class lora_linear_impl : public detail::adapted_layer<detail::linear_passes<T, B
  public:
   torch::nn::Linear base{nullptr};  ///< the layer that was there
 
-  /// errors  value_error if rank < 1, or dropout is outside [0, 1)
+  /// errors  value_error for a base of another type than U, if rank < 1, or dropout is outside [0, 1)
   template <Scaling S = rank_stable_scaling>
   explicit lora_linear_impl(torch::nn::Linear linear, index_t rank = 8, S const& scaling = {},
                             lora_options options = {}, std::shared_ptr<runtime<B>> on = usual_runtime<B>())
       : layer("lora_linear", linear->options.out_features(), linear->options.in_features(), rank,
               scaling.scale(linear->options.out_features(), linear->options.in_features(), rank), options,
-              linear->weight.device(), std::move(on),
+              layer::checked_device(linear->weight, "lora_linear"), std::move(on),
               [](auto adapter) { return detail::linear_passes<T, B, U>(std::move(adapter)); }) {
     base = this->register_module("base", linear);
-    for (auto& p : base->parameters()) p.set_requires_grad(false);
+    this->freeze(*base);
   }
 
   /// shapes  x [..., in], y [..., out]

@@ -1,5 +1,6 @@
 #pragma once
 #include <ATen/ops/empty_strided.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
 
 #include <loraga/adapter/lora.hpp>
@@ -21,15 +22,17 @@ template <Element T, class B>
 class tracked_factors {
   using space = typename B::space;
 
+  /// How often a tensor was written; tensors of InferenceMode do not count that.
+  static std::int64_t writes_of(at::Tensor const& t) {
+    return t.is_inference() ? 0 : static_cast<std::int64_t>(t._version());
+  }
   /// Where a tensor's numbers are, and how often they were written.
   struct place {
     void const* data = nullptr;
     index_t row_stride = 0;
     std::int64_t version = 0;
     explicit place(at::Tensor const& t)
-        : data(t.data_ptr()),
-          row_stride(t.dim() == 2 ? t.stride(0) : 0),
-          version(t.is_inference() ? 0 : static_cast<std::int64_t>(t._version())) {}
+        : data(t.data_ptr()), row_stride(t.dim() == 2 ? t.stride(0) : 0), version(writes_of(t)) {}
     place() = default;
     bool operator==(place const&) const = default;
     bool same_memory(place const& other) const { return data == other.data && row_stride == other.row_stride; }
@@ -45,6 +48,7 @@ class tracked_factors {
   at::Tensor da_, db_;
   places seen_;
   at::Tensor weight_;  // W's memory while the adapter is in it; held, so that no other weight can come to lie there
+  std::int64_t weight_writes_ = 0;
 
  public:
   at::Tensor a, b;              ///< r x in and out x r, B column-major
@@ -75,29 +79,44 @@ class tracked_factors {
     return adapter;
   }
 
-  /// Gives the adapter what LibTorch has moved or written since the last call.
+  /// Gives the adapter what LibTorch has moved or written since the last call. `loaded`: base and adapter were read
+  /// from one file, so that W is the one that belongs to them.
   /// errors  value_error, shape_error where a tensor is no longer of the adapter's type, memory or shape; state_error if
-  ///         anything moved while W holds the adapter (merged), or W alone while it is anchored in place
-  /// cost    comparisons of addresses, where nothing has changed
-  void follow(B& be, lora<T, B>& adapter, at::Tensor const& weight) {
+  ///         anything moved while W holds the adapter (merged), or W was written or changed while it is anchored in
+  ///         place
+  /// cost    comparisons of addresses, where nothing has changed; one of W, where all has moved
+  void follow(B& be, lora<T, B>& adapter, at::Tensor const& weight, bool loaded = false) {
     auto const now = where();
-    bool const start_same = now.start_a == seen_.start_a && now.start_b == seen_.start_b && now.anchor == seen_.anchor;
+    bool const start_same = !loaded && starts_in(now, seen_);
     bool const factors_stay = now.a.same_memory(seen_.a) && now.b.same_memory(seen_.b);
     if (start_same) check_weight(weight);
     if (start_same && now.a == seen_.a && now.b == seen_.b) return;
     if (adapter.merged() && !(start_same && factors_stay))
       raise<state_error>(where_, "A, B or their start", "moved or written while merged", "changed after unmerge");
     auto const here = memory();
-    if (!start_same) restart(be, adapter, here);
-    else if (!factors_stay || !adapter.started()) adapter.adopt(be, here);
-    else if constexpr (is_16bit<T>) adapter.values_changed(be);
+    if (!start_same) {
+      if (!loaded) check_moved_weight(weight);
+      restart(be, adapter, here);
+    } else if (!factors_stay || !adapter.started()) {
+      adapter.adopt(be, here);
+    } else if constexpr (is_16bit<T>) {
+      adapter.values_changed(be);
+    }
     remember();
     if (!start_same) hold(adapter, weight);
+  }
+  /// Whether W is still the one that holds the adapter, where one holds it.
+  /// errors  state_error, as follow
+  void check_base(at::Tensor const& weight) const {
+    if (starts_in(where(), seen_)) check_weight(weight);
+    else check_moved_weight(weight);
   }
 
   /// To be called after the adapter wrote A, B, its start or W: versions grow, the start's tensors follow, gradients of
   /// the old values go.
   void written(B& be, lora<T, B>& adapter, at::Tensor const& weight) {
+    bool const stay = place(a).same_memory(seen_.a) && place(b).same_memory(seen_.b);
+    if (!stay || !adapter.started()) adapter.adopt(be, memory());  // by hand: numbers other than 0 are a start
     bool const anchored = adapter.start_a().rows > 0;
     if (anchored) {
       be.copy(adapter.start_a(), view<T, space>(start_a, where_, "start_A"));
@@ -145,14 +164,28 @@ class tracked_factors {
   void hold(lora<T, B> const& adapter, at::Tensor const& weight) {
     bool const inside = adapter.merged() || adapter.anchored_in_place();
     weight_ = inside ? weight.variable_data() : at::Tensor();
+    weight_writes_ = writes_of(weight);
   }
-  /// W of an adapter that is in it must be the one it was put into.
+  static bool starts_in(places const& now, places const& before) {
+    return now.start_a == before.start_a && now.start_b == before.start_b && now.anchor == before.anchor;
+  }
+  /// W of an adapter that is in it must be the one it was put into, untouched.
   void check_weight(at::Tensor const& weight) const {
-    if (weight_.defined() && weight_.data_ptr() != weight.data_ptr())
-      raise<state_error>(
-          where_, "the base's weight", "another one than the adapter was merged into or anchored in",
-          "that one: unmerge before weights are loaded or moved; load base and adapter from one file, or "
-          "start anew");
+    if (!weight_.defined()) return;
+    if (weight_.data_ptr() != weight.data_ptr()) refuse_weight("another one than");
+    if (weight_writes_ != writes_of(weight)) refuse_weight("written by others since it was the one that");
+  }
+  /// The same where all tensors have moved: a way there and back may have rounded W.
+  void check_moved_weight(at::Tensor const& weight) const {
+    if (!weight_.defined() || weight_.data_ptr() == weight.data_ptr()) return;
+    if (weight_.scalar_type() != weight.scalar_type() || weight_.device() != weight.device()) return;
+    if (!weight_.equal(weight.variable_data())) refuse_weight("moved, with other numbers than");
+  }
+  [[noreturn]] void refuse_weight(std::string const& how) const {
+    raise<state_error>(
+        where_, "the base's weight", how + " the adapter was merged into or anchored in",
+        "that one, untouched: unmerge before weights are loaded, moved or written; load base and adapter "
+        "from one file, or start anew. If it does hold the adapter still, call layer->written()");
   }
 
   /// A new adapter, with the start that the tensors say. An anchored W is loaded as it was left, so that nothing may be
