@@ -52,7 +52,7 @@ if [[ $kind == installed_cpu_compiled ]] && command -v pkg-config > /dev/null; t
   pc=$(dirname "$(find "$work/prefix" -name loraga-cpu_compiled.pc)")
   words=$(PKG_CONFIG_PATH=$pc pkg-config --cflags --libs loraga-cpu_compiled)
   [[ $words == *-DLORAGA_CPU_COMPILED* ]] || { echo "pkg-config says: $words"; exit 1; }
-  g++ "$work"/build/CMakeFiles/consumer.dir/__/consumer.cpp.o $words -o "$work/by_pkgconfig"
+  g++ "$(find "$work/build" -name consumer.cpp.o)" $words -o "$work/by_pkgconfig"
   "$work/by_pkgconfig"
 fi
 if [[ $kind == *_cuda || $kind == *_nccl ]]; then  # two runtimes in one program share no state

@@ -2,6 +2,7 @@
 #include <loraga/backend/checks.hpp>
 #include <loraga/core/float16.hpp>
 #include <loraga/core/matrix.hpp>
+#include <loraga/core/workspace.hpp>
 
 // Products of a thin float matrix with bf16 activations. Widening the activations would write and read float copies of
 // them; instead the thin one is taken apart into bf16 matrices, side by side in one product on tensor cores. fp16 has
