@@ -114,7 +114,7 @@ TEST_CASE("micro-batches of few tokens, none, or the same again keep what was ex
   }
 }
 
-TEST_CASE("a micro-batch without a token changes nothing, also as the first one", "[gradient]") {
+TEST_CASE("a micro-batch without a token is a gradient of zero, also as the first one", "[gradient]") {
   auto be = test::make_backend();
   auto const batch = test::sample(60, 50, 5, 1)[0];
   auto const dy = test::upload<float>(be, batch.dy), x = test::upload<float>(be, batch.x);
