@@ -5,9 +5,9 @@
 #include <loraga/backend/cuda_grids.cuh>
 #include <loraga/backend/cuda_handles.cuh>
 #include <loraga/backend/cuda_kernels.cuh>
+#include <loraga/backend/cuda_mixed.cuh>
 #include <loraga/backend/cuda_pool.cuh>
 #include <loraga/backend/cuda_products.cuh>
-#include <loraga/backend/cuda_split.cuh>
 #include <loraga/backend/cuda_steps.cuh>
 #include <loraga/backend/cuda_transfer.cuh>
 #include <loraga/linalg/elementwise.hpp>
@@ -359,66 +359,7 @@ class cuda {
       gpu::product_settings const settings(blas_, stream());
       gpu::multiply(blas(), options_.products, alpha, a, b, beta, c);
     } else {
-      if constexpr (gpu::has_thin_product<TA, TB, TC>) {
-        if constexpr (std::is_same_v<TA, float>) {
-          if (gpu::is_thin(c.rows, c.cols, a.cols)) return gpu::multiply_thin(*this, alpha, a, b, beta, c);
-        } else if (gpu::is_thin(c.cols, c.rows, a.cols)) {
-          return gpu::multiply_thin(*this, alpha, b.transposed(), a.transposed(), beta, c.transposed());
-        }
-      } else if constexpr (gpu::has_outer_product<TA, TB, TC>) {
-        if (gpu::is_thin(a.cols, c.rows, c.cols)) return gpu::multiply_outer(*this, alpha, a, b, beta, c);
-      }
-      product_of_widened(alpha, a, b, beta, c);
-    }
-  }
-
-  /// By float copies of what is not float (or double of what is not double), of at most 64 MB: larger products are
-  /// halved, a sum only where it needs no rounding in between.
-  template <class TA, class TB, class TC>
-  void product_of_widened(double alpha, matrix_view<TA const, space> a, matrix_view<TB const, space> b, double beta,
-                          matrix_view<TC, space> c) {
-    using T = compute_t<TC>;
-    index_t const most = gpu::widened_bytes / static_cast<index_t>(sizeof(T));
-    index_t const of_a = std::is_same_v<T, TA> ? 0 : a.rows * a.cols,
-                  of_b = std::is_same_v<T, TB> ? 0 : b.rows * b.cols,
-                  of_c = std::is_same_v<T, TC> ? 0 : c.rows * c.cols;
-    bool const cuts_depth = of_c == 0 && a.cols > std::max(of_a >= of_b ? a.rows : 0, of_b >= of_a ? b.cols : 0);
-    bool const cuts_columns = of_c >= std::max(of_a, of_b) ? c.cols > c.rows : of_b > of_a;
-    index_t const n = (cuts_depth ? a.cols : cuts_columns ? c.cols : c.rows) / 2;
-    if (std::max({of_a, of_b, of_c}) > most && n > 0) {
-      if (cuts_depth) {
-        product_of_widened(alpha, a.columns(0, n), b.row_range(0, n), beta, c);
-        product_of_widened(alpha, a.columns(n, a.cols - n), b.row_range(n, a.cols - n), 1.0, c);
-      } else if (cuts_columns) {
-        product_of_widened(alpha, a, b.columns(0, n), beta, c.columns(0, n));
-        product_of_widened(alpha, a, b.columns(n, c.cols - n), beta, c.columns(n, c.cols - n));
-      } else {
-        product_of_widened(alpha, a.row_range(0, n), b, beta, c.row_range(0, n));
-        product_of_widened(alpha, a.row_range(n, c.rows - n), b, beta, c.row_range(n, c.rows - n));
-      }
-      return;
-    }
-    scratch<cuda> temporary(*this);
-    auto const wide_a = widened<T, TA>(temporary, a);
-    auto const wide_b = widened<T, TB>(temporary, b);
-    if constexpr (std::is_same_v<T, TC>) {
-      product<T, T, T>(alpha, wide_a, wide_b, beta, c);
-    } else {
-      auto const sum = temporary.template matrix<T>(c.rows, c.cols);
-      product<T, T, T>(alpha, wide_a, wide_b, 0.0, sum);
-      axpby(*this, 1.0, sum, beta, c);
-    }
-  }
-
-  template <class T, class U>
-  matrix_view<T const, space> widened(scratch<cuda>& temporary, matrix_view<U const, space> v) {
-    if constexpr (std::is_same_v<U, T>) {
-      return v;
-    } else {
-      if (!by_columns(v)) return widened<T, U>(temporary, v.transposed()).transposed();
-      auto const out = temporary.template matrix<T>(v.rows, v.cols);
-      convert(*this, v, out);
-      return out;
+      gpu::multiply_mixed(*this, alpha, a, b, beta, c);
     }
   }
 

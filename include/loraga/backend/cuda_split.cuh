@@ -34,9 +34,6 @@ template <class TA, class TB, class TC>
 inline constexpr bool has_outer_product =
     std::is_same_v<TA, float>&& std::is_same_v<TB, float>&& std::is_same_v<TC, bf16>;
 
-/// The most that products of types which do not go together widen of an operand at a time.
-inline constexpr index_t widened_bytes = index_t{64} << 20;
-
 /// Thin enough that three times as much of it is little.
 inline bool is_thin(index_t thin, index_t other, index_t depth) { return 4 * thin <= std::min(other, depth); }
 

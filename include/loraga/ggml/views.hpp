@@ -75,9 +75,7 @@ matrix_view<T, host_space> rows_of(ggml_tensor* tensor, bool join, std::string_v
     rows *= t.ne[d];
   }
   index_t const cols = t.ne[0], col_stride = stride(0);
-  bool const by_rows = (cols == 1 || col_stride == 1) && (rows == 1 || row_stride >= cols);
-  bool const by_columns = (rows == 1 || row_stride == 1) && (cols == 1 || col_stride >= rows);
-  if (!by_rows && !by_columns)
+  if (!strides_of_matrix(rows, cols, row_stride, col_stride))
     raise<shape_error>(where, text(), "permuted",
                        "one whose numbers lie together along one dimension, without overlap: ggml_cont makes it so");
   // Of a single row or column ggml's other stride says nothing.
