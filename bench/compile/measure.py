@@ -25,8 +25,8 @@ def headers():
     base = os.path.join(ROOT, "include")
     for folder, _, files in os.walk(os.path.join(base, "loraga")):
         for name in files:
-            if name.endswith(".hpp") and os.path.basename(folder) not in ("torch", "ggml"):  # they are routes
-                yield os.path.relpath(os.path.join(folder, name), base)
+            if name.endswith(".hpp") and name != "mpi.hpp" and os.path.basename(folder) not in ("torch", "ggml"):
+                yield os.path.relpath(os.path.join(folder, name), base)  # those left out are routes, or need MPI
 
 
 def seconds(path, work, flags=()):
@@ -75,8 +75,10 @@ def main():
         print(f"{row['name']:<52}{row['seconds']:>8.2f} s{row['ratio']:>8.2f}x  {'of ' + str(row['budget']) if row['budget'] else ''}"
               f"{'  OVER' if over else ''}")
     compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
+    with open("/proc/cpuinfo") as info:
+        cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), "unknown")
     with open(args.result, "w") as out:
-        json.dump({"command": "bash bench/run.sh compile", "compiler": compiler, "flags": "-std=c++20 -O2",
+        json.dump({"command": "bash bench/run.sh compile", "compiler": compiler, "flags": "-std=c++20 -O2", "cpu": cpu,
                    "date": time.strftime("%Y-%m-%d"), "rows": rows}, out, indent=1)
         out.write("\n")
     if any(row["budget"] is not None and row["ratio"] > row["budget"] for row in rows):

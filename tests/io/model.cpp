@@ -57,6 +57,7 @@ TEST_CASE("an index must fit its files", "[io]") {
   refused(R"({"weight_map":{"a":"../1.safetensors"}})", "a file beside the index");
   refused(R"({"weight_map":{"a":"2.safetensors"}})", "No such file");
   CHECK_THROWS_AS(safetensors_model(folder / "nothing"), file_error);
+  CHECK_THAT(test::message_of([&] { safetensors_model m(folder / "nothing"); }), Catch::StartsWith("safetensors_model: "));
   std::filesystem::create_directory(folder / "empty");
   CHECK_THROWS_AS(safetensors_model(folder / "empty"), file_error);
 }

@@ -23,6 +23,8 @@ class safetensors_model {
  public:
   explicit safetensors_model(std::filesystem::path path) : path_(std::move(path)) {
     std::error_code unknown;
+    if (!std::filesystem::exists(path_, unknown))
+      raise_file_error("safetensors_model", path_, unknown ? unknown.value() : ENOENT);
     chosen_ = std::filesystem::is_directory(path_, unknown) ? weights_in(path_) : path_;
     if (indexed()) {
       read_index();

@@ -36,12 +36,12 @@ struct automatic_svd {
   /// The choice for a shape, to look at or to start from.
   plan choose(index_t rows, index_t cols, index_t k, svd_cost cost = svd_cost::columns) const {
     if (cost == svd_cost::passes) return choose_wide(rows, cols, k);
-    index_t const small = std::min(rows, cols), large = std::max(rows, cols);
+    index_t const shorter = std::min(rows, cols), longer = std::max(rows, cols);
     index_t const r = (k + 1) / 2;
     bool const tight = quality == svd_quality::tight;
     // A basis of more than half the side costs what the exact answer does, while that is affordable.
-    bool const wide = 4 * r >= small / 2;
-    if (small <= 64 || (wide && (small <= 1024 || large >= 2 * small))) return {true, {}};
+    bool const wide = 4 * r >= shorter / 2;
+    if (shorter <= 64 || (wide && (shorter <= 1024 || longer >= 2 * shorter))) return {true, {}};
     // Measured on the spectra of bench/cpu; sigma_i = i^-1/2, the flattest, needs most.
     if (r <= 24) return {false, {16, 2 + (std::max<index_t>(r, 5) + 3) / 4 + (tight ? r <= 12 ? 1 : 2 : 0), seed}};
     if (r <= 64) return {false, {r, tight ? 7 : 6, seed}};
@@ -60,12 +60,12 @@ struct automatic_svd {
  private:
   /// Few passes of wide blocks; the eigenproblem has the block's width.
   plan choose_wide(index_t rows, index_t cols, index_t k) const {
-    index_t const small = std::min(rows, cols), large = std::max(rows, cols);
+    index_t const shorter = std::min(rows, cols), longer = std::max(rows, cols);
     bool const tight = quality == svd_quality::tight;
     // Measured on the spectra of bench/cuda_passes.
     index_t const width = std::max<index_t>(k <= 64 ? (tight ? 4 : 3) * k : k + k / 2, 32);
-    bool const half = 2 * width >= small;  // then the exact answer costs no more, while it is affordable
-    if (small <= 64 || (half && (small <= 1024 || large >= 2 * small))) return {true, {}};
+    bool const half = 2 * width >= shorter;  // then the exact answer costs no more, while it is affordable
+    if (shorter <= 64 || (half && (shorter <= 1024 || longer >= 2 * shorter))) return {true, {}};
     int const iterations = k <= 32 ? 2 : k <= 64 ? (tight ? 3 : 2) : tight ? 6 : 4;
     return {false, {}, true, {width, iterations, seed}};
   }

@@ -13,8 +13,8 @@ struct gram {
   static constexpr bool takes_noise = true;
   /// Numbers of scratch for each matrix: the Gram matrix twice in double, V twice.
   index_t scratch_numbers(index_t rows, index_t cols, index_t k) const {
-    index_t const small = std::min(rows, cols), large = std::max(rows, cols);
-    return 4 * small * small + 2 * large * k;
+    index_t const shorter = std::min(rows, cols), longer = std::max(rows, cols);
+    return 4 * shorter * shorter + 2 * longer * k;
   }
 
   /// With `unread`, flags are left there (see unread_flags).
