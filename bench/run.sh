@@ -21,8 +21,8 @@
 #   bench/run.sh cuda      on a GPU: the tests, also under compute-sanitizer, and speed against torch and PEFT where they are
 #                          installed (up to an hour; bench/cuda/prepare.sh and bench/cuda/run.sh do it on two machines and in
 #                          ten minutes); what bench/cuda/run.sh takes
-#   bench/run.sh cuda_passes  what a GPU's few, wide passes lose of the energy, with their operands rounded to TF32 and without;
-#                          on the host, no GPU (a quarter of an hour)
+#   bench/run.sh cuda_passes  what a GPU's few, wide passes lose of the energy, with their operands rounded to TF32 and without,
+#                          on made spectra and on gradients of a language model; on the host, no GPU (a quarter of an hour)
 #   bench/run.sh compile   what including the headers costs, as ratios to including Eigen
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -154,12 +154,21 @@ case $what in
     [[ $code -eq 77 ]] || python3 bench/cuda/report.py build/gpu-record $results
     exit $code ;;
   cuda_passes)
-    need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev
-    build_bench cuda_passes
-    code=0
-    $build/bench/cuda_passes 4096 8 32 128 > $results/cuda_passes.json.new || code=$?
-    [[ $code -ne 0 && $code -ne 3 ]] || mv $results/cuda_passes.json.new $results/cuda_passes.json
-    exit $code ;;  # 3: a plan misses its gate
+    need_packages g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libicu-dev python3-pip unzip dict-foldoc
+    build_bench cuda_passes spectra
+    bash examples/data/fetch.sh smollm2 build/smollm2
+    bash examples/data/unpack_foldoc.sh /usr/share/dictd build/foldoc
+    $build/bench/spectra build/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf build/foldoc/foldoc.dict 8 --matrices build/spectra/language 0 15 29
+    worst=0
+    losses() {  # NAME ARGUMENT...: 3 where a plan misses its gate
+      local code=0 name=$1
+      $build/bench/cuda_passes "${@:2}" > $results/$name.json.new || code=$?
+      [[ $code -ne 0 && $code -ne 3 ]] || mv $results/$name.json.new $results/$name.json
+      [[ $code -eq 0 ]] || worst=$code
+    }
+    losses cuda_passes_real build/spectra/language 8 32
+    losses cuda_passes 4096 8 32 128
+    exit $worst ;;
   compile)
     need_packages g++ libeigen3-dev python3
     /usr/bin/python3 bench/compile/measure.py --result $results/compile.json "$@" ;;
