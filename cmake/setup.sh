@@ -1,5 +1,11 @@
 # Sourced by run.sh scripts: installs what is missing, Debian's packages or Python's, or says how.
 
+# As many compilers at once as there are cores, and memory at 3 GB each.
+if [[ -z ${CMAKE_BUILD_PARALLEL_LEVEL:-} && -r /proc/meminfo ]]; then
+  CMAKE_BUILD_PARALLEL_LEVEL=$(awk -v cores="$(nproc)" '/^MemAvailable/ { n = int($2 / 3e6); print n < 1 ? 1 : n < cores ? n : cores }' /proc/meminfo)
+  export CMAKE_BUILD_PARALLEL_LEVEL
+fi
+
 # need_packages NAME...
 need_packages() {
   mkdir -p build
@@ -20,7 +26,7 @@ need_packages() {
   fi
   echo "installing: ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
-  if ! { "${as[@]}" apt-get update -q && "${as[@]}" $line; } > build/apt.log 2>&1; then
+  if ! { flock 9 && "${as[@]}" apt-get update -q && "${as[@]}" $line; } > build/apt.log 2>&1 9> build/apt.lock; then
     tail -5 build/apt.log >&2
     echo "Installing failed (build/apt.log). By hand:  $line" >&2
     exit 1

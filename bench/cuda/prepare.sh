@@ -21,7 +21,7 @@ cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEA
   "-DCMAKE_CUDA_ARCHITECTURES=${ARCHITECTURES:-90-real}" -DCMAKE_SKIP_RPATH=ON \
   "-DCMAKE_CUDA_COMPILER_LAUNCHER=bash;$PWD/bench/cuda/keep_ptxas.sh" \
   "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc" > $build.configure.log 2>&1 || { cat $build.configure.log; exit 1; }
-cmake --build $build -j "${JOBS:-$(nproc)}" --target perf cuda_loop unit_cuda
+cmake --build $build ${JOBS:+-j "$JOBS"} --target perf cuda_loop unit_cuda
 # a part of the tests has a part of the kernels: no record
 python3 bench/cuda/kernels.py $build "$([[ ${ONLY:-} ]] && echo $build || echo bench/results)"
 stripped=$(mktemp -d)

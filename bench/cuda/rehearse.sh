@@ -12,5 +12,5 @@ if [[ ! -f $build/build.ninja ]]; then
   cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DLORAGA_BUILD_BENCH=ON \
     "-DLORAGA_TEST_ONLY=${ONLY:-/tests/(linalg|optim)/}" > $build.configure.log 2>&1 || { cat $build.configure.log; exit 1; }
 fi
-cmake --build $build -j "${JOBS:-$(nproc)}" --target unit_double perf_double
+cmake --build $build ${JOBS:+-j "$JOBS"} --target unit_double perf_double
 /usr/bin/env python3 bench/cuda/rehearsal.py "$build" build/gpu-rehearsal-out

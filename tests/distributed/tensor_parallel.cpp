@@ -176,7 +176,9 @@ void compare_whole(backend& be, C& comm, shard const& p, S const& source, host c
     values.push_back(std::abs(found->weight() - 3) + std::abs(static_cast<double>(found->count() - 2)));
     if constexpr (requires { found->state(); }) {
       auto const state = found->state();
-      for (auto const& v : {state.u, state.v}) values.push_back(orthonormality(download(be, v)));
+      // one by one: nvcc 13.0 loses the range of a loop over both
+      values.push_back(orthonormality(download(be, state.u)));
+      values.push_back(orthonormality(download(be, state.v)));
       // parts of up to 6 rows or columns have lost nothing, others all behind 6 triplets
       bool lost = false;
       for (int k = 0; k < comm.size(); ++k)

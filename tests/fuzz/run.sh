@@ -18,16 +18,20 @@ build() {
 }
 export -f build
 printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I{} bash -c 'build "$@"' _ {}
+fuzz() {  # TARGET SECONDS
+  mkdir -p $out/corpus-$1
+  tar -C $out/corpus-$1 -xJf tests/fuzz/corpus/$1.tar.xz
+  echo "fuzzing $1 for $2 s"
+  $out/$1 -max_total_time="$2" -timeout=10 -rss_limit_mb=4000 -max_len=16384 -artifact_prefix=$out/$1- \
+    $out/corpus-$1 tests/fuzz/corpus/$1 > $out/$1.log 2>&1 || { tail -40 $out/$1.log; return 255; }  # xargs starts no other
+  echo "$1: $(grep -E 'DONE|Done' $out/$1.log | tail -1)"
+}
+export -f fuzz
+export out
+printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I{} bash -c 'fuzz {} "$@"' _ "$seconds"
+[[ -n $keep ]] || exit 0
 for t in "${targets[@]}"; do
-  mkdir -p $out/corpus-$t
-  tar -C $out/corpus-$t -xJf tests/fuzz/corpus/$t.tar.xz
-  echo "fuzzing $t for $seconds s"
-  $out/$t -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4000 -max_len=16384 -artifact_prefix=$out/$t- \
-    $out/corpus-$t tests/fuzz/corpus/$t > $out/$t.log 2>&1 || { tail -40 $out/$t.log; exit 1; }
-  grep -E 'DONE|Done' $out/$t.log
-  if [[ -n $keep ]]; then
-    rm -rf $out/merged-$t && mkdir $out/merged-$t
-    $out/$t -merge=1 -max_len=16384 $out/merged-$t tests/fuzz/corpus/$t $out/corpus-$t > $out/$t-merge.log 2>&1
-    tar -C $out/merged-$t --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cJf tests/fuzz/corpus/$t.tar.xz .
-  fi
+  rm -rf $out/merged-$t && mkdir $out/merged-$t
+  $out/$t -merge=1 -max_len=16384 $out/merged-$t tests/fuzz/corpus/$t $out/corpus-$t > $out/$t-merge.log 2>&1
+  tar -C $out/merged-$t --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cJf tests/fuzz/corpus/$t.tar.xz .
 done

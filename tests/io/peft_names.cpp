@@ -7,13 +7,13 @@ using namespace loraga;
 using namespace loraga::format;
 
 namespace {
-peft_key parse(std::string const& rest, std::string const& adapter = {}) {
+peft_key parse_key(std::string const& rest, std::string const& adapter = {}) {
   return parse_peft_key("base_model.model." + rest, "test", adapter);
 }
 void check_factor(std::string const& rest, std::string const& module, std::string const& suffix,
                   std::string const& adapter = {}) {
   INFO(rest);
-  auto const key = parse(rest);
+  auto const key = parse_key(rest);
   CHECK(key.part == peft_part::factor);
   CHECK(key.module == module);
   CHECK(key.suffix == suffix);
@@ -46,7 +46,7 @@ TEST_CASE("layers that are saved whole", "[io]") {
   auto const whole = [](std::string const& rest, peft_part part, std::string const& name,
                         std::string const& adapter = {}) {
     INFO(rest);
-    auto const key = parse(rest, adapter);
+    auto const key = parse_key(rest, adapter);
     CHECK(key.part == part);
     CHECK(key.name == name);
   };
@@ -57,8 +57,8 @@ TEST_CASE("layers that are saved whole", "[io]") {
   whole("score.modules_to_save.mine.dense.weight", peft_part::parameter, "score.dense.weight", "mine");
   whole("score.modules_to_save.dense.weight", peft_part::parameter, "score.dense.weight");  // dense is no adapter
   whole("model.embed_tokens.base_layer.weight", peft_part::base_copy, "model.embed_tokens.weight");
-  CHECK(parse("lm_head.original_module.weight").part == peft_part::buffer);
-  CHECK(parse("a.q.lora_velora_A.weight").part == peft_part::buffer);
+  CHECK(parse_key("lm_head.original_module.weight").part == peft_part::buffer);
+  CHECK(parse_key("a.q.lora_velora_A.weight").part == peft_part::buffer);
 }
 
 TEST_CASE("keys that are nothing of a LoRA's are refused by what they are", "[io]") {

@@ -6,8 +6,10 @@ export CMAKE_GENERATOR=Ninja  # what the tests themselves are built with; make m
 kind=$1 source=$2 build=$3 work=$4
 rm -rf "$work"
 mkdir -p "$work"
+quick=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O0 "-DCMAKE_CUDA_FLAGS_RELEASE=-O0 -Xptxas=-O0")  # to compile
 if [[ $kind == tools ]]; then
-  cmake -S "$source" -B "$work/build" -DLORAGA_BUILD_TOOLS=ON -DLORAGA_BUILD_TESTS=OFF -DCMAKE_UNITY_BUILD=ON -DCMAKE_CXX_FLAGS=-O0 > "$work/log" || { cat "$work/log"; exit 1; }
+  cmake -S "$source" -B "$work/build" -DLORAGA_BUILD_TOOLS=ON -DLORAGA_BUILD_TESTS=OFF -DCMAKE_UNITY_BUILD=ON \
+    "${quick[@]}" > "$work/log" || { cat "$work/log"; exit 1; }
   cmake --build "$work/build" > "$work/log" || { cat "$work/log"; exit 1; }
   cmake --install "$work/build" --prefix "$work/prefix" > /dev/null
   for program in loraga_init loraga_adapter loraga_plan; do
@@ -24,7 +26,7 @@ if [[ $kind == tools ]]; then
 fi
 if [[ $kind == installed* ]]; then
   cmake --install "$build" --prefix "$work/prefix" > /dev/null
-  cmake -S "$source/tests/package/$kind" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix" > "$work/log" || { cat "$work/log"; exit 1; }
+  cmake -S "$source/tests/package/$kind" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix" "${quick[@]}" > "$work/log" || { cat "$work/log"; exit 1; }
   refused() {  # COMPONENT MESSAGE OPTION...
     rm -rf "$work/missing"
     if cmake -S "$source/tests/package/installed" -B "$work/missing" -DCMAKE_PREFIX_PATH="$work/prefix" -DCOMPONENT=$1 "${@:3}" > "$work/log" 2>&1; then
@@ -39,7 +41,7 @@ if [[ $kind == installed* ]]; then
     refused mpi "component 'mpi': MPI 3 for C++ was not found (Debian: apt-get install libopenmpi-dev)" -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON
   fi
 else
-  cmake -S "$source/tests/package/$kind" -B "$work/build" -DLORAGA_SOURCE="$source" > "$work/log" || { cat "$work/log"; exit 1; }
+  cmake -S "$source/tests/package/$kind" -B "$work/build" -DLORAGA_SOURCE="$source" "${quick[@]}" > "$work/log" || { cat "$work/log"; exit 1; }
 fi
 cmake --build "$work/build" > "$work/log" || { cat "$work/log"; exit 1; }
 if [[ $kind == installed || $kind == subdirectory ]]; then  # who does not ask for ranks gets none of them
