@@ -79,7 +79,7 @@ def main():
         cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), "unknown")
     with open(args.result, "w") as out:
         json.dump({"command": "bash bench/run.sh compile", "compiler": compiler, "flags": "-std=c++20 -O2", "cpu": cpu,
-                   "date": time.strftime("%Y-%m-%d"), "rows": rows}, out, indent=1)
+                   "rounds": args.repeats, "date": time.strftime("%Y-%m-%d"), "rows": rows}, out, indent=1)
         out.write("\n")
     if any(row["budget"] is not None and row["ratio"] > row["budget"] for row in rows):
         sys.exit("a compile budget is missed")
