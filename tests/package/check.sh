@@ -6,7 +6,7 @@ export CMAKE_GENERATOR=Ninja  # what the tests themselves are built with; make m
 kind=$1 source=$2 build=$3 work=$4
 rm -rf "$work"
 mkdir -p "$work"
-quick=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O0 "-DCMAKE_CUDA_FLAGS_RELEASE=-O0 -Xptxas=-O0")  # to compile
+quick=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O0 "-DCMAKE_CUDA_FLAGS_RELEASE=-O0 -Xptxas=-O0")  # it runs for a moment
 if [[ $kind == tools ]]; then
   cmake -S "$source" -B "$work/build" -DLORAGA_BUILD_TOOLS=ON -DLORAGA_BUILD_TESTS=OFF -DCMAKE_UNITY_BUILD=ON \
     "${quick[@]}" > "$work/log" || { cat "$work/log"; exit 1; }

@@ -21,22 +21,19 @@ struct list {
 
 using accumulators = list<dense_gradient<backend>, sign_gradient<backend>, incremental_gradient<backend>,
                           offloaded_gradient<backend>, background_gradient<incremental_gradient<backend>, backend>>;
-// On a GPU what differs is what one of them does there: the rest is the CPU's to show, for it takes a minute to
-// compile.
-#ifdef LORAGA_TEST_CUDA
-using svds = list<automatic_svd>;
-template <class T>
-using adapters = list<lora<T, backend>, any_adapter<T, backend>>;
-#else
-using svds = list<automatic_svd, block_krylov, subspace, gram, eigen_svd>;
-template <class T>
-using adapters =
-    list<lora<T, backend>, dora<T, backend>, adalora<T, backend>, lora_sb<T, backend>, any_adapter<T, backend>>;
+using svds = list<automatic_svd, block_krylov, subspace, gram
+#ifndef LORAGA_TEST_CUDA
+                  ,
+                  eigen_svd
 #endif
+                  >;
 using initialisers =
     list<kaiming_init, gaussian_init, orthogonal_init, embedding_init, gaussian_pair_init, pissa_init, milora_init,
          olora_init, corda_init, eva_init, lora_ga_init, lora_one_init, gora_init, lora_sb_init>;
 using anchors = list<in_place_anchor, frozen_pair_anchor, no_anchor, unanchored>;
+template <class T>
+using adapters =
+    list<lora<T, backend>, dora<T, backend>, adalora<T, backend>, lora_sb<T, backend>, any_adapter<T, backend>>;
 
 /// Everything that a start may ask for.
 struct layer_of_a_model {
