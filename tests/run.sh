@@ -12,13 +12,13 @@ source cmake/setup.sh
 mkdir -p build
 
 refuse() { echo "tests/run.sh: $1" >&2; exit 2; }
-kind=plain record= only= one= flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O1) target=all
+kind=plain record= only= one= flags=(-DCMAKE_CXX_FLAGS_RELEASE=-Og) target=all
 while [[ $# -gt 0 ]]; do
   case $1 in
     --sanitize)
       [[ $kind == plain ]] || refuse "--sanitize and --cuda exclude each other"
       kind=sanitize
-      flags=(-DCMAKE_CXX_FLAGS_RELEASE=-O1
+      flags=(-DCMAKE_CXX_FLAGS_RELEASE=-Og
         "-Dloraga_test_options=-march=native;-fsanitize=address,undefined;-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1") ;;
     --cuda)
       [[ $kind == plain ]] || refuse "--sanitize and --cuda exclude each other"
