@@ -40,9 +40,9 @@ struct three_layers {
     for (std::size_t i = 0; i < 3; ++i)
       layers.push_back({&adapters[i], weights[i].view(), &gradients[i], "layer-" + std::to_string(i)});
   }
-  template <class Svd>
-  void start(Svd const& svd) {
-    initialise(be, std::span<layer_of const>(layers), lora_ga_init{}, svd, in_place_anchor{});
+  template <class Svd, class Anchor = in_place_anchor>
+  void start(Svd const& svd, Anchor const& anchor = {}) {
+    initialise(be, std::span<layer_of const>(layers), lora_ga_init{}, svd, anchor);
   }
 };
 
@@ -152,6 +152,77 @@ TEST_CASE("running out of memory in initialise leaves the layer as it was", "[fa
   check_memory_failures<float>(in_place_anchor{});
   check_memory_failures<bf16>(in_place_anchor{});  // whose product needs scratch of W's size
   check_memory_failures<float>(frozen_pair_anchor{});
+}
+
+namespace {
+
+/// Anchors layers one by one, in place of all together.
+struct anchor_in_turn : in_place_anchor {
+  static constexpr bool in_steps = false;
+};
+
+/// Fails every call of a function in one start of three layers, in turn. What the message says of each layer must be
+/// so. Returns how many starts failed while layers changed.
+template <class Anchor>
+int check_failed_starts(char const* function, int status) {
+  int late = 0;
+  for (int nth = 1; nth < 400; ++nth) {
+    three_layers l;
+    std::vector<host> before;
+    for (auto& w : l.weights) before.push_back(test::download(l.be, w.view()));
+    device_double::fail_next(function, status, nth);
+    std::string message;
+    try {
+      l.start(subspace{.width = 12, .iterations = 1}, Anchor{});
+    } catch (backend_error const& e) {
+      message = e.what();
+    }
+    bool const untouched = device_double::pending() > 0;
+    device_double::forget_requests();
+    INFO(function << " call " << nth << ": " << message);
+    REQUIRE(message.empty() == untouched);
+    if (untouched) return late;
+    auto const says = [&](char const* what) { return message.find(what) != std::string::npos; };
+    bool const in_turn = says("layers before it are initialised"),
+               unknown = says("which of them are initialised is not known");
+    late += in_turn || unknown;
+    if (unknown) continue;
+    std::size_t started = 0;
+    if (in_turn)
+      while (started < 3 && !says(("initialise(layer-" + std::to_string(started)).c_str())) ++started;
+    REQUIRE(started < 3);
+    for (std::size_t i = 0; i < 3; ++i) {
+      INFO("layer " << i);
+      auto& ad = l.adapters[i];
+      host const w = test::download(l.be, l.weights[i].view());
+      CHECK(ad.started() == (i < started));
+      if (i < started) {
+        CHECK(test::largest(test::change_of(l.be, ad)) > 0);
+        CHECK(test::distance(w + test::change_of(l.be, ad), before[i]) <= 1e-5 * test::norm(before[i]));
+      } else {
+        CHECK(test::distance(w, before[i]) == 0);
+        CHECK(test::largest(test::download(l.be, ad.a())) == 0);
+        CHECK(test::largest(test::download(l.be, ad.b())) == 0);
+      }
+    }
+  }
+  return late;
+}
+
+}  // namespace
+
+TEST_CASE("a start that fails while layers change says truly what became of each", "[failures]") {
+  int together = 0, in_turn = 0;
+  for (char const* function : {"cudaMallocFromPoolAsync", "cudaMemcpyAsync", "cudaStreamSynchronize"}) {
+    together += check_failed_starts<in_place_anchor>(function, cudaErrorUnknown);
+    in_turn += check_failed_starts<anchor_in_turn>(function, cudaErrorUnknown);
+  }
+  for (char const* function : {"cublasGemmEx_64", "cublasGemmStridedBatchedEx_64", "cublasGemmBatchedEx_64"}) {
+    together += check_failed_starts<in_place_anchor>(function, CUBLAS_STATUS_INTERNAL_ERROR);
+    in_turn += check_failed_starts<anchor_in_turn>(function, CUBLAS_STATUS_INTERNAL_ERROR);
+  }
+  CHECK(together > 2);
+  CHECK(in_turn > 2);
 }
 
 TEST_CASE("a bad layer of a batch is named, the others are initialised, nothing leaks", "[failures]") {

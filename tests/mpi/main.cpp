@@ -1,4 +1,5 @@
-// The tests on ranks, as processes that mpirun starts: the same test files as in the unit tests, where ranks are threads.
+// The tests on ranks, as processes that mpirun starts: the same test files as in the unit tests, where ranks are
+// threads.
 #define CATCH_CONFIG_EXTERNAL_INTERFACES  // listeners
 #include <loraga/distributed/mpi.hpp>
 #include <optional>
