@@ -31,9 +31,9 @@ for header in include/loraga/ggml/*.hpp; do  # each alone, without a warning
     $compiler "${flags[@]}" -Wpedantic -Werror -fsyntax-only -x c++ - <<< "#include <${header#include/}>"
   done
 done
-compile tests/support/main.cpp $work/main.o -O1
-compile tests/ggml/views.cpp $work/views.o -O1
-compile tests/ggml/linear.cpp $work/linear.o -O1
+compile tests/support/main.cpp $work/main.o -Og
+compile tests/ggml/views.cpp $work/views.o -Og
+compile tests/ggml/linear.cpp $work/linear.o -Og
 compile examples/ggml_bridge.cpp $work/example.o -O2 -march=native
 g++ $work/main.o $work/views.o $work/linear.o -o $work/tests "${link[@]}"
 g++ $work/example.o -o $work/ggml_bridge "${link[@]}"
