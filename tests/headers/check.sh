@@ -26,8 +26,9 @@ floor_of() {
 }
 
 mapfile -t headers < <(find loraga -name '*.hpp' -o -name '*.cuh' | sort)
-edges=$(mktemp)
-trap 'rm -f "$edges"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+edges=$work/edges
 for header in "${headers[@]}"; do
   floor=$(floor_of "$header")
   [[ $floor == none ]] && { echo "$header: on no floor"; fail=1; continue; }
@@ -59,6 +60,17 @@ for header in "${headers[@]}"; do
 done
 tsort "$edges" > /dev/null || { echo "includes form a circle"; fail=1; }
 
+# users_of HEAVY: the headers that include it, themselves or by way of others.
+users_of() {
+  local users more
+  users=$(grep -lxF "#include <$1>" "${headers[@]}" | sort)
+  until [[ $users == "${more:-}" ]]; do
+    more=$users
+    users=$(awk 'NR == FNR { user[$1]; next } $2 in user { print $1 }' - "$edges" <<< "$more" | sort -u)
+  done
+  echo "$users"
+}
+
 alone() { "$@" || { echo "does not compile alone: ${*: -1}"; exit 1; }; }
 export -f alone
 all_alone() { xargs -P "$(nproc)" -I{} bash -c 'alone "$@"' _ "$@" -fsyntax-only -x c++ {} || fail=1; }
@@ -73,8 +85,16 @@ found() {
   return 1
 }
 flags=("$@")
-printf '%s\n' "${headers[@]}" | grep 'hpp$' | grep -vx loraga/distributed/mpi.hpp | grep -Ev '^loraga/(ggml|torch)/' > "$edges"  # tests/libtorch compiles torch/
-all_alone "$@" < "$edges"
+printf '%s\n' "${headers[@]}" | grep 'hpp$' | grep -vx loraga/distributed/mpi.hpp | grep -Ev '^loraga/(ggml|torch)/' > "$work/left"  # tests/libtorch compiles torch/
+# What includes a heavy header sees all of it, and has it precompiled here.
+for heavy in nlohmann/json.hpp Eigen/Core; do
+  echo "#include <$heavy>" > "$work/heavy.hpp"
+  "$@" -x c++-header "$work/heavy.hpp" -o "$work/heavy.hpp.gch" || fail=1
+  users_of $heavy | grep -xFf "$work/left" > "$work/now"
+  all_alone "$@" -include "$work/heavy.hpp" < "$work/now"
+  grep -vxFf "$work/now" "$work/left" > "$work/then" && mv "$work/then" "$work/left"
+done
+all_alone "$@" < "$work/left"
 if found MPI mpi.h "${LORAGA_MPI_INCLUDE:-}"; then
   all_alone "$@" "${more[@]}" <<< loraga/distributed/mpi.hpp
 fi
@@ -83,8 +103,8 @@ toolkit=${LORAGA_TOOLKIT:-}
 if [[ -n $toolkit ]]; then
   flags=("$@" -isystem "$toolkit/include" -isystem "$toolkit/include/cccl" -DTHRUST_HOST_SYSTEM=THRUST_HOST_SYSTEM_CPP
     -DTHRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP)
-  printf '%s\n' "${headers[@]}" | grep 'cuh$' | grep -vx -e loraga/distributed/nccl.cuh -e loraga/torch/cuda.cuh > "$edges"
-  all_alone "${flags[@]}" < "$edges"
+  printf '%s\n' "${headers[@]}" | grep 'cuh$' | grep -vx -e loraga/distributed/nccl.cuh -e loraga/torch/cuda.cuh > "$work/now"
+  all_alone "${flags[@]}" < "$work/now"
   roofs=(loraga/cuda.cuh loraga/distributed.hpp)
   if found NCCL nccl.h "${LORAGA_NCCL_INCLUDE:-}"; then
     all_alone "${flags[@]}" "${more[@]}" <<< loraga/distributed/nccl.cuh
