@@ -66,8 +66,8 @@ if [[ $device == cuda ]]; then
   }
 fi
 out=${out:-$usual_out}
-cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLORAGA_BUILD_TESTS=OFF -DLORAGA_BUILD_EXAMPLES=ON \
-  -DLORAGA_CUDA=$cuda > $build.configure.log || { cat $build.configure.log; exit 1; }
+cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=${LORAGA_EXAMPLE_FLAGS:--O3 -DNDEBUG}" \
+  -DLORAGA_BUILD_TESTS=OFF -DLORAGA_BUILD_EXAMPLES=ON -DLORAGA_CUDA=$cuda > $build.configure.log || { cat $build.configure.log; exit 1; }
 echo "building (first time: one to three minutes)"
 target=$job
 [[ $job == vision && $before == --build-only ]] && target=all  # the tools as well

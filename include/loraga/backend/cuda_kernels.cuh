@@ -4,7 +4,7 @@
 #include <thrust/iterator/counting_iterator.h>
 #include <thrust/system_error.h>
 #if THRUST_DEVICE_SYSTEM == THRUST_DEVICE_SYSTEM_CUDA
-#include <thrust/system/cuda/execution_policy.h>  // a third of the time to compile that the policies of all systems take
+#include <thrust/system/cuda/execution_policy.h>  // those of all systems take twice the time to compile
 #else
 #include <thrust/execution_policy.h>
 #endif
